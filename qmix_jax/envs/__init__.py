@@ -1,0 +1,1 @@
+"""Environments, all behind :class:`qmix_jax.envs.base.Env`."""

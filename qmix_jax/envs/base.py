@@ -1,0 +1,48 @@
+"""What an environment must promise."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxtyping import Array, Int, Key
+
+from qmix_jax.types import EnvState, Outcome, TimeStep
+
+
+class Env(NamedTuple):
+    """A cooperative multi-agent environment as a pair of pure functions and the sizes they work with.
+
+    ``reset(key)`` starts an episode. ``step(key, env_state, action[N])`` plays one joint action and never resets by
+    itself: after an :class:`Outcome` with ``last`` set, the returned :class:`TimeStep` is the true final observation.
+    Both must be jittable and vmappable, return the same shapes and dtypes at every call, depend on nothing but their
+    arguments, and leave at least one action available to every agent.
+
+    ``episode_limit`` is the largest number of transitions in an episode. ``max_return``, where known, bounds the
+    absolute value of the undiscounted team return. ``render(env_states, actions, rewards, path)`` draws one recorded
+    episode to a file.
+    """
+
+    name: str
+    num_agents: int
+    num_actions: int
+    obs_size: int
+    state_size: int
+    episode_limit: int
+    reset: Callable[[Key[Array, ""]], tuple[EnvState, TimeStep]]
+    step: Callable[[Key[Array, ""], EnvState, Int[Array, " N"]], tuple[EnvState, TimeStep, Outcome]]
+    has_win_rate: bool = False
+    max_return: float | None = None
+    render: Callable[["Episode", Path], None] | None = None
+
+
+class Episode(NamedTuple):
+    """One recorded episode of L transitions, on the host: what a renderer draws."""
+
+    env_states: Sequence[EnvState]
+    """L + 1 environment states."""
+    keys: Sequence[Key[Array, ""]]
+    """The L keys that ``step`` was called with."""
+    actions: Sequence[Int[Array, " N"]]
+    """L joint actions."""
+    rewards: Sequence[float]
+    """L team rewards."""
