@@ -1,0 +1,33 @@
+"""Gradient transformations; the learning rate and the clipping norm are applied by the learner, as traced numbers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+
+def adam(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015), as PyTorch's."""
+    return optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps)
+
+
+def radam(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+    """Rectified Adam (Liu et al. 2020)."""
+    return optax.scale_by_radam(b1=beta1, b2=beta2, eps=eps)
+
+
+def rmsprop(decay: float = 0.99, eps: float = 1e-5) -> optax.GradientTransformation:
+    """RMSprop as PyTorch and PyMARL compute it: ``g / (sqrt(mean square) + eps)``, eps outside the root."""
+    return optax.scale_by_rms(decay=decay, eps=eps, eps_in_sqrt=False)
+
+
+def clip_by_global_norm(gradients: Any, max_norm: Float[Array, ""]) -> tuple[Any, Float[Array, ""]]:
+    """Scale all gradients together to a norm of at most ``max_norm``; also returns the norm before clipping.
+
+    As PyTorch's ``clip_grad_norm_``: ``g * min(1, max_norm / (norm + 1e-6))``.
+    """
+    norm = optax.global_norm(gradients)
+    scale = jnp.minimum(1.0, max_norm / (norm + 1e-6))
+    return jax.tree.map(lambda g: g * scale, gradients), norm

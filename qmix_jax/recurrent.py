@@ -1,0 +1,123 @@
+"""The gated recurrent unit, one step at a time and over a whole sequence.
+
+The equations and the two biases are those of PyTorch's ``GRUCell`` (gates in the order reset, update, new)::
+
+    r  = sigmoid(x_r + h W_r)              x_g = W_ig x + b_ig (+ b_hg for r and z)
+    z  = sigmoid(x_z + h W_z)
+    c  = tanh(x_n + r * (h W_n + b_n))     b_n sits inside the product with the reset gate
+    h' = (1 - z) * c + z * h
+
+``gru_unroll`` has its own gradient. Automatic differentiation of the scan would add up the weight gradients step by
+step and store every gate; here the forward scan keeps only the hidden states, the gates are recomputed for all
+steps in one matrix product, the backward scan carries only d loss / d hidden, and the weight gradients are one product
+afterwards. The three gate inputs stay separate arrays because XLA's CPU backend compiles column slices of a scanned
+array to scalar code.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class GateInputs(NamedTuple):
+    """What the input contributes to each gate, biases included."""
+
+    reset: Float[Array, "*rows H"]
+    update: Float[Array, "*rows H"]
+    new: Float[Array, "*rows H"]
+
+
+class RecurrentWeights(NamedTuple):
+    """Hidden-to-hidden weights; the kernel's columns are the reset, update and new gates."""
+
+    kernel: Float[Array, "H H3"]
+    new_bias: Float[Array, " H"]
+
+
+def gate_inputs(
+    x: Float[Array, "*rows I"], kernel: Float[Array, "I H3"], bias_input: Float[Array, " H3"], bias: Float[Array, " H3"]
+) -> GateInputs:
+    """Project the input to the three gates; the hidden bias of the reset and update gates is added here."""
+    size = bias.shape[0] // 3
+    added = bias_input + bias.at[2 * size :].set(0.0)
+    return GateInputs(*(x @ w + jnp.expand_dims(b, range(x.ndim - 1)) for w, b in zip(_gates(kernel), _gates(added))))
+
+
+def gru_step(
+    weights: RecurrentWeights, inputs: GateInputs, hidden: Float[Array, "*rows H"]
+) -> Float[Array, "*rows H"]:
+    """One step of the recurrence for any number of rows."""
+    reset, update, new = _gates(hidden @ weights.kernel)
+    new_bias = jnp.expand_dims(weights.new_bias, range(hidden.ndim - 1))
+    r = jax.nn.sigmoid(inputs.reset + reset)
+    z = jax.nn.sigmoid(inputs.update + update)
+    candidate = jnp.tanh(inputs.new + r * (new + new_bias))
+    return candidate + z * (hidden - candidate)
+
+
+@jax.custom_vjp
+def gru_unroll(
+    weights: RecurrentWeights, inputs: GateInputs, keep: Float[Array, "T R 1"]
+) -> Float[Array, "T R H"]:
+    """Hidden states of a sequence that starts from zero.
+
+    Args:
+        weights: hidden-to-hidden weights.
+        inputs: gate inputs ``[T, R, H]`` of R independent rows.
+        keep: 0 where a row starts a new episode at that step (its hidden state is zeroed before the step), else 1.
+    """
+
+    def step(hidden, x):
+        x_inputs, x_keep = x
+        hidden = gru_step(weights, x_inputs, hidden * x_keep)
+        return hidden, hidden
+
+    return jax.lax.scan(step, jnp.zeros_like(inputs.new[0]), (inputs, keep))[1]
+
+
+def _forward(weights, inputs, keep):
+    hidden = gru_unroll(weights, inputs, keep)
+    return hidden, (weights, inputs, keep, hidden)
+
+
+def _backward(residuals, d_hidden):
+    weights, inputs, keep, hidden = residuals
+    before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-1]]) * keep
+    kernels = _gates(weights.kernel)
+    r = jax.nn.sigmoid(inputs.reset + before @ kernels[0])
+    z = jax.nn.sigmoid(inputs.update + before @ kernels[1])
+    inner = before @ kernels[2] + weights.new_bias[None, None]
+    candidate = jnp.tanh(inputs.new + r * inner)
+    # d h' / d (what each gate's nonlinearity reads); `inner` is h W_n + b_n
+    per_new = (1 - z) * (1 - candidate**2)
+    per_update = (before - candidate) * z * (1 - z)
+    per_reset = per_new * inner * r * (1 - r)
+    per_inner = per_new * r
+    transposed = [kernel.T for kernel in kernels]
+
+    def step(carry, x):
+        outer, x_z, x_reset, x_update, x_inner, x_keep = x
+        d = outer + carry
+        through_gates = (d * x_reset) @ transposed[0] + (d * x_update) @ transposed[1] + (d * x_inner) @ transposed[2]
+        return (d * x_z + through_gates) * x_keep, d
+
+    scanned = (d_hidden, z, per_reset, per_update, per_inner, keep)
+    d = jax.lax.scan(step, jnp.zeros_like(d_hidden[0]), scanned, reverse=True)[1]
+    d_inputs = GateInputs(d * per_reset, d * per_update, d * per_new)
+    d_inner = d * per_inner
+    d_kernel = [_outer(before, x) for x in (d_inputs.reset, d_inputs.update, d_inner)]
+    d_weights = RecurrentWeights(jnp.concatenate(d_kernel, axis=-1), d_inner.sum(axis=(0, 1)))
+    return d_weights, d_inputs, jnp.zeros_like(keep)
+
+
+gru_unroll.defvjp(_forward, _backward)
+
+
+def _outer(x: Float[Array, "T R I"], y: Float[Array, "T R H"]) -> Float[Array, "I H"]:
+    return jnp.einsum("tri,trh->ih", x, y)
+
+
+def _gates(x: Float[Array, "*rows H3"]) -> list[Float[Array, "*rows H"]]:
+    return jnp.split(x, 3, axis=-1)
