@@ -1,0 +1,258 @@
+"""From JaxMARL's ``MultiAgentEnv`` interface to :class:`Env`: here, and nowhere else, dicts of agents become arrays.
+
+Nothing in this file knows a particular environment. What an environment does in its own way (its state, what ends it
+for good, when it is won) is handed in as small functions.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from qmix_jax.envs.base import Env, Episode
+from qmix_jax.envs.settings import check_at_least, check_choice
+from qmix_jax.errors import ConfigError
+from qmix_jax.types import EnvState, Outcome, TimeStep
+
+TIME_LIMITS = ("terminal", "bootstrap")
+"""Whether reaching the time limit counts as a true termination (discount 0) or not (discount 1)."""
+
+TEAM_REWARDS: dict[str, Callable[[Float[Array, " N"]], Float[Array, ""]]] = {
+    "sum": jnp.sum,
+    "mean": jnp.mean,
+    "first": lambda rewards: rewards[0],
+}
+"""The team's reward from the agents' rewards [N]; ``first`` is for environments that give all agents the same one."""
+
+LIMIT_ATTRIBUTES = ("max_steps", "max_episode_steps", "episode_limit")
+
+
+class AdapterState(NamedTuple):
+    """The environment's own state, and how many transitions of the episode have been played."""
+
+    env_state: Any
+    played: Int[Array, ""]
+
+
+class Transition(NamedTuple):
+    """What a rule may look at to decide how an episode ended."""
+
+    before: Any
+    """The environment's own state before the action."""
+    action: Int[Array, " N"]
+    after: Any
+    """The environment's own state after it."""
+    done: Bool[Array, ""]
+    """What the environment itself says, ``dones["__all__"]``."""
+    in_time: Bool[Array, ""]
+    """Whether this is not yet the last transition that the time limit allows."""
+
+
+Rule = Callable[[Transition], Bool[Array, ""]]
+
+
+def from_jaxmarl(
+    env: Any,
+    *,
+    name: str | None = None,
+    time_limit: str = "bootstrap",
+    reward: str = "sum",
+    episode_limit: int | None = None,
+    state: Callable[[Mapping[str, Any], Any], Array] | None = None,
+    terminated: Rule | None = None,
+    won: Rule | None = None,
+    max_return: float | None = None,
+    render: Callable[[Any, Episode, Path], None] | None = None,
+) -> Env:
+    """Adapt an environment with JaxMARL's ``MultiAgentEnv`` interface.
+
+    It needs ``agents``, ``action_space(agent)`` (discrete), ``reset(key)`` and ``step_env(key, state, actions)``; its
+    own automatic reset (``step``) is never used. Observations of any shape are flattened. Agents with smaller
+    observations or fewer actions than the others are padded with zeros and with actions that are never available.
+
+    - Available actions: ``get_avail_actions(state)`` or ``get_legal_moves(state)`` where implemented, else all of an
+      agent's own.
+    - State [G]: ``state(obs, env_state)`` if given, else ``obs["world_state"]``, else ``get_world_state(env_state)``,
+      else all agents' observations, unpadded, in a row.
+    - Team reward: the agents' rewards put together by ``reward``.
+    - ``episode_limit``: at most so many transitions, enforced here by counting. Without it, the environment's
+      ``max_steps``, ``max_episode_steps`` or ``episode_limit`` attribute.
+    - ``terminated(transition)`` says which ends are true terminations. Without it: the environment is done and it is
+      not yet the limit's last transition. All other ends are the time limit, whose discount is 1 with ``time_limit``
+      ``bootstrap`` and 0 with ``terminal``.
+    - ``won(transition)``, if given, makes ``has_win_rate`` true.
+    - ``render(env, episode, path)``, if given, draws an episode; its states are the environment's own.
+
+    Raises :class:`ConfigError` if the environment's actions are not discrete, it has no episode limit, or
+    ``time_limit`` or ``reward`` are not among the choices.
+    """
+    check_choice("env.time_limit", time_limit, TIME_LIMITS)
+    check_choice("env.reward", reward, TEAM_REWARDS)
+    name = type(env).__name__ if name is None else name
+    agents = tuple(env.agents)
+    own_limit = _own_limit(env)
+    limit = _episode_limit(name, episode_limit, own_limit)
+    time_is_up = limit if own_limit is None else min(limit, own_limit)
+    num_actions = [_num_actions(env, agent) for agent in agents]
+    with _foreign_code():
+        obs_like, env_state_like = jax.eval_shape(env.reset, jax.random.key(0))
+        obs_sizes = [_size(obs_like[agent]) for agent in agents]
+        see_state = state or _find_state(env, agents, obs_like)
+        see_avail = _find_avail_actions(env, agents, num_actions, env_state_like)
+        state_like = jax.eval_shape(see_state, obs_like, env_state_like)
+
+    def see(obs: Mapping[str, Any], env_state: Any) -> TimeStep:
+        padded = [_pad(_flatten(obs[agent]), max(obs_sizes)) for agent in agents]
+        return TimeStep(
+            obs=jnp.stack(padded), avail_actions=see_avail(env_state), state=_flatten(see_state(obs, env_state))
+        )
+
+    def reset(key: Key[Array, ""]) -> tuple[EnvState, TimeStep]:
+        with _foreign_code():
+            obs, env_state = env.reset(key)
+            env_state = _fix_types(env_state, env_state_like)
+            return AdapterState(env_state=env_state, played=jnp.zeros((), jnp.int32)), see(obs, env_state)
+
+    def step(
+        key: Key[Array, ""], env_state: EnvState, action: Int[Array, " N"]
+    ) -> tuple[EnvState, TimeStep, Outcome]:
+        actions = {agent: action[index] for index, agent in enumerate(agents)}
+        with _foreign_code():
+            obs, after, rewards, dones, _ = env.step_env(key, env_state.env_state, actions)
+            after = _fix_types(after, env_state_like)
+            played = env_state.played + 1
+            done = jnp.asarray(dones["__all__"], bool).reshape(())
+            transition = Transition(
+                before=env_state.env_state, action=action, after=after, done=done, in_time=played < time_is_up
+            )
+            true_end = terminated(transition) if terminated else done & transition.in_time
+            last = done | true_end | (played >= limit)
+            no_more = last if time_limit == "terminal" else true_end
+            outcome = Outcome(
+                reward=TEAM_REWARDS[reward](jnp.stack([_scalar(rewards[agent]) for agent in agents])),
+                discount=1.0 - no_more.astype(jnp.float32),
+                last=last,
+                won=last & won(transition) if won else jnp.zeros((), bool),
+            )
+            return AdapterState(env_state=after, played=played), see(obs, after), outcome
+
+    return Env(
+        name=name,
+        num_agents=len(agents),
+        num_actions=max(num_actions),
+        obs_size=max(obs_sizes),
+        state_size=_size(state_like),
+        episode_limit=limit,
+        reset=reset,
+        step=step,
+        has_win_rate=won is not None,
+        max_return=max_return,
+        render=None if render is None else partial(_render, render, env),
+    )
+
+
+@contextlib.contextmanager
+def _foreign_code() -> Iterator[None]:
+    """Our own strictness does not apply to code that is not ours."""
+    with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _own_limit(env: Any) -> int | None:
+    found = (getattr(env, attribute, None) for attribute in LIMIT_ATTRIBUTES)
+    return next((int(value) for value in found if isinstance(value, int | np.integer)), None)
+
+
+def _episode_limit(name: str, asked: int | None, own: int | None) -> int:
+    if asked is not None:
+        check_at_least("env.episode_limit", asked, 1)
+        return asked
+    if own is None:
+        raise ConfigError(
+            f"env.episode_limit: missing; {name} has no {' or '.join(LIMIT_ATTRIBUTES)}, so say how many transitions an "
+            "episode may have"
+        )
+    return own
+
+
+def _num_actions(env: Any, agent: str) -> int:
+    space = env.action_space(agent)
+    count = getattr(space, "n", None)
+    if count is None or getattr(space, "shape", ()) != ():
+        raise ConfigError(
+            f"env: the action space of {agent} in {type(env).__name__} is a {type(space).__name__}; "
+            "only Discrete action spaces can be used"
+        )
+    return int(count)
+
+
+def _find_state(
+    env: Any, agents: Sequence[str], obs_like: Mapping[str, Any]
+) -> Callable[[Mapping[str, Any], Any], Array]:
+    if "world_state" in obs_like:
+        return lambda obs, env_state: _flatten(obs["world_state"])
+    if hasattr(env, "get_world_state"):
+        return lambda obs, env_state: _flatten(env.get_world_state(env_state))
+    return lambda obs, env_state: jnp.concatenate([_flatten(obs[agent]) for agent in agents])
+
+
+def _find_avail_actions(
+    env: Any, agents: Sequence[str], num_actions: Sequence[int], env_state_like: Any
+) -> Callable[[Any], Bool[Array, "N A"]]:
+    """``avail_actions(env_state)``; a method that only raises ``NotImplementedError`` is not implemented."""
+    for method in ("get_avail_actions", "get_legal_moves"):
+        try:
+            avail = getattr(env, method, None)
+            if avail is None or not set(agents) <= set(jax.eval_shape(avail, env_state_like)):
+                continue
+        except NotImplementedError:
+            continue
+        return lambda env_state: _stack_avail(avail(env_state), agents, max(num_actions))
+    own_actions = np.arange(max(num_actions)) < np.asarray(num_actions)[:, None]
+    return lambda env_state: jnp.asarray(own_actions)
+
+
+def _stack_avail(avail: Mapping[str, Array], agents: Sequence[str], num_actions: int) -> Bool[Array, "N A"]:
+    return jnp.stack([_pad(jnp.ravel(avail[agent]), num_actions) for agent in agents]).astype(bool)
+
+
+def _flatten(values: Any) -> Float[Array, " features"]:
+    leaves = [jnp.ravel(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(values)]
+    return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves)
+
+
+def _size(likes: Any) -> int:
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(likes))
+
+
+def _pad(vector: Array, size: int) -> Array:
+    return jnp.pad(vector, (0, size - vector.shape[0]))
+
+
+def _scalar(reward: Any) -> Float[Array, ""]:
+    return jnp.asarray(reward, jnp.float32).reshape(())
+
+
+def _fix_types(env_state: Any, like: Any) -> Any:
+    """The same values with the dtypes of a fresh episode and no weak types, so that a scan can carry them."""
+
+    def fix(value: Any, like: jax.ShapeDtypeStruct) -> Array:
+        if jnp.issubdtype(like.dtype, jax.dtypes.extended):
+            return value
+        return jax.lax.convert_element_type(value, like.dtype)
+
+    return jax.tree.map(fix, env_state, like)
+
+
+def _render(draw: Callable[[Any, Episode, Path], None], env: Any, episode: Episode, path: Path) -> None:
+    own_states = [env_state.env_state for env_state in episode.env_states]
+    with _foreign_code():
+        draw(env, episode._replace(env_states=own_states), path)

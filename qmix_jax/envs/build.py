@@ -1,0 +1,89 @@
+"""From the settings under ``env.`` to an :class:`Env`: the import path is the registry."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.settings import check_kind, check_known
+from qmix_jax.errors import ConfigError, unknown_choice
+
+ADAPTER_SETTINGS = ("time_limit", "reward", "episode_limit")
+"""What may stand beside the target's own settings when it makes a JaxMARL environment: they go to the adapter."""
+
+
+def make_env(settings: Mapping[str, Any]) -> Env:
+    """Build the environment that ``settings`` describe.
+
+    ``_target_`` is the dotted path of a callable and the other settings are its keyword arguments. It returns either
+    an :class:`Env`, or an environment with JaxMARL's ``MultiAgentEnv`` interface (so it may also be such a class),
+    which is then adapted.
+
+    Raises :class:`ConfigError` for a target that is missing or cannot be imported, for settings it does not take, of
+    the wrong kind, or that it rejects with a ``ValueError`` or an ``AssertionError``.
+    """
+    arguments = dict(settings)
+    target = arguments.pop("_target_", None)
+    if target in (None, "", "???"):
+        raise ConfigError("env._target_: missing; give the path of a factory: env._target_=my_package.module.make_env")
+    factory = _import_target(str(target))
+    adapter_arguments = _check_arguments(factory, arguments)
+    own_arguments = {name: value for name, value in arguments.items() if name not in adapter_arguments}
+    try:
+        made = factory(**own_arguments)
+    except ConfigError:
+        raise
+    except (ValueError, AssertionError) as error:
+        raise ConfigError(f"env: {target} says: {_one_line(error)}") from error
+    if isinstance(made, Env):
+        check_known(adapter_arguments, _accepted(factory))
+        return made
+    if not all(hasattr(made, name) for name in ("agents", "reset", "step_env", "action_space")):
+        raise ConfigError(
+            f"env._target_={target}: made a {type(made).__name__}, which is neither a qmix_jax.envs.base.Env nor a "
+            "JaxMARL MultiAgentEnv"
+        )
+    from qmix_jax.envs.jaxmarl import adapt  # Only here, because JaxMARL takes seconds to import.
+
+    return adapt(made, **adapter_arguments)
+
+
+def _import_target(target: str) -> Callable[..., Any]:
+    module_name, _, name = target.rpartition(".")
+    if not module_name:
+        raise ConfigError(f"env._target_={target}: must be a dotted path like my_package.my_module.make_env")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # Whatever goes wrong in a user's module belongs to this setting.
+        raise ConfigError(f"env._target_={target}: cannot import {module_name}: {_one_line(error)}") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        public = [other for other, value in vars(module).items() if callable(value) and not other.startswith("_")]
+        raise unknown_choice("env._target_", target, [f"{module_name}.{other}" for other in public])
+    return found
+
+
+def _accepted(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword arguments of ``factory`` by name."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: value for name, value in inspect.signature(factory).parameters.items() if value.kind in named}
+
+
+def _check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Check ``arguments`` against the factory's signature and return those that are for the adapter."""
+    accepted = _accepted(factory)
+    takes_any = any(value.kind is value.VAR_KEYWORD for value in inspect.signature(factory).parameters.values())
+    adapter = {name: arguments[name] for name in ADAPTER_SETTINGS if name in arguments and name not in accepted}
+    if not takes_any:
+        check_known(arguments, (*accepted, *adapter))
+    for name, parameter in accepted.items():
+        if name in arguments:
+            check_kind(f"env.{name}", arguments[name], parameter.default)
+        elif parameter.default is parameter.empty:
+            raise ConfigError(f"env.{name}: missing; set it with +env.{name}=...")
+    return adapter
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

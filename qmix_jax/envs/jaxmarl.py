@@ -1,0 +1,309 @@
+"""JaxMARL's environments: the only file that imports jaxmarl.
+
+It is imported inside functions, after the settings have been checked, because that takes seconds.
+"""
+
+import contextlib
+import inspect
+import io
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from qmix_jax.envs.adapter import TEAM_REWARDS, TIME_LIMITS, Transition, from_jaxmarl
+from qmix_jax.envs.base import Env, Episode
+from qmix_jax.envs.render import render_mpe, render_smax
+from qmix_jax.envs.settings import check_at_least, check_choice, check_known
+from qmix_jax.errors import ConfigError, unknown_choice
+
+__all__ = ["adapt", "from_jaxmarl", "make_jaxmarl", "make_mpe", "make_smax", "make_switch_riddle"]
+
+SMAX_SCENARIOS = (
+    "3m",
+    "2s3z",
+    "25m",
+    "3s5z",
+    "8m",
+    "5m_vs_6m",
+    "10m_vs_11m",
+    "27m_vs_30m",
+    "3s5z_vs_3s6z",
+    "3s_vs_5z",
+    "6h_vs_8z",
+    "smacv2_5_units",
+    "smacv2_10_units",
+    "smacv2_20_units",
+)
+
+MPE_TASKS = {
+    "simple_spread": "MPE_simple_spread_v3",
+    "simple_reference": "MPE_simple_reference_v3",
+    "simple_speaker_listener": "MPE_simple_speaker_listener_v4",
+}
+
+
+def make_smax(
+    scenario: str = "3m",
+    time_limit: str = "terminal",
+    max_steps: int = 100,
+    won_battle_bonus: float = 1.0,
+    see_enemy_actions: bool = True,
+    walls_cause_death: bool = True,
+    enemy_shoots: bool = True,
+    attack_mode: str = "closest",
+    observation_type: str = "unit_list",
+    world_steps_per_env_step: int = 8,
+) -> Env:
+    """SMAX, the StarCraft-like battle, against JaxMARL's heuristic enemy (``HeuristicEnemySMAX``).
+
+    - Reward: the enemies' health lost in this transition, as a fraction of their health, averaged over the enemies,
+      plus ``won_battle_bonus`` on winning. All allies get the same, and the team gets it once (as in JaxMARL's
+      baselines). So the return is at most ``1 + won_battle_bonus``, 2 by default.
+    - State [G]: JaxMARL's ``world_state`` with positions divided by the map's size and unit types by the largest
+      type, so that everything is of order one; weapon cooldowns (below 2) are as they are.
+    - True termination: all units of one side are dead. Won: all enemies are dead and an ally lives.
+    - Time limit: JaxMARL compares ``step`` with ``max_steps`` before counting the transition, so an episode has up to
+      ``max_steps + 1`` transitions, 101 by default. With ``time_limit`` ``terminal``, SMAC's convention, running out
+      of time is a defeat (discount 0); with ``bootstrap`` its discount is 1.
+    """
+    check_choice("env.scenario", scenario, SMAX_SCENARIOS)
+    check_choice("env.time_limit", time_limit, TIME_LIMITS)
+    check_choice("env.attack_mode", attack_mode, ("closest", "random"))
+    check_choice("env.observation_type", observation_type, ("unit_list", "conic"))
+    check_at_least("env.max_steps", max_steps, 1)
+    check_at_least("env.world_steps_per_env_step", world_steps_per_env_step, 1)
+    jaxmarl = _import_jaxmarl()
+    env = jaxmarl.make(
+        "HeuristicEnemySMAX",
+        scenario=jaxmarl.environments.smax.map_name_to_scenario(scenario),
+        max_steps=max_steps,
+        won_battle_bonus=float(won_battle_bonus),
+        see_enemy_actions=see_enemy_actions,
+        walls_cause_death=walls_cause_death,
+        enemy_shoots=enemy_shoots,
+        attack_mode=attack_mode,
+        observation_type=observation_type,
+        world_steps_per_env_step=world_steps_per_env_step,
+    )
+    return adapt(env, name=f"smax-{scenario}", time_limit=time_limit)
+
+
+def make_mpe(
+    task: str = "simple_spread",
+    time_limit: str = "bootstrap",
+    max_steps: int = 25,
+    num_agents: int | None = None,
+    num_landmarks: int | None = None,
+    local_ratio: float | None = None,
+) -> Env:
+    """A cooperative task of the multi-agent particle environments.
+
+    ``num_agents``, ``num_landmarks`` and ``local_ratio`` are for ``simple_spread`` (3, 3 and 0.5 unless given), and
+    ``local_ratio`` also for ``simple_reference``.
+
+    - Reward: the sum over the agents' rewards, as in JaxMARL's ``CTRolloutManager``. JaxMARL's ``MPELogWrapper``
+      reports, for each agent, the sum over the episode of its reward times the number of agents, and its baselines
+      average that over the agents. The number of agents cancels: the mean of N r_i is the sum of r_i, so the
+      episode returns here and JaxMARL's are the same quantity. (EPyMARL's is divided by N or covers 25 steps.)
+    - State [G]: the agents' observations in a row.
+    - There is no true termination: an episode always ends by the time limit, whose discount is 1 with ``time_limit``
+      ``bootstrap`` and 0 with ``terminal``. JaxMARL compares ``step`` with ``max_steps`` before counting the
+      transition, so every episode has ``max_steps + 1`` transitions, 26 by default.
+    - In ``simple_speaker_listener`` the two agents' observations (3 and 11) and actions (3 and 5) are padded.
+    """
+    check_choice("env.task", task, MPE_TASKS)
+    check_choice("env.time_limit", time_limit, TIME_LIMITS)
+    check_at_least("env.max_steps", max_steps, 1)
+    given = {"num_agents": num_agents, "num_landmarks": num_landmarks, "local_ratio": local_ratio}
+    given = {name: value for name, value in given.items() if value is not None}
+    takes = {"simple_spread": tuple(given), "simple_reference": ("local_ratio",), "simple_speaker_listener": ()}[task]
+    for name, value in given.items():
+        check_at_least(f"env.{name}", value, 0.0 if name == "local_ratio" else 1)
+        if name not in takes:
+            raise ConfigError(f"env.{name}={value}: {task} has no such setting; leave it null")
+    if local_ratio is not None and local_ratio > 1:
+        raise ConfigError(f"env.local_ratio={local_ratio}: must be at most 1")
+    env = _construct(MPE_TASKS[task], {"max_steps": max_steps, **given})
+    return adapt(env, name=f"mpe-{task}", time_limit=time_limit)
+
+
+def make_switch_riddle(
+    num_agents: int = 3,
+    time_limit: str = "terminal",
+    initial_bulb_state: bool = False,
+    reward_all_live: float = 1.0,
+    reward_all_die: float = -1.0,
+) -> Env:
+    """The hundred prisoners' riddle with ``num_agents`` (at least 3) prisoners and one light switch.
+
+    - Reward: what all agents get alike, once: ``reward_all_live`` for telling when all have been in the room,
+      ``reward_all_die`` for telling too early, else 0. (JaxMARL's baselines add it up over the agents when training
+      and report the mean over the agents, which is the number here.)
+    - State [G]: the agents' observations (in the room; the bulb, if in the room) in a row.
+    - True termination: the agent in the room tells. Won: it tells and all have been there.
+    - Time limit: ``4 * num_agents - 6`` transitions. It is part of the riddle, hence ``terminal`` by default.
+    """
+    check_choice("env.time_limit", time_limit, TIME_LIMITS)
+    check_at_least("env.num_agents", num_agents, 3)
+    settings = {
+        "num_agents": num_agents,
+        "initial_bulb_state": initial_bulb_state,
+        "reward_all_live": float(reward_all_live),
+        "reward_all_die": float(reward_all_die),
+    }
+    return adapt(_construct("switch_riddle", settings), name="switch_riddle", time_limit=time_limit)
+
+
+def make_jaxmarl(
+    id: str,
+    time_limit: str = "bootstrap",
+    reward: str | None = None,
+    episode_limit: int | None = None,
+    **settings: Any,
+) -> Env:
+    """Any registered JaxMARL environment with discrete actions, by its ``id``; ``settings`` go to its constructor.
+
+    ``reward`` says how the agents' rewards become the team's: ``sum``, ``mean`` or ``first``; by default as in
+    JaxMARL's baselines, which take the first agent's in SMAX, Overcooked and Hanabi and the sum elsewhere (here the
+    switch riddle's shared reward counts once, too). For what ends an episode see :func:`from_jaxmarl`.
+
+    Raises :class:`ConfigError` for an unknown ``id`` or setting, for actions that are not discrete, and if the
+    environment knows no time limit and ``episode_limit`` is not given.
+    """
+    check_choice("env.time_limit", time_limit, TIME_LIMITS)
+    if reward is not None:
+        check_choice("env.reward", reward, TEAM_REWARDS)
+    env = _construct(id, settings)
+    return adapt(env, name=id, time_limit=time_limit, reward=reward, episode_limit=episode_limit)
+
+
+def adapt(env: Any, **options: Any) -> Env:
+    """:func:`from_jaxmarl` with what is known about JaxMARL's own environments; ``options`` that are None are unset."""
+    options = {name: value for name, value in options.items() if value is not None}
+    return from_jaxmarl(env, **{**_known(env), **options})
+
+
+def _import_jaxmarl() -> Any:
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # It prints, and warns about optional parts that are not installed.
+        import jaxmarl
+
+    return jaxmarl
+
+
+def _construct(id: str, settings: Mapping[str, Any]) -> Any:
+    jaxmarl = _import_jaxmarl()
+    ids = tuple(jaxmarl.registered_envs)
+    check_choice("env.id", id, ids)
+    try:
+        env = jaxmarl.make(id, **settings)
+    except (TypeError, ValueError, AssertionError, ImportError, NotImplementedError) as error:
+        raise ConfigError(f"env.id={id}: {' '.join(str(error).split())}") from error
+    check_known(settings, _constructor_settings(type(env)))
+    return env
+
+
+def _constructor_settings(kind: type) -> tuple[str, ...]:
+    """What a class and its bases take; needed because many of them swallow misspelt settings in ``**kwargs``."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    signatures = [inspect.signature(base.__init__) for base in kind.__mro__ if "__init__" in vars(base)]
+    return tuple(name for taken in signatures for name, value in taken.parameters.items() if value.kind in named)
+
+
+def _known(env: Any) -> dict[str, Any]:
+    """The arguments of :func:`from_jaxmarl` that are known for JaxMARL's own classes."""
+    environments = _import_jaxmarl().environments
+    known: dict[type, Callable[[Any], dict[str, Any]]] = {
+        environments.HeuristicEnemySMAX: _smax,
+        environments.LearnedPolicyEnemySMAX: _smax,
+        environments.SimpleMPE: _mpe,
+        environments.SwitchRiddle: _switch_riddle,
+        environments.Hanabi: _hanabi,
+        environments.Overcooked: _overcooked,
+        environments.OvercookedV2: _overcooked,
+    }
+    return next((parts(env) for kind, parts in known.items() if isinstance(env, kind)), {})
+
+
+def _smax(env: Any) -> dict[str, Any]:
+    def any_alive(transition: Transition) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+        alive = transition.after.state.unit_alive
+        return jnp.any(alive[: env.num_allies]), jnp.any(alive[env.num_allies :])
+
+    def terminated(transition: Transition) -> Bool[Array, ""]:
+        allies, enemies = any_alive(transition)
+        return ~allies | ~enemies
+
+    def won(transition: Transition) -> Bool[Array, ""]:
+        allies, enemies = any_alive(transition)
+        return allies & ~enemies
+
+    num_units = env.num_allies + env.num_enemies
+    unit_scale = [1.0, 1.0 / env.map_width, 1.0 / env.map_height, 1.0] + [1.0] * env.unit_type_bits
+    type_scale = 1.0 / max(env.unit_type_bits - 1, 1)
+    scale = np.asarray(unit_scale * num_units + [1.0] * num_units + [type_scale] * num_units, np.float32)
+    return {
+        "episode_limit": env.max_steps + 1,
+        "reward": "first",
+        "state": lambda obs, env_state: obs["world_state"] * scale,
+        "terminated": terminated,
+        "won": won,
+        "max_return": float(abs(env.won_battle_bonus) + (not env.use_self_play_reward)),
+        "render": _render_smax,
+    }
+
+
+def _mpe(env: Any) -> dict[str, Any]:
+    return {
+        "episode_limit": env.max_steps + 1,
+        "reward": "sum",
+        "terminated": lambda transition: jnp.zeros((), bool),
+        "render": _render_mpe,
+    }
+
+
+def _switch_riddle(env: Any) -> dict[str, Any]:
+    def told(transition: Transition) -> Bool[Array, ""]:
+        return transition.action[transition.before.agent_in_room] == env.game_actions["TELL"]
+
+    return {
+        "reward": "first",
+        "terminated": told,
+        "won": lambda transition: told(transition) & jnp.all(transition.after.has_been == 1),
+        "max_return": float(max(abs(env.reward_all_live), abs(env.reward_all_die))),
+    }
+
+
+def _hanabi(env: Any) -> dict[str, Any]:
+    # A turn either spends an information token or uses up one of the deck's cards, and only the latter can bring a
+    # token back. So this many turns are never exceeded, and every end is the game's own.
+    return {
+        "episode_limit": int(env.max_info_tokens + 2 * env.deck_size),
+        "reward": "first",
+        "terminated": lambda transition: transition.done,
+    }
+
+
+def _overcooked(env: Any) -> dict[str, Any]:
+    return {"reward": "first"}
+
+
+def _render_smax(env: Any, episode: Episode, path: Path) -> None:
+    _import_jaxmarl()
+    from jaxmarl.viz.visualizer import SMAXVisualizer
+
+    render_smax(SMAXVisualizer, env, episode, path)
+
+
+def _render_mpe(env: Any, episode: Episode, path: Path) -> None:
+    _import_jaxmarl()
+    from jaxmarl.environments.mpe import MPEVisualizer
+
+    render_mpe(MPEVisualizer, env, episode, path)

@@ -1,0 +1,41 @@
+"""Checks of what a user wrote under ``env.``, shared by the factories; all raise :class:`ConfigError`."""
+
+from collections.abc import Iterable, Mapping
+
+from qmix_jax.errors import ConfigError, unknown_choice
+
+
+def check_choice(key: str, value: object, choices: Iterable[str]) -> None:
+    """Raise unless ``value`` is one of ``choices``."""
+    if value not in (choices := tuple(choices)):
+        raise unknown_choice(key, value, choices)
+
+
+def check_at_least(key: str, value: int | float, least: int | float) -> None:
+    """Raise unless ``value`` is a number and at least ``least``."""
+    check_kind(key, value, least)
+    if value < least:
+        raise ConfigError(f"{key}={value}: must be at least {least}")
+
+
+def check_known(settings: Mapping[str, object], accepted: Iterable[str]) -> None:
+    """Raise for the first of ``settings`` that is not ``accepted``, naming the nearest that is."""
+    accepted = tuple(accepted)
+    for name, value in settings.items():
+        if name not in accepted:
+            raise unknown_choice(f"env.{name}", value, [f"env.{other}" for other in accepted])
+
+
+def check_kind(key: str, value: object, default: object) -> None:
+    """Raise if ``value`` is not the kind of thing ``default`` is: a switch, a whole number, a number or a text."""
+    kinds: tuple[tuple[type, str, tuple[type, ...]], ...] = (
+        (bool, "true or false", (bool,)),
+        (int, "a whole number", (int,)),
+        (float, "a number", (int, float)),
+        (str, "a text", (str,)),
+    )
+    for kind, words, allowed in kinds:
+        if type(default) is kind:
+            if not isinstance(value, allowed) or (kind is not bool and isinstance(value, bool)):
+                raise ConfigError(f"{key}={value}: must be {words}")
+            return
