@@ -1,0 +1,53 @@
+# Every target sets up its environment by itself when that is needed; `make` alone lists them.
+# On another machine than yours: `make setup PYTHON=python3.12`, or EXTRAS=dev,cuda12 for an NVIDIA GPU.
+
+# The first of these that is new enough; plain python3 otherwise, for the message that it is too old.
+PYTHON ?= $(or $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done),python3)
+EXTRAS ?= dev
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all check format bench clean
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## create .venv with the tested versions (PYTHON=..., EXTRAS=dev,cuda12)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "qmix_jax needs Python 3.11 or newer, and $(PYTHON) is not; try: make setup PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once; a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $(STAMP)
+
+train: $(STAMP) ## train QMIX on SMAX 3m (ARGS="num_seeds=5 gamma=0.98" changes settings)
+	$(BIN)/python -m qmix_jax.train experiment=smax_3m $(ARGS)
+
+test: $(STAMP) ## run the tests (ARGS="-k replay" chooses some)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(STAMP) ## run the tests, slow ones too
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(STAMP) ## rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure training speed on this machine
+	$(BIN)/python experiments/throughput.py $(ARGS)
+
+clean: ## remove the environment, caches and build products; keeps runs/
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
