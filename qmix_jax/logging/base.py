@@ -1,0 +1,102 @@
+"""What a run reports, and what receives it."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+
+
+class RunInfo(NamedTuple):
+    """What is known about a run before it starts."""
+
+    run_dir: Path
+    config: Mapping[str, Any]
+    """The resolved configuration: plain dicts, lists, strings and numbers."""
+    seeds: Sequence[int]
+    total_env_steps: int
+    """Environment steps of one seed."""
+    algorithm: str
+    env: str
+    has_win_rate: bool
+
+
+class EpochMetrics(NamedTuple):
+    """What one epoch of all K seeds reports, on the host."""
+
+    epoch: int
+    env_steps: np.ndarray
+    """[K]: environment steps that each seed has taken so far."""
+    updates: int
+    """Gradient steps of one seed so far."""
+    seconds: float
+    """Wall-clock time since training started, without compilation."""
+    rows: Mapping[str, np.ndarray]
+    """Metric name to [K] values, one per seed; NaN where a metric is not available."""
+
+
+class Sink(Protocol):
+    """Where a run is reported to. The methods are called in this order; ``close`` always, and last."""
+
+    def start(self, run: RunInfo) -> None:
+        """Get ready for a run."""
+        ...
+
+    def log(self, epoch: EpochMetrics) -> None:
+        """Take in one epoch."""
+        ...
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Take in the content of ``summary.json``. Only called for a run that came to its end."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files, processes and the terminal. May be called twice."""
+        ...
+
+
+class Sinks:
+    """Several sinks as one; as a context manager it closes them however the run ends."""
+
+    def __init__(self, sinks: Sequence[Sink]):
+        self._sinks = tuple(sinks)
+
+    def start(self, run: RunInfo) -> None:
+        """Get every sink ready."""
+        for sink in self._sinks:
+            sink.start(run)
+
+    def log(self, epoch: EpochMetrics) -> None:
+        """Pass one epoch to every sink."""
+        for sink in self._sinks:
+            sink.log(epoch)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Pass the summary to every sink."""
+        for sink in self._sinks:
+            sink.finish(summary)
+
+    def close(self) -> None:
+        """Close every sink, the last one first, even where closing one of them fails."""
+        with ExitStack() as stack:
+            for sink in self._sinks:
+                stack.callback(sink.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def mean_over_seeds(values: np.ndarray) -> float:
+    """Mean of the values that are available; NaN, without NumPy's warning about it, where none is."""
+    available = values[~np.isnan(values)]
+    return float(available.mean()) if available.size else float("nan")

@@ -1,0 +1,85 @@
+"""Metrics as JSON lines, and JSON that any reader accepts."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from qmix_jax.logging.base import EpochMetrics, RunInfo
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class FileSink:
+    """Writes ``metrics.jsonl`` into the run's folder: one line per epoch and seed, on the disk after every epoch."""
+
+    def __init__(self) -> None:
+        self._file: TextIO | None = None
+        self._seeds: tuple[int, ...] = ()
+
+    def start(self, run: RunInfo) -> None:
+        """Create the run's folder and an empty file in it."""
+        run.run_dir.mkdir(parents=True, exist_ok=True)
+        self._seeds = tuple(run.seeds)
+        self._file = (run.run_dir / METRICS_FILE).open("w", encoding="utf-8")
+
+    def log(self, epoch: EpochMetrics) -> None:
+        """Write one line per seed."""
+        if self._file is None:
+            raise RuntimeError("log() before start()")
+        for index, seed in enumerate(self._seeds):
+            row = {
+                "epoch": epoch.epoch,
+                "seed": seed,
+                "env_steps": epoch.env_steps[index],
+                "updates": epoch.updates,
+                "seconds": round(epoch.seconds, 3),
+            }
+            row |= {name: values[index] for name, values in epoch.rows.items() if name not in row}
+            self._file.write(json.dumps(strict_json(row), allow_nan=False) + "\n")
+        self._file.flush()
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Nothing: ``summary.json`` is written by the run itself, see :func:`write_json`."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def strict_json(value: Any) -> Any:
+    """``value`` in the types of JSON: arrays become lists, NaN and infinities become null, paths become strings."""
+    match value:
+        case None | bool() | str():
+            return value
+        case np.ndarray():
+            return strict_json(value[()]) if value.ndim == 0 else [strict_json(item) for item in value]
+        case np.generic() if value.dtype == np.float32:
+            # Through its shortest decimal form: 0.1, not the 0.10000000149011612 that the nearest double prints as.
+            return strict_json(float(str(value)))
+        case np.generic():
+            return strict_json(value.item())
+        case int():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): strict_json(item) for key, item in value.items()}
+        case Path():
+            return str(value)
+        case list() | tuple():
+            return [strict_json(item) for item in value]
+        case _:
+            raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented strict JSON (:func:`strict_json`), all of it or nothing."""
+    text = json.dumps(strict_json(value), indent=2, allow_nan=False) + "\n"
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
