@@ -5,6 +5,8 @@ first layer is split by input (``obs @ W_obs + one_hot(last_action) @ W_action +
 the concatenation without ever building it.
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -61,28 +63,34 @@ class RecurrentAgent(nn.Module):
         first: Bool[Array, "T *batch"],
     ) -> Float[Array, "T *batch N A"]:
         """Action values along a sequence that starts from zero hidden state; ``first`` starts a new episode."""
-        inputs = self._gate_inputs(obs, last_action)
-        rows = GateInputs(*(x.reshape(x.shape[0], -1, self.hidden_size) for x in inputs))
-        keep = jnp.broadcast_to(~first[..., None], obs.shape[:-1]).reshape(*rows.new.shape[:2], 1).astype(obs.dtype)
-        hidden = gru_unroll(self._recurrent_weights(), rows, keep)
-        return self._values(hidden.reshape(*obs.shape[:-1], self.hidden_size))
+        length, rows, hidden_size = obs.shape[0], math.prod(obs.shape[1:-1]), self.hidden_size
+        inputs = GateInputs(*(x.reshape(length, rows, hidden_size) for x in self._gate_inputs(obs, last_action)))
+        keep = jnp.broadcast_to(~first[..., None], obs.shape[:-1]).reshape(length, rows, 1).astype(obs.dtype)
+        hidden = gru_unroll(self._recurrent_weights(), inputs, keep)
+        return self._values(hidden.reshape(-1, hidden_size)).reshape(*obs.shape[:-1], self.num_actions)
 
     def initial_hidden(self, *batch: int) -> Float[Array, "*batch N H"]:
         """The hidden state at the start of an episode."""
         return jnp.zeros((*batch, self.num_agents, self.hidden_size))
 
     def _gate_inputs(self, obs: Float[Array, "*batch N O"], last_action: Int[Array, "*batch N"]) -> GateInputs:
-        x = obs @ self.obs_kernel + _expand(self.first_bias, obs.ndim)
+        # Products of flat matrices: with several leading axes XLA's CPU backend halves the speed of the weight gradients.
+        batch = obs.shape[:-1]
+        x = obs.reshape(-1, self.obs_size) @ self.obs_kernel + self.first_bias[None]
         if self.last_action:
-            x = x + jax.nn.one_hot(last_action, self.num_actions, dtype=obs.dtype) @ self.last_action_kernel
+            one_hot = jax.nn.one_hot(last_action.reshape(-1), self.num_actions, dtype=obs.dtype)
+            x = x + one_hot @ self.last_action_kernel
+        x = x.reshape(*batch, self.hidden_size)
         if self.agent_id:
-            x = x + _expand(self.agent_id_kernel, obs.ndim)
-        return gate_inputs(nn.relu(x), self.gru_input_kernel, self.gru_input_bias, self.gru_hidden_bias)
+            x = x + _expand(self.agent_id_kernel, x.ndim)
+        x = nn.relu(x).reshape(-1, self.hidden_size)
+        inputs = gate_inputs(x, self.gru_input_kernel, self.gru_input_bias, self.gru_hidden_bias)
+        return GateInputs(*(gate.reshape(*batch, self.hidden_size) for gate in inputs))
 
     def _recurrent_weights(self) -> RecurrentWeights:
         return RecurrentWeights(self.gru_hidden_kernel, self.gru_hidden_bias[2 * self.hidden_size :])
 
-    def _values(self, hidden: Float[Array, "*batch N H"]) -> Float[Array, "*batch N A"]:
+    def _values(self, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows A"]:
         return hidden @ self.q_kernel + _expand(self.q_bias, hidden.ndim)
 
 

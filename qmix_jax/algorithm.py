@@ -231,7 +231,9 @@ def _mix(
     def mix(q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, "*N"]:
         return algorithm.mixer.apply(params.mixer, q, state)
 
-    return jax.vmap(jax.vmap(mix))(q, state)
+    # One flat axis of samples: with two, XLA's CPU backend halves the speed of the hypernetworks' gradients.
+    flat = jax.vmap(mix)(q.reshape(-1, q.shape[-1]), state.reshape(-1, state.shape[-1]))
+    return flat.reshape(*q.shape[:-1], *flat.shape[1:])
 
 
 def _like(x: Float[Array, "T M"], q_tot: Float[Array, "T M *N"]) -> Float[Array, "T M *N"]:

@@ -3,9 +3,9 @@
 It is imported inside functions, after the settings have been checked, because that takes seconds.
 """
 
-import contextlib
 import inspect
 import io
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,21 +25,25 @@ from qmix_jax.errors import ConfigError, unknown_choice
 
 __all__ = ["adapt", "from_jaxmarl", "make_jaxmarl", "make_mpe", "make_smax", "make_switch_riddle"]
 
-SMAX_SCENARIOS = (
-    "3m",
-    "2s3z",
-    "25m",
-    "3s5z",
-    "8m",
-    "5m_vs_6m",
-    "10m_vs_11m",
-    "27m_vs_30m",
-    "3s5z_vs_3s6z",
-    "3s_vs_5z",
-    "6h_vs_8z",
-    "smacv2_5_units",
-    "smacv2_10_units",
-    "smacv2_20_units",
+# Written down rather than looked up, so that a misspelt one is refused before JaxMARL is imported.
+SMAX_SCENARIOS = tuple(
+    """
+    3m 2s3z 25m 3s5z 8m 5m_vs_6m 10m_vs_11m 27m_vs_30m 3s5z_vs_3s6z 3s_vs_5z 6h_vs_8z
+    smacv2_5_units smacv2_10_units smacv2_20_units
+    """.split()
+)
+
+JAXMARL_IDS = tuple(
+    """
+    MPE_simple_v3 MPE_simple_tag_v3 MPE_simple_world_comm_v3 MPE_simple_spread_v3 MPE_simple_crypto_v3
+    MPE_simple_speaker_listener_v4 MPE_simple_push_v3 MPE_simple_adversary_v3 MPE_simple_reference_v3
+    MPE_simple_facmac_v1 MPE_simple_facmac_3a_v1 MPE_simple_facmac_6a_v1 MPE_simple_facmac_9a_v1
+    switch_riddle SMAX HeuristicEnemySMAX LearnedPolicyEnemySMAX
+    ant_4x2 halfcheetah_6x1 hopper_3x1 humanoid_9|8 walker2d_2x3
+    storm storm_2p storm_np hanabi overcooked overcooked_v2 coin_game jaxnav
+    JaxRobotarium_navigation JaxRobotarium_discovery JaxRobotarium_material_transport JaxRobotarium_warehouse
+    JaxRobotarium_arctic_transport JaxRobotarium_foraging JaxRobotarium_rware JaxRobotarium_predator_prey
+    """.split()
 )
 
 MPE_TASKS = {
@@ -177,6 +181,7 @@ def make_jaxmarl(
     Raises :class:`ConfigError` for an unknown ``id`` or setting, for actions that are not discrete, and if the
     environment knows no time limit and ``episode_limit`` is not given.
     """
+    check_choice("env.id", id, JAXMARL_IDS)
     check_choice("env.time_limit", time_limit, TIME_LIMITS)
     if reward is not None:
         check_choice("env.reward", reward, TEAM_REWARDS)
@@ -191,17 +196,20 @@ def adapt(env: Any, **options: Any) -> Env:
 
 
 def _import_jaxmarl() -> Any:
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # It prints, and warns about optional parts that are not installed.
-        import jaxmarl
-
+    """Import it in silence: it prints, and points ``sys.stdout`` and ``sys.stderr`` at the process's own streams."""
+    streams = sys.stdout, sys.stderr, sys.__stdout__
+    try:
+        sys.stdout = sys.__stdout__ = io.StringIO()  # type: ignore[misc]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import jaxmarl
+    finally:
+        sys.stdout, sys.stderr, sys.__stdout__ = streams  # type: ignore[misc]
     return jaxmarl
 
 
 def _construct(id: str, settings: Mapping[str, Any]) -> Any:
     jaxmarl = _import_jaxmarl()
-    ids = tuple(jaxmarl.registered_envs)
-    check_choice("env.id", id, ids)
     try:
         env = jaxmarl.make(id, **settings)
     except (TypeError, ValueError, AssertionError, ImportError, NotImplementedError) as error:
@@ -296,14 +304,12 @@ def _overcooked(env: Any) -> dict[str, Any]:
 
 
 def _render_smax(env: Any, episode: Episode, path: Path) -> None:
-    _import_jaxmarl()
     from jaxmarl.viz.visualizer import SMAXVisualizer
 
     render_smax(SMAXVisualizer, env, episode, path)
 
 
 def _render_mpe(env: Any, episode: Episode, path: Path) -> None:
-    _import_jaxmarl()
     from jaxmarl.environments.mpe import MPEVisualizer
 
     render_mpe(MPEVisualizer, env, episode, path)

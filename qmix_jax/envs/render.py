@@ -2,18 +2,22 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qmix_jax.errors import ConfigError, unknown_choice
+import jax
+
+from qmix_jax.envs.base import Episode
+from qmix_jax.errors import unknown_choice
 
 TEXT_SUFFIXES = (".md", ".txt")
 PICTURE_SUFFIXES = (".gif", ".png")
 
 
 def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
-    """Raise :class:`ConfigError` unless the file's name ends in one of ``suffixes``."""
+    """Raise a ``ConfigError`` unless the file's name ends in one of ``suffixes``."""
     if path.suffix.lower() not in suffixes:
         raise unknown_choice("render", path.name, [f"{path.stem}{suffix}" for suffix in suffixes])
 
@@ -50,9 +54,56 @@ def _draw_table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str
     figure.savefig(path)
 
 
-def render_smax(visualizer: type, env: Any, episode: Any, path: Path) -> None:
-    raise NotImplementedError
+def render_mpe(visualizer: Callable[..., Any], env: Any, episode: Episode, path: Path) -> None:
+    """Draw an episode with JaxMARL's ``MPEVisualizer`` as a GIF, one frame a state."""
+    check_suffix(path, (".gif",))
+    with contextlib.redirect_stdout(io.StringIO()):  # It prints what it knows about communication.
+        _animate(visualizer(env, [jax.device_get(state) for state in episode.env_states]), path)
 
 
-def render_mpe(visualizer: type, env: Any, episode: Any, path: Path) -> None:
-    raise NotImplementedError
+def render_smax(visualizer: Callable[..., Any], env: Any, episode: Episode, path: Path) -> None:
+    """Draw an episode with JaxMARL's ``SMAXVisualizer`` as a GIF, one frame a simulation step.
+
+    The visualiser's own expansion of transitions into simulation steps is not used: it derives other random keys (it
+    assumes ``env.step``) and its count of frames per transition is off by one, so that shots are drawn at wrong times.
+    """
+    check_suffix(path, (".gif",))
+    frames = expand_smax(env, episode)
+    drawn = visualizer(env, frames)
+    drawn.have_expanded = True
+    per_transition = env.world_steps_per_env_step
+
+    def draw(frame: int) -> None:
+        transition, simulated = divmod(max(frame - 1, 0), per_transition)
+        drawn.im = env.init_render(drawn.ax, frames[frame], simulated, transition)
+
+    drawn.init = partial(draw, 0)
+    drawn.update = draw
+    _animate(drawn, path)
+
+
+def expand_smax(env: Any, episode: Episode) -> list[tuple[None, Any, dict[str, Any]]]:
+    """The states of the underlying game after every simulation step, preceded by the first one of the episode.
+
+    Each comes as (nothing, state, attacks by unit), the form in which SMAX draws it.
+    """
+    expand = jax.jit(lambda key, state, actions: env.step_env(key, state, actions, True))
+    frames: list[tuple[None, Any, dict[str, Any]]] = []
+    for key, env_state, action in zip(episode.keys, episode.env_states, episode.actions, strict=False):
+        actions = {agent: action[index] for index, agent in enumerate(env.agents)}
+        states = jax.device_get(expand(key, env_state, actions))
+        simulated = [jax.tree.map(lambda leaf, at=at: leaf[at], states) for at in range(len(states.unit_alive))]
+        attacks = dict(zip(env.all_agents, simulated[-1].prev_attack_actions, strict=True))
+        if not frames:
+            frames.append((None, jax.device_get(env_state.state), attacks))
+        frames.extend((None, state, attacks) for state in simulated)
+    return frames
+
+
+def _animate(visualizer: Any, path: Path) -> None:
+    import matplotlib
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context({"animation.writer": "pillow"}):
+        visualizer.animate(str(path), view=False)
+    pyplot.close(visualizer.fig)
