@@ -120,9 +120,7 @@ def from_jaxmarl(
             env_state = _fix_types(env_state, env_state_like)
             return AdapterState(env_state=env_state, played=jnp.zeros((), jnp.int32)), see(obs, env_state)
 
-    def step(
-        key: Key[Array, ""], env_state: EnvState, action: Int[Array, " N"]
-    ) -> tuple[EnvState, TimeStep, Outcome]:
+    def step(key: Key[Array, ""], env_state: EnvState, action: Int[Array, " N"]) -> tuple[EnvState, TimeStep, Outcome]:
         actions = {agent: action[index] for index, agent in enumerate(agents)}
         with _foreign_code():
             obs, after, rewards, dones, _ = env.step_env(key, env_state.env_state, actions)
@@ -177,8 +175,8 @@ def _episode_limit(name: str, asked: int | None, own: int | None) -> int:
         return asked
     if own is None:
         raise ConfigError(
-            f"env.episode_limit: missing; {name} has no {' or '.join(LIMIT_ATTRIBUTES)}, so say how many transitions an "
-            "episode may have"
+            f"env.episode_limit: missing; {name} has no {' or '.join(LIMIT_ATTRIBUTES)}, so say how many "
+            "transitions an episode may have"
         )
     return own
 

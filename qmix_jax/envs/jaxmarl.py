@@ -8,11 +8,9 @@ import io
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
@@ -21,29 +19,26 @@ from qmix_jax.envs.adapter import TEAM_REWARDS, TIME_LIMITS, Transition, from_ja
 from qmix_jax.envs.base import Env, Episode
 from qmix_jax.envs.render import render_mpe, render_smax
 from qmix_jax.envs.settings import check_at_least, check_choice, check_known
-from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.errors import ConfigError
 
 __all__ = ["adapt", "from_jaxmarl", "make_jaxmarl", "make_mpe", "make_smax", "make_switch_riddle"]
 
-# Written down rather than looked up, so that a misspelt one is refused before JaxMARL is imported.
-SMAX_SCENARIOS = tuple(
-    """
-    3m 2s3z 25m 3s5z 8m 5m_vs_6m 10m_vs_11m 27m_vs_30m 3s5z_vs_3s6z 3s_vs_5z 6h_vs_8z
-    smacv2_5_units smacv2_10_units smacv2_20_units
-    """.split()
-)
-
-JAXMARL_IDS = tuple(
-    """
-    MPE_simple_v3 MPE_simple_tag_v3 MPE_simple_world_comm_v3 MPE_simple_spread_v3 MPE_simple_crypto_v3
-    MPE_simple_speaker_listener_v4 MPE_simple_push_v3 MPE_simple_adversary_v3 MPE_simple_reference_v3
-    MPE_simple_facmac_v1 MPE_simple_facmac_3a_v1 MPE_simple_facmac_6a_v1 MPE_simple_facmac_9a_v1
-    switch_riddle SMAX HeuristicEnemySMAX LearnedPolicyEnemySMAX
-    ant_4x2 halfcheetah_6x1 hopper_3x1 humanoid_9|8 walker2d_2x3
-    storm storm_2p storm_np hanabi overcooked overcooked_v2 coin_game jaxnav
-    JaxRobotarium_navigation JaxRobotarium_discovery JaxRobotarium_material_transport JaxRobotarium_warehouse
-    JaxRobotarium_arctic_transport JaxRobotarium_foraging JaxRobotarium_rware JaxRobotarium_predator_prey
-    """.split()
+# The choices are written down rather than looked up, so that a wrong one is refused before JaxMARL is imported.
+SMAX_SCENARIOS = (
+    "3m",
+    "2s3z",
+    "25m",
+    "3s5z",
+    "8m",
+    "5m_vs_6m",
+    "10m_vs_11m",
+    "27m_vs_30m",
+    "3s5z_vs_3s6z",
+    "3s_vs_5z",
+    "6h_vs_8z",
+    "smacv2_5_units",
+    "smacv2_10_units",
+    "smacv2_20_units",
 )
 
 MPE_TASKS = {
@@ -51,6 +46,47 @@ MPE_TASKS = {
     "simple_reference": "MPE_simple_reference_v3",
     "simple_speaker_listener": "MPE_simple_speaker_listener_v4",
 }
+
+JAXMARL_IDS = (
+    "MPE_simple_v3",
+    "MPE_simple_tag_v3",
+    "MPE_simple_world_comm_v3",
+    "MPE_simple_spread_v3",
+    "MPE_simple_crypto_v3",
+    "MPE_simple_speaker_listener_v4",
+    "MPE_simple_push_v3",
+    "MPE_simple_adversary_v3",
+    "MPE_simple_reference_v3",
+    "MPE_simple_facmac_v1",
+    "MPE_simple_facmac_3a_v1",
+    "MPE_simple_facmac_6a_v1",
+    "MPE_simple_facmac_9a_v1",
+    "switch_riddle",
+    "SMAX",
+    "HeuristicEnemySMAX",
+    "LearnedPolicyEnemySMAX",
+    "ant_4x2",
+    "halfcheetah_6x1",
+    "hopper_3x1",
+    "humanoid_9|8",
+    "walker2d_2x3",
+    "storm",
+    "storm_2p",
+    "storm_np",
+    "hanabi",
+    "overcooked",
+    "overcooked_v2",
+    "coin_game",
+    "jaxnav",
+    "JaxRobotarium_navigation",
+    "JaxRobotarium_discovery",
+    "JaxRobotarium_material_transport",
+    "JaxRobotarium_warehouse",
+    "JaxRobotarium_arctic_transport",
+    "JaxRobotarium_foraging",
+    "JaxRobotarium_rware",
+    "JaxRobotarium_predator_prey",
+)
 
 
 def make_smax(

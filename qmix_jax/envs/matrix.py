@@ -42,12 +42,12 @@ def make_matrix(name: str, payoff: Float[Array, "A A"] | list[list[float]]) -> E
     """
     table = np.asarray(payoff, np.float32)
     num_actions = table.shape[0]
-    seen = TimeStep(
-        obs=np.ones((2, 1), np.float32), avail_actions=np.ones((2, num_actions), bool), state=np.ones(1, np.float32)
-    )
+
+    def see() -> TimeStep:
+        return TimeStep(obs=jnp.ones((2, 1)), avail_actions=jnp.ones((2, num_actions), bool), state=jnp.ones(1))
 
     def reset(key: Key[Array, ""]) -> tuple[Int[Array, ""], TimeStep]:
-        return jnp.zeros((), jnp.int32), _as_arrays(seen)
+        return jnp.zeros((), jnp.int32), see()
 
     def step(
         key: Key[Array, ""], env_state: Int[Array, ""], action: Int[Array, " N"]
@@ -58,7 +58,7 @@ def make_matrix(name: str, payoff: Float[Array, "A A"] | list[list[float]]) -> E
             last=jnp.ones((), bool),
             won=jnp.zeros((), bool),
         )
-        return env_state + 1, _as_arrays(seen), outcome
+        return env_state + 1, see(), outcome
 
     return Env(
         name=name,
@@ -72,10 +72,6 @@ def make_matrix(name: str, payoff: Float[Array, "A A"] | list[list[float]]) -> E
         max_return=float(np.abs(table).max()),
         render=partial(render, name, table),
     )
-
-
-def _as_arrays(seen: TimeStep) -> TimeStep:
-    return TimeStep(*(jnp.asarray(leaf) for leaf in seen))
 
 
 def render(name: str, table: np.ndarray, episode: Episode, path: Path) -> None:

@@ -2,18 +2,20 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from qmix_jax.envs.base import Episode
 from qmix_jax.errors import unknown_choice
 
 TEXT_SUFFIXES = (".md", ".txt")
 PICTURE_SUFFIXES = (".gif", ".png")
+FRAMES_PER_TRANSITION = 4
+"""Frames are slow to draw and half of SMAX's eight simulation steps already look smooth."""
 
 
 def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
@@ -56,30 +58,45 @@ def _draw_table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str
 
 def render_mpe(visualizer: Callable[..., Any], env: Any, episode: Episode, path: Path) -> None:
     """Draw an episode with JaxMARL's ``MPEVisualizer`` as a GIF, one frame a state."""
+    import matplotlib
+    from matplotlib import pyplot
+
     check_suffix(path, (".gif",))
-    with contextlib.redirect_stdout(io.StringIO()):  # It prints what it knows about communication.
-        _animate(visualizer(env, [jax.device_get(state) for state in episode.env_states]), path)
+    states = [jax.device_get(state) for state in episode.env_states]
+    # It prints what it knows about communication.
+    with _no_window(), matplotlib.rc_context({"animation.writer": "pillow"}), contextlib.redirect_stdout(io.StringIO()):
+        drawn = visualizer(env, states)
+        drawn.animate(str(path), view=False)
+        pyplot.close(drawn.fig)
 
 
 def render_smax(visualizer: Callable[..., Any], env: Any, episode: Episode, path: Path) -> None:
-    """Draw an episode with JaxMARL's ``SMAXVisualizer`` as a GIF, one frame a simulation step.
+    """Draw an episode with JaxMARL's ``SMAXVisualizer`` as a GIF, at most ``FRAMES_PER_TRANSITION`` each transition.
 
-    The visualiser's own expansion of transitions into simulation steps is not used: it derives other random keys (it
-    assumes ``env.step``) and its count of frames per transition is off by one, so that shots are drawn at wrong times.
+    Only its drawing of one frame is used. Its own expansion of transitions into simulation steps derives other random
+    keys (it assumes ``env.step``), and counts one frame too few a transition, so that shots are drawn at wrong times.
     """
+    from matplotlib import pyplot
+    from PIL import Image
+
     check_suffix(path, (".gif",))
     frames = expand_smax(env, episode)
-    drawn = visualizer(env, frames)
-    drawn.have_expanded = True
     per_transition = env.world_steps_per_env_step
-
-    def draw(frame: int) -> None:
-        transition, simulated = divmod(max(frame - 1, 0), per_transition)
-        drawn.im = env.init_render(drawn.ax, frames[frame], simulated, transition)
-
-    drawn.init = partial(draw, 0)
-    drawn.update = draw
-    _animate(drawn, path)
+    stride = -(-per_transition // FRAMES_PER_TRANSITION)
+    pictures = []
+    # SMAX draws with eager lax.cond, which would compile anew for every unit and frame.
+    with _no_window(), jax.disable_jit():
+        drawn = visualizer(env, frames)
+        width, height = drawn.fig.canvas.get_width_height()
+        for index in range(0, len(frames), stride):
+            transition, simulated = divmod(max(index - 1, 0), per_transition)
+            picture = env.init_render(drawn.ax, frames[index], simulated, transition).get_array()
+            # The picture of the whole figure, but in a shape that mistakes its width for its height.
+            rgba = np.asarray(picture, np.uint8).reshape(height, width, 4)
+            pictures.append(Image.fromarray(rgba).quantize(64, method=Image.Quantize.FASTOCTREE))
+        pyplot.close(drawn.fig)
+    milliseconds = round(1000 * env.time_per_step * stride)
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
 
 
 def expand_smax(env: Any, episode: Episode) -> list[tuple[None, Any, dict[str, Any]]]:
@@ -100,10 +117,14 @@ def expand_smax(env: Any, episode: Episode) -> list[tuple[None, Any, dict[str, A
     return frames
 
 
-def _animate(visualizer: Any, path: Path) -> None:
-    import matplotlib
-    from matplotlib import pyplot
+@contextlib.contextmanager
+def _no_window() -> Iterator[None]:
+    """JaxMARL's visualisers draw through pyplot, which opens windows where it can."""
+    from matplotlib import get_backend, pyplot
 
-    with matplotlib.rc_context({"animation.writer": "pillow"}):
-        visualizer.animate(str(path), view=False)
-    pyplot.close(visualizer.fig)
+    before = get_backend()
+    pyplot.switch_backend("agg")
+    try:
+        yield
+    finally:
+        pyplot.switch_backend(before)
