@@ -36,6 +36,26 @@ class EpochMetrics(NamedTuple):
     rows: Mapping[str, np.ndarray]
     """Metric name to [K] values, one per seed; NaN where a metric is not available."""
 
+    @property
+    def mean_env_steps(self) -> int:
+        """Environment steps of the average seed."""
+        return round(float(np.mean(self.env_steps)))
+
+    @property
+    def steps_per_second(self) -> float:
+        """Environment steps of all seeds together, per second since training started."""
+        return float(np.sum(self.env_steps)) / self.seconds if self.seconds > 0 else 0.0
+
+    def seconds_left(self, total_env_steps: int) -> float:
+        """Time to ``total_env_steps`` at the speed so far; NaN before the first step."""
+        done = self.mean_env_steps
+        return self.seconds * max(total_env_steps - done, 0) / done if done > 0 else float("nan")
+
+    def mean(self, name: str) -> float:
+        """Mean over seeds of one metric, NaN where it is not available."""
+        values = self.rows.get(name)
+        return float("nan") if values is None else mean_over_seeds(np.asarray(values, np.float64))
+
 
 class Sink(Protocol):
     """Where a run is reported to. The methods are called in this order; ``close`` always, and last."""

@@ -3,18 +3,18 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from rich import box
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn
 from rich.table import Table
-from rich.text import Text
 
+from qmix_jax.logging.bar import LiveBar, SecondsColumn
 from qmix_jax.logging.base import EpochMetrics, RunInfo, mean_over_seeds
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -22,12 +22,6 @@ SECONDS_BETWEEN_LINES = 30.0
 LINES_PER_RUN = 10
 """... and whenever another tenth of the run is done."""
 
-_BAR_METRICS = (
-    ("loss", "loss", "{:.3g}"),
-    ("epsilon", "epsilon", "{:.2f}"),
-    ("return", "eval_return", "{:.2f}"),
-    ("win rate", "eval_win_rate", "{:.0%}"),
-)
 _LINE_METRICS = ("loss", "epsilon", "train_return", "eval_return", "eval_win_rate")
 
 
@@ -44,7 +38,7 @@ class ConsoleSink:
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._clock = clock
         self._run: RunInfo | None = None
-        self._bar: _Bar | None = None
+        self._bar: LiveBar | None = None
         self._last_line_at = float("-inf")
         self._last_tenth = -1
 
@@ -58,7 +52,7 @@ class ConsoleSink:
         self._stop_bar()
         started = self._clock()
         if self._live:
-            with Progress(SpinnerColumn(), _SecondsColumn(), console=self.console, transient=True) as spinner:
+            with Progress(SpinnerColumn(), SecondsColumn(), console=self.console, transient=True) as spinner:
                 spinner.add_task(what, total=None)
                 yield
             self.message(f"{what} ({self._clock() - started:.1f} s)")
@@ -67,7 +61,7 @@ class ConsoleSink:
             yield
             self._plain(f"phase={_one_word(what)} state=done seconds={self._clock() - started:.1f}")
         if self._run is not None and self._live:
-            self._bar = _Bar(self.console, self._run, self._clock)
+            self._bar = LiveBar(self.console, self._run, self._clock)
 
     def message(self, text: str) -> None:
         """Print a line; above the bar if there is one."""
@@ -79,7 +73,7 @@ class ConsoleSink:
             raise RuntimeError("log() before start()")
         if self._live:
             if self._bar is None:
-                self._bar = _Bar(self.console, self._run, self._clock)
+                self._bar = LiveBar(self.console, self._run, self._clock)
             self._bar.update(epoch)
         elif self._line_is_due(epoch, self._run):
             self._plain(progress_line(epoch, self._run))
@@ -100,7 +94,8 @@ class ConsoleSink:
             for row in rows:
                 self._plain(" ".join(f"{name}={value}" for name, value in row.items()))
             return
-        table = Table(box=box.SIMPLE_HEAD, title=f"{summary['algorithm']} on {summary['env']}", title_justify="left")
+        title = f"{summary['algorithm']} on {summary['env']}: greedy evaluation"
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title=title, title_justify="left")
         for name in rows[0]:
             table.add_column(name.replace("episode_", "").replace("_", " "), justify="right")
         for row in rows:
@@ -128,7 +123,7 @@ class ConsoleSink:
         self.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def _line_is_due(self, epoch: EpochMetrics, run: RunInfo) -> bool:
-        tenth = int(LINES_PER_RUN * _done(epoch) / max(run.total_env_steps, 1))
+        tenth = int(LINES_PER_RUN * epoch.mean_env_steps / max(run.total_env_steps, 1))
         due = tenth > self._last_tenth or self._clock() - self._last_line_at >= SECONDS_BETWEEN_LINES
         if due:
             self._last_tenth = tenth
@@ -152,95 +147,18 @@ def make_console() -> Console:
     return _QuietOnBrokenPipe(force_terminal=sys.stdout.isatty())
 
 
-class _Bar:
-    """The live progress bar of a run."""
-
-    def __init__(self, console: Console, run: RunInfo, clock: Callable[[], float]):
-        self._metrics = [metric for metric in _BAR_METRICS if run.has_win_rate or metric[1] != "eval_win_rate"]
-        self._progress = _TwoLines(
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[steps]}"),
-            _TimeLeftColumn(clock),
-            console=console,
-            refresh_per_second=4,
-        )
-        self._total = run.total_env_steps
-        self._task = self._progress.add_task(
-            "", total=self._total, steps=f"0/{_short(self._total)} env steps", ends_at=None
-        )
-        self._clock = clock
-        self._seen: dict[str, str] = {}
-        self._progress.start()
-
-    def update(self, epoch: EpochMetrics) -> None:
-        done, left = _done(epoch), _seconds_left(epoch, self._total)
-        for label, name, form in self._metrics:
-            value = _mean_of(epoch, name)
-            if not np.isnan(value):
-                # A metric that this epoch did not compute keeps the value it had.
-                self._seen[label] = form.format(value)
-        self._progress.second_line = Text("   ").join(
-            Text.assemble((f"{label} ", "dim"), value) for label, value in self._seen.items()
-        )
-        self._progress.update(
-            self._task,
-            completed=done,
-            steps=f"{_short(done)}/{_short(self._total)} env steps  {_short(_steps_per_second(epoch))} steps/s",
-            ends_at=None if np.isnan(left) else self._clock() + left,
-            refresh=True,
-        )
-
-    def stop(self) -> None:
-        self._progress.stop()
-
-
-class _TwoLines(Progress):
-    """A progress bar with a line of text below it: side by side they would not fit into 80 columns."""
-
-    second_line = Text("")
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        yield from super().get_renderables()
-        yield self.second_line
-
-
-class _SecondsColumn(ProgressColumn):
-    """What is going on, and for how many seconds."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.description} ({task.elapsed or 0.0:.0f} s)")
-
-
-class _TimeLeftColumn(ProgressColumn):
-    """Time to the end at the speed so far; counts down between epochs."""
-
-    def __init__(self, clock: Callable[[], float]):
-        self._clock = clock
-        super().__init__()
-
-    def render(self, task: Task) -> Text:
-        ends_at = task.fields["ends_at"]
-        if ends_at is None:
-            return Text("-:-- left")
-        minutes, seconds = divmod(round(max(ends_at - self._clock(), 0.0)), 60)
-        hours, minutes = divmod(minutes, 60)
-        clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-        return Text(f"{clock} left")
-
-
 def progress_line(epoch: EpochMetrics, run: RunInfo) -> str:
     """One epoch as ``name=value`` pairs: the mean over seeds of what is available."""
-    left = _seconds_left(epoch, run.total_env_steps)
+    left = epoch.seconds_left(run.total_env_steps)
     pairs = {
-        "env_steps": str(_done(epoch)),
+        "env_steps": str(epoch.mean_env_steps),
         "total_env_steps": str(run.total_env_steps),
         "seconds": f"{epoch.seconds:.1f}",
         "seconds_left": "" if np.isnan(left) else f"{left:.0f}",
-        "steps_per_second": f"{_steps_per_second(epoch):.0f}",
+        "steps_per_second": f"{epoch.steps_per_second:.0f}",
     }
     for name in _LINE_METRICS:
-        value = _mean_of(epoch, name)
+        value = epoch.mean(name)
         if not np.isnan(value):
             pairs[name] = f"{value:.4g}"
     return " ".join(f"{name}={value}" for name, value in pairs.items() if value)
@@ -263,33 +181,6 @@ def _result(name: str, value: float) -> str:
     if np.isnan(value):
         return "-"
     return f"{value:.3f}" if name.endswith("win_rate") else f"{value:.2f}"
-
-
-def _done(epoch: EpochMetrics) -> int:
-    return round(float(np.mean(epoch.env_steps)))
-
-
-def _steps_per_second(epoch: EpochMetrics) -> float:
-    """Environment steps of all seeds together, per second since training started."""
-    return float(np.sum(epoch.env_steps)) / epoch.seconds if epoch.seconds > 0 else 0.0
-
-
-def _seconds_left(epoch: EpochMetrics, total: int) -> float:
-    done = _done(epoch)
-    return epoch.seconds * max(total - done, 0) / done if done > 0 else float("nan")
-
-
-def _mean_of(epoch: EpochMetrics, name: str) -> float:
-    values = epoch.rows.get(name)
-    return float("nan") if values is None else mean_over_seeds(np.asarray(values, np.float64))
-
-
-def _short(count: float) -> str:
-    """950, 12.3k, 1.05M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g}{unit}"
-    return f"{count:.0f}"
 
 
 def _one_word(text: str) -> str:

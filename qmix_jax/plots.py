@@ -1,0 +1,179 @@
+"""Learning curves: one run with its seeds, or several runs over each other."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+from qmix_jax.logging.files import METRICS_FILE
+
+LABELS = {
+    "eval_return": "greedy return",
+    "eval_win_rate": "greedy win rate",
+    "eval_episode_length": "greedy episode length",
+    "train_return": "training return",
+    "train_win_rate": "training win rate",
+}
+RATES = {"eval_win_rate", "train_win_rate"}
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's colours, which stay apart for readers with any common colour blindness."""
+LINE_STYLES = ("-", "--", "-.", ":")
+
+Row = Mapping[str, Any]
+"""One line of ``metrics.jsonl``: one epoch of one seed."""
+
+
+class Curves(NamedTuple):
+    """One metric of S seeds at E common points of training."""
+
+    env_steps: np.ndarray
+    """[E]"""
+    values: np.ndarray
+    """[S, E]"""
+
+
+def read_metrics(run_dir: Path | str) -> list[dict[str, Any]]:
+    """The rows of a run's ``metrics.jsonl``.
+
+    Raises:
+        FileNotFoundError: the folder has no such file.
+    """
+    with (Path(run_dir) / METRICS_FILE).open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def curves(rows: Iterable[Row], metric: str) -> Curves | None:
+    """One metric of one run, or None where it has no values. Epochs without a value are left out."""
+    per_seed: dict[int, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row.get(metric) is not None:
+            per_seed.setdefault(row["seed"], []).append((row["env_steps"], row[metric]))
+    return _on_common_steps([np.asarray(points, float).T for points in per_seed.values()])
+
+
+def learning_curves(
+    rows: Iterable[Row],
+    path: Path | str,
+    *,
+    title: str = "",
+    metrics: Sequence[str] = ("eval_return", "eval_win_rate"),
+) -> Path:
+    """Draw ``metrics`` of one run over its environment steps, one panel each, and save them at ``path``.
+
+    Thin lines are seeds, the thick line is their mean and the band reaches from the lowest to the highest seed.
+    Metrics without a value are left out; with none at all the picture says so.
+    """
+    rows = list(rows)
+    panels = {metric: found for metric in metrics if (found := curves(rows, metric)) is not None}
+    figure, all_axes = _panels(len(panels), title)
+    for axes, (metric, found) in zip(all_axes, panels.items(), strict=True):
+        _draw(axes, found, PALETTE[0], "-", "")
+        if len(found.values) > 1:
+            axes.plot(found.env_steps, found.values.T, color=PALETTE[0], linewidth=0.7, alpha=0.45)
+        _describe(axes, metric)
+    seeds = max((len(found.values) for found in panels.values()), default=0)
+    note = f"mean of {seeds} seeds, band from the lowest to the highest seed" if seeds > 1 else "one seed"
+    return _save(figure, path, note if panels else "no evaluation was recorded")
+
+
+def compare_runs(
+    runs: Mapping[str, Sequence[Path | str]],
+    path: Path | str,
+    *,
+    title: str = "",
+    metrics: Sequence[str] = ("eval_return", "eval_win_rate"),
+) -> Path:
+    """Draw several experiments over each other: label to run folders, all of whose seeds count for that label.
+
+    Lines are means over seeds and bands reach from the lowest to the highest seed, as in :func:`learning_curves`.
+    Where seeds were evaluated at different steps they are interpolated, over the range that all of them cover.
+
+    Raises:
+        FileNotFoundError: a folder has no ``metrics.jsonl``.
+    """
+    rows = {label: [read_metrics(run_dir) for run_dir in run_dirs] for label, run_dirs in runs.items()}
+    panels = {metric: _by_label(rows, metric) for metric in metrics}
+    panels = {metric: by_label for metric, by_label in panels.items() if by_label}
+    figure, all_axes = _panels(len(panels), title)
+    styles = {
+        label: (PALETTE[index % len(PALETTE)], LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)])
+        for index, label in enumerate(runs)
+    }
+    for axes, (metric, by_label) in zip(all_axes, panels.items(), strict=True):
+        for label, found in by_label.items():
+            _draw(axes, found, *styles[label], label)
+        _describe(axes, metric)
+    if panels:
+        handles, labels = all_axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=min(len(labels), 4), frameon=False)
+    seeds = sorted({len(found.values) for by_label in panels.values() for found in by_label.values()})
+    counted = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds" if seeds else ""
+    return _save(figure, path, f"mean of {counted}, band from the lowest to the highest seed" if seeds else "no data")
+
+
+def _by_label(rows: Mapping[str, Sequence[list[dict[str, Any]]]], metric: str) -> dict[str, Curves]:
+    pooled = {}
+    for label, runs in rows.items():
+        parts = [found for run in runs if (found := curves(run, metric)) is not None]
+        joined = _on_common_steps([np.stack([part.env_steps, seed]) for part in parts for seed in part.values])
+        if joined is not None:
+            pooled[label] = joined
+    return pooled
+
+
+def _on_common_steps(seeds: Sequence[np.ndarray]) -> Curves | None:
+    """Bring seeds, each [2, E] of steps and values, to the steps of the one with the fewest points."""
+    if not seeds:
+        return None
+    first, last = max(seed[0][0] for seed in seeds), min(seed[0][-1] for seed in seeds)
+    steps = min((seed[0] for seed in seeds), key=len)
+    steps = steps[(steps >= first) & (steps <= last)]
+    if not steps.size:
+        return None
+    return Curves(steps, np.stack([np.interp(steps, *seed) for seed in seeds]))
+
+
+def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(6.2 * max(count, 1), 4.0), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=13, fontweight="bold")
+    return figure, [figure.add_subplot(1, count, index + 1) for index in range(count)]
+
+
+def _draw(axes: Axes, found: Curves, color: str, style: str, label: str) -> None:
+    marker = "o" if found.env_steps.size == 1 else None  # a single point has no line to see
+    if len(found.values) > 1:
+        low, high = found.values.min(axis=0), found.values.max(axis=0)
+        axes.fill_between(found.env_steps, low, high, color=color, alpha=0.15, linewidth=0)
+    mean = found.values.mean(axis=0)
+    axes.plot(found.env_steps, mean, style, color=color, linewidth=2.2, label=label, marker=marker)
+
+
+def _describe(axes: Axes, metric: str) -> None:
+    axes.set_title(LABELS.get(metric, metric), loc="left", fontsize=11)
+    axes.set_xlabel("environment steps per seed")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(left=0)
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    if metric in RATES:
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _save(figure: Figure, path: Path | str, note: str) -> Path:
+    figure.supxlabel(note, fontsize=8.5, color="0.35", x=0.01, horizontalalignment="left")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path
