@@ -1,0 +1,273 @@
+"""The typed configuration of a run, and every check that can be made before anything is compiled.
+
+This is the only reader of OmegaConf. Fields have the names and the nesting of ``conf/config.yaml``.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qmix_jax.errors import ConfigError, unknown_choice
+
+
+class Range(NamedTuple):
+    """Smallest and largest value of a number, both allowed unless ``above`` excludes the smallest."""
+
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+
+
+def _number(low: float | None = None, high: float | None = None, above: bool = False) -> Any:
+    return dataclasses.field(metadata={"range": Range(low, high, above)})
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetConfig:
+    """``target.*``."""
+
+    td_lambda: float = _number(0, 1)
+    double_q: bool
+    update: Literal["hard", "soft"]
+    update_interval: int = _number(1)
+    tau: float = _number(0, 1, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutConfig:
+    """``rollout.*``."""
+
+    num_envs: int = _number(1)
+    length: int | None = _number(2)
+    auto_reset: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayConfig:
+    """``replay.*``."""
+
+    capacity: int = _number(1)
+    batch_size: int = _number(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnerConfig:
+    """``learner.*``."""
+
+    updates_per_iteration: int = _number(1)
+    warmup_env_steps: int = _number(0)
+    max_grad_norm: float = _number(0, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplorationConfig:
+    """``exploration.*``."""
+
+    epsilon_start: float = _number(0, 1)
+    epsilon_end: float = _number(0, 1)
+    epsilon_steps: int = _number(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """``evaluation.*``."""
+
+    interval_env_steps: int = _number(1)
+    episodes: int = _number(1)
+    seed: int = _number(0, 2**32 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class DevicesConfig:
+    """``devices.*``."""
+
+    platform: Literal["cpu", "gpu", "tpu"] | None
+    count: int | None = _number(1)
+    seeds_per_device: int | None = _number(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class WandbConfig:
+    """``logger.wandb.*``."""
+
+    mode: Literal["online", "offline", "disabled"]
+    project: str
+    name: str | None
+    group: str | None
+    entity: str | None
+    tags: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoggerConfig:
+    """``logger.*``."""
+
+    progress: bool
+    plot: bool
+    wandb: WandbConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """``optimizer.*``: the learning rate; ``part`` is the rest."""
+
+    learning_rate: float = _number(0, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class AlgorithmConfig:
+    """``algorithm.*``: the name that a run is reported under."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run. ``parts`` keeps the open sections: ``_target_`` and keyword arguments of what they build."""
+
+    algorithm: AlgorithmConfig
+    target: TargetConfig
+    optimizer: OptimizerConfig
+    rollout: RolloutConfig
+    replay: ReplayConfig
+    learner: LearnerConfig
+    exploration: ExplorationConfig
+    evaluation: EvaluationConfig
+    devices: DevicesConfig
+    logger: LoggerConfig
+    seed: int = _number(0, 2**31 - 1)
+    num_seeds: int = _number(1)
+    total_env_steps: int = _number(1)
+    gamma: float = _number(0, 1)
+    run_dir: str | None
+    parts: dict[str, dict[str, Any]]
+
+
+PARTS = ("env", "agent", "mixer", "target", "optimizer")
+"""Sections whose ``_target_`` names what they build; their other keys are its arguments (or fields above)."""
+
+
+def to_container(config: Any) -> dict[str, Any]:
+    """An OmegaConf tree as plain, resolved dicts and lists.
+
+    Raises :class:`ConfigError` for interpolations that do not resolve.
+    """
+    try:
+        container = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    return typing.cast(dict[str, Any], container)
+
+
+def parse(container: Mapping[str, Any]) -> Config:
+    """The typed configuration in a plain tree.
+
+    Raises :class:`ConfigError` for an unknown or missing key, a value of another kind, a number out of its range, and
+    settings that contradict each other.
+    """
+    tree = dict(container)
+    parts = {}
+    for name in PARTS:
+        section = dict(tree.get(name) or {})
+        if not section:
+            raise ConfigError(f"{name}: missing; choose one of conf/{name}, for example {name}=...")
+        typed = {"target": TargetConfig, "optimizer": OptimizerConfig}.get(name)
+        own = {field.name for field in dataclasses.fields(typed)} if typed else set()
+        parts[name] = {key: value for key, value in section.items() if key not in own}
+        if typed:
+            tree[name] = {key: value for key, value in section.items() if key in own}
+        else:
+            tree.pop(name)
+    config = _parse_section(Config, {**tree, "parts": parts}, "")
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    rollout, replay, exploration = config.rollout, config.replay, config.exploration
+    if replay.batch_size > replay.capacity:
+        raise ConfigError(
+            f"replay.batch_size={replay.batch_size}: larger than replay.capacity={replay.capacity}; "
+            f"use at most {replay.capacity}"
+        )
+    if rollout.num_envs > replay.capacity:
+        raise ConfigError(
+            f"replay.capacity={replay.capacity}: must hold the rollout.num_envs={rollout.num_envs} sequences of one "
+            f"iteration; use at least {rollout.num_envs}"
+        )
+    if exploration.epsilon_end > exploration.epsilon_start:
+        raise ConfigError(
+            f"exploration.epsilon_end={exploration.epsilon_end}: above "
+            f"exploration.epsilon_start={exploration.epsilon_start}; epsilon goes down"
+        )
+    if config.seed + config.num_seeds > 2**31:
+        raise ConfigError(f"num_seeds={config.num_seeds}: the last seed would be above {2**31 - 1}")
+
+
+def _parse_section(kind: type, section: Any, path: str) -> Any:
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{path}={section}: must be a section of keys")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    prefix = f"{path}." if path else ""
+    for key in section:
+        if key not in fields:
+            raise unknown_choice(f"{prefix}{key}", section[key], [f"{prefix}{name}" for name in fields])
+    values = {}
+    for name, field in fields.items():
+        if name not in section:
+            raise ConfigError(f"{prefix}{name}: missing")
+        values[name] = _parse_value(hints[name], section[name], f"{prefix}{name}", field.metadata.get("range"))
+    return kind(**values)
+
+
+def _parse_value(hint: Any, value: Any, key: str, limits: Range | None) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    kind = options[0]
+    if dataclasses.is_dataclass(kind):
+        return _parse_section(typing.cast(type, kind), value, key)
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise unknown_choice(key, value, typing.get_args(kind))
+        return value
+    if typing.get_origin(kind) is dict or kind is dict:
+        return value
+    if typing.get_origin(kind) is list:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"{key}={value}: must be a list of texts, like [a,b]")
+        return value
+    return _check_range(_parse_scalar(kind, value, key), key, limits)
+
+
+def _parse_scalar(kind: type, value: Any, key: str) -> Any:
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # 1e6 is a float in YAML
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not fits:
+        raise ConfigError(f"{key}={value}: must be {words}")
+    return value
+
+
+def _check_range(value: Any, key: str, limits: Range | None) -> Any:
+    if limits is None:
+        return value
+    low, high, above = limits
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ConfigError(f"{key}={value}: must be a finite number")
+    if low is not None and (value < low or (above and value == low)):
+        raise ConfigError(f"{key}={value}: must be {'more than' if above else 'at least'} {low}")
+    if high is not None and value > high:
+        raise ConfigError(f"{key}={value}: must be at most {high}")
+    return value

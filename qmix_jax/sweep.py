@@ -1,0 +1,111 @@
+"""Many seeds in one process: waves of seeds over a mesh of devices.
+
+A wave is ``devices * seeds_per_device`` seeds that run at once: the seed axis is split over the devices with
+``shard_map`` and mapped with ``vmap`` inside each. Further waves reuse the compiled program one after the other, each
+with its own donated state. An accelerator takes all its seeds in one wave; a CPU device takes one seed at a time, which
+is faster there than ``vmap`` and copies no replay. A seed's numbers do not depend on which seeds run beside it, up to
+the rounding of batched matrix products.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from qmix_jax import algorithm as qmix
+from qmix_jax.algorithm import Algorithm
+from qmix_jax.types import HyperParams, TrainState
+
+
+class Waves:
+    """The compiled programs and the states of all seeds.
+
+    Args:
+        algorithm: the parts to compile.
+        hyper: hyper-parameters shared by all seeds.
+        seeds: one integer per seed.
+        seeds_per_device: how many seeds one device runs at once; ``None`` is all of them on an accelerator, one on CPU.
+        devices: devices to use; ``None`` is all local ones, but no more than there is work for.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        hyper: HyperParams,
+        seeds: list[int],
+        seeds_per_device: int | None = None,
+        devices: list[jax.Device] | None = None,
+    ) -> None:
+        devices = (jax.local_devices() if devices is None else devices)[: len(seeds)]
+        if seeds_per_device is None:
+            seeds_per_device = 1 if devices[0].platform == "cpu" else math.ceil(len(seeds) / len(devices))
+        self.seeds = seeds
+        self.wave_size = len(devices) * seeds_per_device
+        self.hyper = hyper
+        mesh = Mesh(np.array(devices), ("seeds",))
+        self._sharding = NamedSharding(mesh, P("seeds"))
+        self._init = self._over_seeds(mesh, lambda key: qmix.init(algorithm, key), (P("seeds"),))
+        self._epoch_function = self._over_seeds(
+            mesh,
+            lambda state, hyper, iteration: qmix.epoch(algorithm, hyper, state, iteration),
+            (P("seeds"), P(), P()),
+            donate_argnums=0,
+        )
+        self._iterations_per_epoch = algorithm.sizes.iterations_per_epoch
+        self._states: list[TrainState] = []
+        self._epoch: Any = None
+        self.epochs = 0
+
+    @staticmethod
+    def _over_seeds(mesh: Mesh, function: Callable, in_specs: tuple, **jit_options: Any) -> Callable:
+        """``function`` of one seed, mapped over the sharded leading axis of the arguments whose spec says so."""
+        axes = tuple(0 if spec == P("seeds") else None for spec in in_specs)
+
+        def of_one_device(*args: Any) -> Any:
+            sizes = {x.shape[0] for arg, axis in zip(args, axes) if axis == 0 for x in jax.tree.leaves(arg)}
+            if sizes != {1}:
+                return jax.vmap(function, in_axes=axes)(*args)
+            one = (jax.tree.map(lambda x: x[0], arg) if axis == 0 else arg for arg, axis in zip(args, axes))
+            return jax.tree.map(lambda x: x[None], function(*one))
+
+        # check_vma off: nothing is communicated between seeds, and it would refuse scans that start from constants.
+        mapped = jax.shard_map(of_one_device, mesh=mesh, in_specs=in_specs, out_specs=P("seeds"), check_vma=False)
+        return jax.jit(mapped, **jit_options)
+
+    def compile(self) -> None:
+        """Compile everything, and make the initial states."""
+        count = math.ceil(len(self.seeds) / self.wave_size) * self.wave_size
+        padded = self.seeds + self.seeds[:1] * (count - len(self.seeds))
+        for start in range(0, count, self.wave_size):
+            keys = jax.vmap(jax.random.key)(jnp.asarray(padded[start : start + self.wave_size], jnp.uint32))
+            self._states.append(self._init(jax.device_put(keys, self._sharding)))
+        iteration = jnp.zeros((), jnp.int32)
+        self._epoch = self._epoch_function.lower(self._states[0], self.hyper, iteration).compile()
+
+    def epoch(self) -> dict[str, np.ndarray]:
+        """Train every seed for one epoch and return the metrics on the host, ``[K]`` each."""
+        iteration = jnp.asarray(self.epochs * self._iterations_per_epoch, jnp.int32)
+        waves = []
+        for index, state in enumerate(self._states):
+            self._states[index], metrics = self._epoch(state, self.hyper, iteration)
+            waves.append(metrics)
+        self.epochs += 1
+        return self._gather(waves)
+
+    def agents(self) -> tuple[Any, Any]:
+        """Parameters of the final and of the best agents, and the best's evaluation, on the host, ``[K, ...]``."""
+        final = self._gather([state.learner.online.agent for state in self._states])
+        best = self._gather([state.best for state in self._states])
+        return final, best
+
+    def _gather(self, waves: list[Any]) -> Any:
+        def join(*parts: Array) -> np.ndarray:
+            return np.concatenate([np.asarray(part) for part in parts])[: len(self.seeds)]
+
+        return jax.tree.map(join, *waves)
