@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def make_env(settings: Mapping[str, Any]) -> Env:
     except (ValueError, AssertionError) as error:
         raise ConfigError(f"env: {target} says: {_one_line(error)}") from error
     if isinstance(made, Env):
-        check_known(adapter_arguments, _accepted(factory))
+        check_known(adapter_arguments, _accepted(factory)[0])
         return made
     if not all(hasattr(made, name) for name in ("agents", "reset", "step_env", "action_space")):
         raise ConfigError(
@@ -53,10 +54,13 @@ def _import_target(target: str) -> Callable[..., Any]:
     module_name, _, name = target.rpartition(".")
     if not module_name:
         raise ConfigError(f"env._target_={target}: must be a dotted path like my_package.my_module.make_env")
+    streams = sys.stdout, sys.stderr
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # Whatever goes wrong in a user's module belongs to this setting.
         raise ConfigError(f"env._target_={target}: cannot import {module_name}: {_one_line(error)}") from error
+    finally:
+        sys.stdout, sys.stderr = streams  # Importing JaxMARL, as such a module will, replaces them.
     found = getattr(module, name, None)
     if not callable(found):
         public = [other for other, value in vars(module).items() if callable(value) and not other.startswith("_")]
@@ -64,16 +68,20 @@ def _import_target(target: str) -> Callable[..., Any]:
     return found
 
 
-def _accepted(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The keyword arguments of ``factory`` by name."""
+def _accepted(factory: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
+    """The keyword arguments of ``factory`` by name, and whether it takes any others, too."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except ValueError:  # Some callables that are not written in Python do not say.
+        return {}, True
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name: value for name, value in inspect.signature(factory).parameters.items() if value.kind in named}
+    takes_any = any(value.kind is inspect.Parameter.VAR_KEYWORD for value in parameters.values())
+    return {name: value for name, value in parameters.items() if value.kind in named}, takes_any
 
 
 def _check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Check ``arguments`` against the factory's signature and return those that are for the adapter."""
-    accepted = _accepted(factory)
-    takes_any = any(value.kind is value.VAR_KEYWORD for value in inspect.signature(factory).parameters.values())
+    accepted, takes_any = _accepted(factory)
     adapter = {name: arguments[name] for name in ADAPTER_SETTINGS if name in arguments and name not in accepted}
     if not takes_any:
         check_known(arguments, (*accepted, *adapter))

@@ -107,7 +107,8 @@ def make_smax(
       plus ``won_battle_bonus`` on winning. All allies get the same, and the team gets it once (as in JaxMARL's
       baselines). So the return is at most ``1 + won_battle_bonus``, 2 by default.
     - State [G]: JaxMARL's ``world_state`` with positions divided by the map's size and unit types by the largest
-      type, so that everything is of order one; weapon cooldowns (below 2) are as they are.
+      type, and weapon cooldowns, which JaxMARL lets count down below 0 without end, stopped at 0 as they are in its
+      observations. So every feature is between 0 and 2.
     - True termination: all units of one side are dead. Won: all enemies are dead and an ally lives.
     - Time limit: JaxMARL compares ``step`` with ``max_steps`` before counting the transition, so an episode has up to
       ``max_steps + 1`` transitions, 101 by default. With ``time_limit`` ``terminal``, SMAC's convention, running out
@@ -258,7 +259,8 @@ def _constructor_settings(kind: type) -> tuple[str, ...]:
     """What a class and its bases take; needed because many of them swallow misspelt settings in ``**kwargs``."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     signatures = [inspect.signature(base.__init__) for base in kind.__mro__ if "__init__" in vars(base)]
-    return tuple(name for taken in signatures for name, value in taken.parameters.items() if value.kind in named)
+    names = (name for taken in signatures for name, value in taken.parameters.items() if value.kind in named)
+    return tuple(dict.fromkeys(name for name in names if name != "self"))
 
 
 def _known(env: Any) -> dict[str, Any]:
@@ -296,7 +298,8 @@ def _smax(env: Any) -> dict[str, Any]:
     return {
         "episode_limit": env.max_steps + 1,
         "reward": "first",
-        "state": lambda obs, env_state: obs["world_state"] * scale,
+        # All of it is at least 0, except that a cooldown counts down for ever, to -50 in an episode, once it is over.
+        "state": lambda obs, env_state: jnp.maximum(obs["world_state"] * scale, 0.0),
         "terminated": terminated,
         "won": won,
         "max_return": float(abs(env.won_battle_bonus) + (not env.use_self_play_reward)),

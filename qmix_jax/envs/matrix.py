@@ -44,7 +44,11 @@ def make_matrix(name: str, payoff: Float[Array, "A A"] | list[list[float]]) -> E
     num_actions = table.shape[0]
 
     def see() -> TimeStep:
-        return TimeStep(obs=jnp.ones((2, 1)), avail_actions=jnp.ones((2, num_actions), bool), state=jnp.ones(1))
+        return TimeStep(
+            obs=jnp.ones((2, 1), jnp.float32),
+            avail_actions=jnp.ones((2, num_actions), bool),
+            state=jnp.ones(1, jnp.float32),
+        )
 
     def reset(key: Key[Array, ""]) -> tuple[Int[Array, ""], TimeStep]:
         return jnp.zeros((), jnp.int32), see()

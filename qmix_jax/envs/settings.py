@@ -1,5 +1,6 @@
 """Checks of what a user wrote under ``env.``, shared by the factories; all raise :class:`ConfigError`."""
 
+import difflib
 from collections.abc import Iterable, Mapping
 
 from qmix_jax.errors import ConfigError, unknown_choice
@@ -20,10 +21,13 @@ def check_at_least(key: str, value: int | float, least: int | float) -> None:
 
 def check_known(settings: Mapping[str, object], accepted: Iterable[str]) -> None:
     """Raise for the first of ``settings`` that is not ``accepted``, naming the nearest that is."""
-    accepted = tuple(accepted)
+    accepted = sorted(accepted)
     for name, value in settings.items():
         if name not in accepted:
-            raise unknown_choice(f"env.{name}", value, [f"env.{other}" for other in accepted])
+            near = difflib.get_close_matches(name, accepted, n=1, cutoff=0.0)
+            hint = f"did you mean 'env.{near[0]}'? " if near else ""
+            choices = ", ".join(f"env.{other}" for other in accepted) or "none"
+            raise ConfigError(f"env.{name}={value}: unknown; {hint}(choices: {choices})")
 
 
 def check_kind(key: str, value: object, default: object) -> None:

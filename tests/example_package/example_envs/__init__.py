@@ -1,0 +1,1 @@
+"""Two small environments from outside qmix_jax."""
