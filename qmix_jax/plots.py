@@ -78,9 +78,7 @@ def learning_curves(
         if len(found.values) > 1:
             axes.plot(found.env_steps, found.values.T, color=PALETTE[0], linewidth=0.7, alpha=0.45)
         _describe(axes, metric)
-    seeds = max((len(found.values) for found in panels.values()), default=0)
-    note = f"mean of {seeds} seeds, band from the lowest to the highest seed" if seeds > 1 else "one seed"
-    return _save(figure, path, note if panels else "no evaluation was recorded")
+    return _save(figure, path, _note(panels.values()))
 
 
 def compare_runs(
@@ -113,9 +111,7 @@ def compare_runs(
     if panels:
         handles, labels = all_axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=min(len(labels), 4), frameon=False)
-    seeds = sorted({len(found.values) for by_label in panels.values() for found in by_label.values()})
-    counted = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds" if seeds else ""
-    return _save(figure, path, f"mean of {counted}, band from the lowest to the highest seed" if seeds else "no data")
+    return _save(figure, path, _note(found for by_label in panels.values() for found in by_label.values()))
 
 
 def _by_label(rows: Mapping[str, Sequence[list[dict[str, Any]]]], metric: str) -> dict[str, Curves]:
@@ -169,6 +165,17 @@ def _describe(axes: Axes, metric: str) -> None:
     if metric in RATES:
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _note(drawn: Iterable[Curves]) -> str:
+    """What lines and bands are, for the reader of the picture."""
+    seeds = [len(found.values) for found in drawn]
+    if not seeds:
+        return "no evaluation was recorded"
+    if max(seeds) == 1:
+        return "one seed"
+    counted = f"{min(seeds)} to {max(seeds)}" if min(seeds) < max(seeds) else f"{max(seeds)}"
+    return f"mean of {counted} seeds, band from the lowest to the highest seed"
 
 
 def _save(figure: Figure, path: Path | str, note: str) -> Path:

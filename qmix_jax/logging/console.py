@@ -22,6 +22,9 @@ SECONDS_BETWEEN_LINES = 30.0
 LINES_PER_RUN = 10
 """... and whenever another tenth of the run is done."""
 
+RESULTS = ("return", "win_rate", "episode_length")
+"""What the table shows of an evaluation in ``summary.json``."""
+
 _LINE_METRICS = ("loss", "epsilon", "train_return", "eval_return", "eval_win_rate")
 
 
@@ -168,7 +171,8 @@ def result_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """One row per seed and one of means: final and best return, win rate (where there is one) and episode length."""
     columns: dict[str, Sequence[float | None]] = {}
     for prefix, key in (("", "evaluation"), ("best_", "best")):
-        columns |= {f"{prefix}{name}": values for name, values in summary[key].items() if values is not None}
+        found = summary[key]
+        columns |= {f"{prefix}{name}": found[name] for name in RESULTS if found.get(name) is not None}
     table = {name: np.asarray(values, np.float64) for name, values in columns.items()}
     rows = [
         {"seed": str(seed)} | {name: _result(name, values[index]) for name, values in table.items()}

@@ -1,0 +1,40 @@
+"""Strict arithmetic, one device, compiled programs kept from one test run to the next."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+# Before anything imports jax. Another platform has to be asked for: JAX_PLATFORMS=cuda make test
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile("project", max_examples=20, deadline=None, derandomize=True)
+hypothesis.settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled programs in pytest's cache folder, for this process and for the commands that tests start."""
+    cache = getattr(config, "cache", None)
+    if cache is None:  # pytest -p no:cacheprovider
+        return
+    folder = str(cache.mkdir(f"jax-{_machine()}"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _machine() -> str:
+    """A short name for this kind of processor: programs compiled for one may not run on another."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    features = {line for line in lines if line.lower().startswith(("flags", "features", "model name"))}
+    text = " ".join([platform.machine(), platform.processor(), *sorted(features)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

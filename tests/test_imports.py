@@ -1,0 +1,103 @@
+"""Imports point one way, and each heavy library is known to one place only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "qmix_jax"
+
+LAYERS = (
+    {"types", "errors"},
+    {
+        "agents",
+        "explore",
+        "initializers",
+        "mixers",
+        "optimizers",
+        "recurrent",
+        "replay",
+        "targets",
+    },
+    {"envs", "rollout"},
+    {"evaluate"},
+    {"algorithm"},
+    {"sweep"},
+    {"build", "config", "logging", "plots", "policy"},
+    {"command_line", "train"},
+)
+"""From left to right: a module imports from its own layer and those before it."""
+
+AT_HOME_IN = {
+    "hydra": {"command_line", "evaluate", "train"},
+    "omegaconf": {"command_line", "config", "evaluate", "train"},
+    "wandb": {"logging.wandb"},
+    "jaxmarl": {"envs.jaxmarl"},
+    "distrax": {"explore"},
+    "rich": {"logging.bar", "logging.console"},
+}
+"""Libraries, and the only modules that may import them."""
+
+LIGHT = ("hydra", "wandb", "jaxmarl")
+"""Libraries that `import qmix_jax` must not pay for: only imported inside functions, except in the last layer."""
+
+COMMAND_LINES = {"evaluate", "train"}
+"""Modules with a ``main`` that puts parts together, which it may import inside that function."""
+
+
+def modules() -> list[str]:
+    names = (path.relative_to(PACKAGE).with_suffix("") for path in sorted(PACKAGE.rglob("*.py")))
+    return [".".join(name.parts).removesuffix(".__init__") for name in names if "conf" not in name.parts]
+
+
+def parse(module: str) -> ast.Module:
+    path = PACKAGE.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(module: str) -> list[tuple[str, bool]]:
+    """Every imported name of ``module`` as a dotted path, and whether that happens when the module is imported."""
+    tree = parse(module)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lazy = {id(node) for function in functions for node in ast.walk(function)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) not in lazy) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import in line {node.lineno}"
+            found += [(f"{node.module}.{alias.name}", id(node) not in lazy) for alias in node.names]
+    return found
+
+
+def layer(module: str) -> int:
+    part = module.split(".")[0]
+    for index, members in enumerate(LAYERS):
+        if part in members:
+            return index
+    raise AssertionError(f"qmix_jax/{part} has no layer: give it one in LAYERS")
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name != "__init__"])
+def test_a_module_imports_only_from_its_layer_and_those_before_it(module):
+    for name, at_import in imports(module):
+        library, _, inner = name.partition(".")
+        if library != "qmix_jax" or (module in COMMAND_LINES and not at_import):
+            continue
+        assert inner, f"{module} imports the whole package"
+        assert layer(inner) <= layer(module), f"{module} imports {name}, which comes after it"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_library_is_imported_only_where_it_is_at_home(module):
+    for name, at_import in imports(module):
+        library = name.split(".")[0]
+        assert module in AT_HOME_IN.get(library, {module}), f"{module} imports {library}"
+        if at_import and module.split(".")[0] not in LAYERS[-1]:
+            assert library not in LIGHT, f"{module} imports {library} outside a function"
+
+
+def test_every_place_in_the_layers_is_taken_once():
+    names = [name for members in LAYERS for name in members]
+    assert len(names) == len(set(names))
