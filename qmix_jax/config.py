@@ -227,7 +227,8 @@ def _parse_section(kind: type, section: Any, path: str) -> Any:
 
 
 def _parse_value(hint: Any, value: Any, key: str, limits: Range | None) -> Any:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    is_union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    options = typing.get_args(hint) if is_union else (hint,)
     if value is None and type(None) in options:
         return None
     kind = options[0]

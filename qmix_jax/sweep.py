@@ -45,6 +45,7 @@ class Waves:
         devices = (jax.local_devices() if devices is None else devices)[: len(seeds)]
         if seeds_per_device is None:
             seeds_per_device = 1 if devices[0].platform == "cpu" else math.ceil(len(seeds) / len(devices))
+        self.algorithm = algorithm
         self.seeds = seeds
         self.wave_size = len(devices) * seeds_per_device
         self.hyper = hyper
@@ -77,6 +78,13 @@ class Waves:
         # check_vma off: nothing is communicated between seeds, and it would refuse scans that start from constants.
         mapped = jax.shard_map(of_one_device, mesh=mesh, in_specs=in_specs, out_specs=P("seeds"), check_vma=False)
         return jax.jit(mapped, **jit_options)
+
+    def describe(self) -> str:
+        """Where the seeds run, for people."""
+        devices = self._sharding.mesh.devices.flatten()
+        each = self.wave_size // len(devices)
+        waves = math.ceil(len(self.seeds) / self.wave_size)
+        return f"{len(devices)} {devices[0].platform} device(s), {each} at once on each, in {waves} wave(s)"
 
     def compile(self) -> None:
         """Compile everything, and make the initial states."""

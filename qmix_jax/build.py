@@ -1,0 +1,112 @@
+"""From a typed configuration to the static parts and the numbers of a run."""
+
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from qmix_jax.agents import RecurrentAgent
+from qmix_jax.algorithm import Algorithm, Sizes
+from qmix_jax.config import Config
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.settings import check_kind
+from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.types import HyperParams
+
+
+def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
+    """Everything that a run in ``env`` is compiled from.
+
+    Raises :class:`ConfigError` for settings that the parts refuse or that do not fit the environment.
+    """
+    parts = config.parts
+    mixer = build_part("mixer", parts["mixer"], num_agents=env.num_agents, state_size=env.state_size)
+    algorithm = Algorithm(
+        env=env,
+        agent=build_agent(parts["agent"], env),
+        mixer=mixer,
+        target=locate("target", parts["target"]["_target_"]),
+        optimizer=build_part("optimizer", parts["optimizer"]),
+        sizes=sizes(config, env),
+        double_q=config.target.double_q,
+        soft_target_update=config.target.update == "soft",
+    )
+    return algorithm, hyper_params(config)
+
+
+def build_agent(settings: Mapping[str, Any], env: Env) -> RecurrentAgent:
+    """The agent network for the sizes of an environment."""
+    return build_part(
+        "agent", settings, obs_size=env.obs_size, num_agents=env.num_agents, num_actions=env.num_actions
+    )
+
+
+def hyper_params(config: Config) -> HyperParams:
+    """The numbers that are traced."""
+    return HyperParams(
+        learning_rate=jnp.float32(config.optimizer.learning_rate),
+        gamma=jnp.float32(config.gamma),
+        td_lambda=jnp.float32(config.target.td_lambda),
+        epsilon_start=jnp.float32(config.exploration.epsilon_start),
+        epsilon_end=jnp.float32(config.exploration.epsilon_end),
+        epsilon_steps=jnp.float32(config.exploration.epsilon_steps),
+        target_update_interval=jnp.int32(config.target.update_interval),
+        target_tau=jnp.float32(config.target.tau),
+        max_grad_norm=jnp.float32(config.learner.max_grad_norm),
+    )
+
+
+def sizes(config: Config, env: Env) -> Sizes:
+    """The static numbers of the loop; an iteration steps every environment at most ``length - 1`` times."""
+    rollout, replay = config.rollout, config.replay
+    length = rollout.length if rollout.length is not None else env.episode_limit + 1
+    if not rollout.auto_reset and length < env.episode_limit + 1:
+        raise ConfigError(
+            f"rollout.length={length}: without rollout.auto_reset a sequence must hold a whole episode of "
+            f"{env.episode_limit} transitions; use at least {env.episode_limit + 1}"
+        )
+    steps = rollout.num_envs * (length - 1)
+    for_minibatch = math.ceil(replay.batch_size / rollout.num_envs)
+    return Sizes(
+        num_envs=rollout.num_envs,
+        length=length,
+        auto_reset=rollout.auto_reset,
+        capacity=replay.capacity,
+        batch_size=replay.batch_size,
+        updates_per_iteration=config.learner.updates_per_iteration,
+        # The first iteration that learns has its own sequences in the replay already.
+        warmup_iterations=max(for_minibatch - 1, math.ceil(config.learner.warmup_env_steps / steps)),
+        iterations_per_epoch=max(1, round(config.evaluation.interval_env_steps / steps)),
+        evaluation_episodes=config.evaluation.episodes,
+        evaluation_seed=config.evaluation.seed,
+    )
+
+
+def build_part(key: str, settings: Mapping[str, Any], **given: Any) -> Any:
+    """Call the ``_target_`` of a section with its other settings and what the run itself provides."""
+    arguments = dict(settings)
+    target = locate(key, arguments.pop("_target_", None))
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(target).parameters.items()
+        if name not in given and name not in ("parent", "name")  # the latter two are flax's own
+    }
+    for name, value in arguments.items():
+        if name not in parameters:
+            raise unknown_choice(f"{key}.{name}", value, [f"{key}.{other}" for other in parameters])
+        check_kind(f"{key}.{name}", value, parameters[name].default)
+    return target(**given, **arguments)
+
+
+def locate(key: str, path: object) -> Callable[..., Any]:
+    """What a dotted import path names."""
+    module_name, _, name = str(path or "").rpartition(".")
+    if not module_name:
+        raise ConfigError(f"{key}._target_={path}: must be a dotted path like my_package.my_module.MyClass")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{key}._target_={path}: cannot be imported: {error}") from error
