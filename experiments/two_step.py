@@ -1,0 +1,124 @@
+"""The two-step game: greedy returns of 20 seeds and the learned joint values beside the published ones.
+
+``python experiments/two_step.py`` trains IQL, VDN and QMIX with ``experiment=two_step_game`` and writes
+``experiments/results/two_step/{results.json,values.png}``.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from qmix_jax import make_algorithm, train
+from qmix_jax.agents import NO_ACTION
+from qmix_jax.algorithm import Algorithm
+from qmix_jax.logging.files import write_json
+from qmix_jax.types import HyperParams, Params
+
+OUT = Path(__file__).parent / "results" / "two_step"
+SEEDS, EPISODES = 20, 5000
+STATES = ("first", "2A", "2B")
+PUBLISHED = {  # Rashid et al. 2018, table 1 of appendix B and figure 3
+    "vdn": {"first": [[6.94, 6.94], [6.35, 6.36]], "2A": [[6.99, 7.02], [6.99, 7.02]], "2B": [[-1.87, 2.31], [2.33, 6.51]]},
+    "qmix": {"first": [[6.93, 6.93], [7.92, 7.92]], "2A": [[7.0, 7.0], [7.0, 7.0]], "2B": [[0.0, 1.0], [1.0, 8.0]]},
+}
+PUBLISHED_RETURN = {"iql": 7.0, "vdn": 7.0, "qmix": 8.0}
+
+
+def main() -> None:
+    """Train, print, save."""
+    results: dict[str, Any] = {}
+    for name in PUBLISHED_RETURN:
+        algorithm, hyper = make_algorithm(["experiment=two_step_game", f"algorithm={name}"])
+        started = time.monotonic()
+        returns, params = train_seeds(algorithm, hyper)
+        result = {"greedy_return": returns, "published_return": PUBLISHED_RETURN[name]}
+        if name in PUBLISHED:
+            tables = jax.vmap(lambda p, a=algorithm: joint_values(a, p))(params)
+            result["values"] = {s: np.mean(tables[s], axis=0) for s in STATES}
+            result["published_values"] = PUBLISHED[name]
+            result["largest_error_of_mean"] = max(
+                float(np.abs(result["values"][s] - np.array(PUBLISHED[name][s])).max()) for s in STATES
+            )
+            result["largest_error_of_each_seed"] = np.max(
+                [np.abs(tables[s] - np.array(PUBLISHED[name][s])).max(axis=(1, 2)) for s in STATES], axis=0
+            )
+        result["seconds"] = time.monotonic() - started
+        results[name] = result
+        print(f"{name}: greedy returns {np.asarray(returns).tolist()} in {result['seconds']:.0f} s")
+        for state, table in result.get("values", {}).items():
+            print(f"  {state}: {np.round(table, 2).tolist()} published {PUBLISHED[name][state]}")
+    OUT.mkdir(parents=True, exist_ok=True)
+    write_json(OUT / "results.json", results)
+    draw(results, OUT / "values.png")
+
+
+def train_seeds(algorithm: Algorithm, hyper: HyperParams) -> tuple[np.ndarray, Params]:
+    """Final greedy return [seeds] and final parameters of seeds 0 to 19."""
+    epochs = EPISODES // (algorithm.sizes.iterations_per_epoch * algorithm.sizes.num_envs)
+    keys = jax.vmap(jax.random.key)(jnp.arange(SEEDS, dtype=jnp.uint32))
+    state, metrics = jax.jit(jax.vmap(lambda key: train(algorithm, hyper, key, epochs)))(keys)
+    assert int(metrics["env_steps"][0, -1]) == 2 * EPISODES
+    return np.asarray(metrics["eval_return"][:, -1]), state.learner.online
+
+
+def joint_values(algorithm: Algorithm, params: Params) -> dict[str, jax.Array]:
+    """``q_tot`` of every joint action, [2, 2], in the first state and in the two that can follow.
+
+    The second state's values depend on the first joint action through the agents' memory; the values are the means
+    over what the second agent, whose first action changes nothing, may have done.
+    """
+    env, key = algorithm.env, jax.random.key(0)
+    env_state, first = env.reset(key)
+    values: dict[str, jax.Array] = {"2A": jnp.zeros((2, 2)), "2B": jnp.zeros((2, 2))}
+    for mine, other in np.ndindex(2, 2):
+        action = jnp.array([mine, other], jnp.int32)
+        _, second, _ = env.step(key, env_state, action)
+        q = algorithm.agent.apply(
+            params.agent,
+            jnp.stack([first.obs, second.obs]),
+            jnp.stack([jnp.full_like(action, NO_ACTION), action]),
+            jnp.array([True, False]),
+            method="unroll",
+        )
+        tables = [
+            jnp.array([[mix(algorithm, params, q[t], (i, j), step.state) for j in range(2)] for i in range(2)])
+            for t, step in enumerate((first, second))
+        ]
+        values["first"] = tables[0]
+        state = STATES[1 + mine]
+        values[state] = values[state] + tables[1] / 2
+    return values
+
+
+def mix(algorithm: Algorithm, params: Params, q: jax.Array, action: tuple[int, int], state: jax.Array) -> jax.Array:
+    """``q_tot`` of one joint action."""
+    return algorithm.mixer.apply(params.mixer, jnp.stack([q[0, action[0]], q[1, action[1]]]), state)
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Learned and published tables side by side."""
+    rows = [(name, kind) for name in PUBLISHED for kind in ("values", "published_values")]
+    figure = Figure(figsize=(7.5, 2.5 * len(rows)), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    for row, (name, kind) in enumerate(rows):
+        for column, state in enumerate(STATES):
+            axes = figure.add_subplot(len(rows), len(STATES), row * len(STATES) + column + 1)
+            table = np.asarray(results[name][kind][state])
+            axes.imshow(table, cmap="viridis", vmin=-2, vmax=8)
+            for (i, j), value in np.ndenumerate(table):
+                axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value < 5 else "black", fontsize=13)
+            axes.set_xticks([0, 1], ["A", "B"])
+            axes.set_yticks([0, 1], ["A", "B"])
+            axes.set_title(f"{name.upper()}, {'learned' if kind == 'values' else 'published'}, state {state}", fontsize=10)
+    figure.suptitle("Two-step game: joint values (rows agent 1, columns agent 2)", x=0.01, ha="left", fontweight="bold")
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
