@@ -24,7 +24,11 @@ OUT = Path(__file__).parent / "results" / "two_step"
 SEEDS, EPISODES = 20, 5000
 STATES = ("first", "2A", "2B")
 PUBLISHED = {  # Rashid et al. 2018, table 1 of appendix B and figure 3
-    "vdn": {"first": [[6.94, 6.94], [6.35, 6.36]], "2A": [[6.99, 7.02], [6.99, 7.02]], "2B": [[-1.87, 2.31], [2.33, 6.51]]},
+    "vdn": {
+        "first": [[6.94, 6.94], [6.35, 6.36]],
+        "2A": [[6.99, 7.02], [6.99, 7.02]],
+        "2B": [[-1.87, 2.31], [2.33, 6.51]],
+    },
     "qmix": {"first": [[6.93, 6.93], [7.92, 7.92]], "2A": [[7.0, 7.0], [7.0, 7.0]], "2B": [[0.0, 1.0], [1.0, 8.0]]},
 }
 PUBLISHED_RETURN = {"iql": 7.0, "vdn": 7.0, "qmix": 8.0}
@@ -112,10 +116,14 @@ def draw(results: dict[str, Any], path: Path) -> None:
             table = np.asarray(results[name][kind][state])
             axes.imshow(table, cmap="viridis", vmin=-2, vmax=8)
             for (i, j), value in np.ndenumerate(table):
-                axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value < 5 else "black", fontsize=13)
+                axes.text(
+                    j, i, f"{value:.2f}", ha="center", va="center", color="white" if value < 5 else "black", fontsize=13
+                )
             axes.set_xticks([0, 1], ["A", "B"])
             axes.set_yticks([0, 1], ["A", "B"])
-            axes.set_title(f"{name.upper()}, {'learned' if kind == 'values' else 'published'}, state {state}", fontsize=10)
+            axes.set_title(
+                f"{name.upper()}, {'learned' if kind == 'values' else 'published'}, state {state}", fontsize=10
+            )
     figure.suptitle("Two-step game: joint values (rows agent 1, columns agent 2)", x=0.01, ha="left", fontweight="bold")
     figure.savefig(path)
 

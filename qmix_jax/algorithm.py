@@ -205,9 +205,7 @@ def evaluate(algorithm: Algorithm, agent_params: Any) -> Evaluation:
     return summarize(algorithm.env, episodes)
 
 
-def train(
-    algorithm: Algorithm, hyper: HyperParams, key: Key[Array, ""], num_epochs: int
-) -> tuple[TrainState, Metrics]:
+def train(algorithm: Algorithm, hyper: HyperParams, key: Key[Array, ""], num_epochs: int) -> tuple[TrainState, Metrics]:
     """A whole run as one pure function that may be jitted and vmapped over ``key`` and ``hyper``.
 
     Returns the final state and the metrics of every epoch, ``[num_epochs]`` each.
@@ -220,7 +218,9 @@ def _unroll(algorithm: Algorithm, params: Params, batch: Slot, last_action: Arra
     return algorithm.agent.apply(params.agent, batch.step.obs, last_action, batch.first, method="unroll")
 
 
-def _chosen(q: Float[Array, "*batch N A"], action: Int[Array, "*batch N"], num_actions: int) -> Float[Array, "*batch N"]:
+def _chosen(
+    q: Float[Array, "*batch N A"], action: Int[Array, "*batch N"], num_actions: int
+) -> Float[Array, "*batch N"]:
     """Values of the given actions; a product with their one-hot codes, since gathering has a slow gradient on CPU."""
     return (q * jax.nn.one_hot(action, num_actions, dtype=q.dtype)).sum(axis=-1)
 

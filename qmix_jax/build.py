@@ -39,9 +39,7 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
 
 def build_agent(settings: Mapping[str, Any], env: Env) -> RecurrentAgent:
     """The agent network for the sizes of an environment."""
-    return build_part(
-        "agent", settings, obs_size=env.obs_size, num_agents=env.num_agents, num_actions=env.num_actions
-    )
+    return build_part("agent", settings, obs_size=env.obs_size, num_agents=env.num_agents, num_actions=env.num_actions)
 
 
 def hyper_params(config: Config) -> HyperParams:

@@ -23,6 +23,12 @@ def conf_dir() -> Path:
     return next((path for path in (package / "conf", package.parent / "conf") if path.is_dir()), package / "conf")
 
 
+def shipped_targets(group: str) -> set[str]:
+    """What the files of a configuration group build: every ``_target_`` in them."""
+    found = (OmegaConf.load(path).get("_target_") for path in (conf_dir() / group).glob("*.yaml"))
+    return {target for target in found if target is not None}
+
+
 def check(arguments: Sequence[str]) -> None:
     """Compose and parse the configuration that the arguments describe.
 

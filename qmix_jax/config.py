@@ -4,9 +4,10 @@ This is the only reader of OmegaConf. Fields have the names and the nesting of `
 """
 
 import dataclasses
+import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from omegaconf import OmegaConf
@@ -23,7 +24,8 @@ class Range(NamedTuple):
     above: bool = False
 
 
-def _number(low: float | None = None, high: float | None = None, above: bool = False) -> Any:
+def number(low: float | None = None, high: float | None = None, above: bool = False) -> Any:
+    """A field for a number in a :class:`Range`."""
     return dataclasses.field(metadata={"range": Range(low, high, above)})
 
 
@@ -31,19 +33,19 @@ def _number(low: float | None = None, high: float | None = None, above: bool = F
 class TargetConfig:
     """``target.*``."""
 
-    td_lambda: float = _number(0, 1)
+    td_lambda: float = number(0, 1)
     double_q: bool
     update: Literal["hard", "soft"]
-    update_interval: int = _number(1)
-    tau: float = _number(0, 1, above=True)
+    update_interval: int = number(1)
+    tau: float = number(0, 1, above=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class RolloutConfig:
     """``rollout.*``."""
 
-    num_envs: int = _number(1)
-    length: int | None = _number(2)
+    num_envs: int = number(1)
+    length: int | None = number(2)
     auto_reset: bool
 
 
@@ -51,35 +53,35 @@ class RolloutConfig:
 class ReplayConfig:
     """``replay.*``."""
 
-    capacity: int = _number(1)
-    batch_size: int = _number(1)
+    capacity: int = number(1)
+    batch_size: int = number(1)
 
 
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
     """``learner.*``."""
 
-    updates_per_iteration: int = _number(1)
-    warmup_env_steps: int = _number(0)
-    max_grad_norm: float = _number(0, above=True)
+    updates_per_iteration: int = number(1)
+    warmup_env_steps: int = number(0)
+    max_grad_norm: float = number(0, above=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class ExplorationConfig:
     """``exploration.*``."""
 
-    epsilon_start: float = _number(0, 1)
-    epsilon_end: float = _number(0, 1)
-    epsilon_steps: int = _number(0)
+    epsilon_start: float = number(0, 1)
+    epsilon_end: float = number(0, 1)
+    epsilon_steps: int = number(0)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """``evaluation.*``."""
 
-    interval_env_steps: int = _number(1)
-    episodes: int = _number(1)
-    seed: int = _number(0, 2**32 - 1)
+    interval_env_steps: int = number(1)
+    episodes: int = number(1)
+    seed: int = number(0, 2**32 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +89,8 @@ class DevicesConfig:
     """``devices.*``."""
 
     platform: Literal["cpu", "gpu", "tpu"] | None
-    count: int | None = _number(1)
-    seeds_per_device: int | None = _number(1)
+    count: int | None = number(1)
+    seeds_per_device: int | None = number(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +118,7 @@ class LoggerConfig:
 class OptimizerConfig:
     """``optimizer.*``: the learning rate; ``part`` is the rest."""
 
-    learning_rate: float = _number(0, above=True)
+    learning_rate: float = number(0, above=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,10 +142,10 @@ class Config:
     evaluation: EvaluationConfig
     devices: DevicesConfig
     logger: LoggerConfig
-    seed: int = _number(0, 2**31 - 1)
-    num_seeds: int = _number(1)
-    total_env_steps: int = _number(1)
-    gamma: float = _number(0, 1)
+    seed: int = number(0, 2**31 - 1)
+    num_seeds: int = number(1)
+    total_env_steps: int = number(1)
+    gamma: float = number(0, 1)
     run_dir: str | None
     parts: dict[str, dict[str, Any]]
 
@@ -162,6 +164,20 @@ def to_container(config: Any) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
     return typing.cast(dict[str, Any], container)
+
+
+def from_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` arguments with dotted keys as a plain tree; values are read as YAML.
+
+    Raises :class:`ConfigError` for one that cannot be read.
+    """
+    tree = OmegaConf.create()
+    for argument in arguments:
+        try:
+            tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([argument]))
+        except Exception as error:  # OmegaConf's own errors, and those of the YAML reader that it uses.
+            raise ConfigError(f"{argument}: cannot be read: {' '.join(str(error).split())}") from error
+    return to_container(tree)
 
 
 def parse(container: Mapping[str, Any]) -> Config:
@@ -183,7 +199,7 @@ def parse(container: Mapping[str, Any]) -> Config:
             tree[name] = {key: value for key, value in section.items() if key in own}
         else:
             tree.pop(name)
-    config = _parse_section(Config, {**tree, "parts": parts}, "")
+    config = parse_section(Config, {**tree, "parts": parts}, "")
     _check_together(config)
     return config
 
@@ -209,7 +225,11 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"num_seeds={config.num_seeds}: the last seed would be above {2**31 - 1}")
 
 
-def _parse_section(kind: type, section: Any, path: str) -> Any:
+def parse_section(kind: type, section: Any, path: str) -> Any:
+    """A plain tree as the dataclass ``kind``; ``path`` is the dotted path of the section, for messages.
+
+    Raises :class:`ConfigError` for an unknown or missing key, a value of another kind and a number out of its range.
+    """
     if not isinstance(section, Mapping):
         raise ConfigError(f"{path}={section}: must be a section of keys")
     hints = typing.get_type_hints(kind)
@@ -217,7 +237,8 @@ def _parse_section(kind: type, section: Any, path: str) -> Any:
     prefix = f"{path}." if path else ""
     for key in section:
         if key not in fields:
-            raise unknown_choice(f"{prefix}{key}", section[key], [f"{prefix}{name}" for name in fields])
+            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"{prefix}{key}={section[key]}: unknown key; did you mean {prefix}{near}?")
     values = {}
     for name, field in fields.items():
         if name not in section:
@@ -233,7 +254,7 @@ def _parse_value(hint: Any, value: Any, key: str, limits: Range | None) -> Any:
         return None
     kind = options[0]
     if dataclasses.is_dataclass(kind):
-        return _parse_section(typing.cast(type, kind), value, key)
+        return parse_section(typing.cast(type, kind), value, key)
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
             raise unknown_choice(key, value, typing.get_args(kind))

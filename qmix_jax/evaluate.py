@@ -65,3 +65,9 @@ def summarize(env: Env, episodes: Episodes) -> Evaluation:
         win_rate=episodes.won.mean(dtype=jnp.float32) if env.has_win_rate else jnp.asarray(jnp.nan, jnp.float32),
         episode_length=episodes.episode_length.mean(dtype=jnp.float32),
     )
+
+
+if __name__ == "__main__":
+    from qmix_jax.play import main
+
+    main()

@@ -44,9 +44,7 @@ def gate_inputs(
     return GateInputs(*(x @ w + jnp.expand_dims(b, range(x.ndim - 1)) for w, b in zip(_gates(kernel), _gates(added))))
 
 
-def gru_step(
-    weights: RecurrentWeights, inputs: GateInputs, hidden: Float[Array, "*rows H"]
-) -> Float[Array, "*rows H"]:
+def gru_step(weights: RecurrentWeights, inputs: GateInputs, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows H"]:
     """One step of the recurrence for any number of rows."""
     reset, update, new = _gates(hidden @ weights.kernel)
     new_bias = jnp.expand_dims(weights.new_bias, range(hidden.ndim - 1))
@@ -57,9 +55,7 @@ def gru_step(
 
 
 @jax.custom_vjp
-def gru_unroll(
-    weights: RecurrentWeights, inputs: GateInputs, keep: Float[Array, "T R 1"]
-) -> Float[Array, "T R H"]:
+def gru_unroll(weights: RecurrentWeights, inputs: GateInputs, keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
     """Hidden states of a sequence that starts from zero.
 
     Args:

@@ -16,7 +16,12 @@ Numbers = Float[Array, "T *batch"]
 
 
 def td_lambda(
-    reward: Numbers, discount: Numbers, mask: Numbers, value: Numbers, gamma: Float[Array, ""], lambda_: Float[Array, ""]
+    reward: Numbers,
+    discount: Numbers,
+    mask: Numbers,
+    value: Numbers,
+    gamma: Float[Array, ""],
+    lambda_: Float[Array, ""],
 ) -> Numbers:
     """Lambda return (Sutton & Barto 2018, equation 12.18, in recursive form)::
 
@@ -39,7 +44,12 @@ def td_lambda(
 
 
 def one_step(
-    reward: Numbers, discount: Numbers, mask: Numbers, value: Numbers, gamma: Float[Array, ""], lambda_: Float[Array, ""]
+    reward: Numbers,
+    discount: Numbers,
+    mask: Numbers,
+    value: Numbers,
+    gamma: Float[Array, ""],
+    lambda_: Float[Array, ""],
 ) -> Numbers:
     """One-step target ``y_t = r_t + gamma discount_t V_{t+1}`` (Rashid et al. 2018, equation 6); ``lambda_`` is not used."""
     reward, discount, mask, value = jnp.broadcast_arrays(reward, discount, mask, value)

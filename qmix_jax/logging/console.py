@@ -36,8 +36,11 @@ class ConsoleSink:
     not the run.
     """
 
-    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic, quiet: bool = False
+    ):
         self.console = console if console is not None else make_console()
+        self.console.quiet = quiet
         self._live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._clock = clock
         self._run: RunInfo | None = None

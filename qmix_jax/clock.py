@@ -1,0 +1,36 @@
+"""Where the seconds of a run go."""
+
+import time
+
+
+class Clock:
+    """Started when made. ``compiled()`` ends the preparations; ``trained()`` marks the end of the latest epoch."""
+
+    def __init__(self) -> None:
+        self._started = self._compiled = self._trained = time.monotonic()
+        self.compile_seconds = 0.0
+
+    def compiling(self) -> None:
+        """Compilation starts now."""
+        self._compiled = time.monotonic()
+
+    def compiled(self) -> None:
+        """Compilation ends now, and training starts."""
+        now = time.monotonic()
+        self.compile_seconds = now - self._compiled
+        self._compiled = self._trained = now
+
+    def trained(self) -> float:
+        """An epoch ends now; returns the seconds of training so far."""
+        self._trained = time.monotonic()
+        return self.train_seconds
+
+    @property
+    def train_seconds(self) -> float:
+        """From the end of compilation to the end of the latest epoch."""
+        return self._trained - self._compiled
+
+    @property
+    def wall_seconds(self) -> float:
+        """Since the clock was made."""
+        return time.monotonic() - self._started

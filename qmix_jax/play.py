@@ -1,0 +1,475 @@
+"""The command line ``python -m qmix_jax.evaluate``: plays the policies that a run has saved.
+
+Each agent acts on its own observation and history; no mixer is loaded. What is in a run's folder is data: nothing in
+it is executed, and it can only name environments and agents that this package comes with.
+"""
+
+import dataclasses
+import difflib
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+from jaxtyping import Array, Float, Int, Key
+from rich import box
+from rich.table import Table
+
+from qmix_jax.agents import NO_ACTION, RecurrentAgent
+from qmix_jax.build import build_agent
+from qmix_jax.command_line import shipped_targets
+from qmix_jax.config import from_arguments, number, parse_section
+from qmix_jax.envs.base import Env, Episode
+from qmix_jax.envs.build import make_env
+from qmix_jax.envs.render import PICTURE_SUFFIXES, TEXT_SUFFIXES, check_suffix
+from qmix_jax.errors import ConfigError
+from qmix_jax.evaluate import Episodes, greedy_episodes
+from qmix_jax.explore import masked_argmax
+from qmix_jax.logging import ConsoleSink, write_json
+from qmix_jax.policy import load_policy
+from qmix_jax.runtime import use_compilation_cache
+from qmix_jax.types import EnvState, Outcome, TimeStep
+
+USAGE = """\
+qmix_jax: play the policies that a run has saved, every agent acting greedily on its own observation and history
+
+Usage: python -m qmix_jax.evaluate run_dir=FOLDER [key=value ...]
+
+  run_dir=FOLDER      folder of a run, with policies/seed_*/final.safetensors and .json
+  episodes=1000       episodes of each policy
+  which=final         final: the policy at the end of training; best: the one with the best evaluation in training
+  seed=null           training seed whose policy is played; null is every seed of the run
+  evaluation_seed=1   of the episodes; training evaluates with evaluation.seed, 0 unless set
+  batch=256           most environments played in parallel; episodes are counted alike whatever it is
+  env.KEY=VALUE       change a setting of the environment that the policy was trained in, like env.scenario=3m
+  env._target_=PATH   needed for an environment that does not come with qmix_jax: its code will be run (so is, for an
+                      agent, agent._target_=PATH)
+  render=FILE         draw the first episode of the first policy: .gif for SMAX and MPE, .md .txt .gif .png for the
+                      two-step and matrix games
+  output=FILE.json    write the results as JSON
+
+Prints return, win rate (where the environment has one) and episode length with 95% intervals (Student's t; Wilson's
+for the win rate), for every policy and pooled. They are about these policies: the spread between training runs, which
+is usually wider, is the spread of the rows. As name=value lines where standard output is not a terminal.
+
+Examples:
+
+  python -m qmix_jax.evaluate run_dir=runs/2025-01-31/12-00-00-qmix-smax
+  python -m qmix_jax.evaluate run_dir=runs/2025-01-31/12-00-00-qmix-smax which=best seed=0 render=episode.gif"""
+
+HELP = ("help", "--help", "-h")
+CONFIDENCE = 0.95
+RESULTS = ("return", "win_rate", "episode_length")
+DEFAULTS: dict[str, Any] = {
+    "episodes": 1000,
+    "which": "final",
+    "seed": None,
+    "evaluation_seed": 1,
+    "batch": 256,
+    "render": None,
+    "output": None,
+    "env": {},
+    "agent": {},
+}
+TEXTS = ("run_dir", "which", "render", "output")
+"""Keys whose values are taken as they stand: a folder may be called 12:30:45 or [1]."""
+
+Row = Mapping[str, Any]
+"""``seed``, ``episodes`` and an :class:`Interval`, or None, for each of ``RESULTS``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the command line says; see ``USAGE``."""
+
+    run_dir: str
+    episodes: int = number(1)
+    which: Literal["final", "best"]
+    seed: int | None = number(0)
+    evaluation_seed: int = number(0, 2**32 - 1)
+    batch: int = number(1)
+    render: str | None
+    output: str | None
+    env: dict[str, Any]
+    agent: dict[str, Any]
+
+
+class Interval(NamedTuple):
+    """A mean and its 95% confidence interval, NaN where one episode is all there is."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Player(NamedTuple):
+    """A policy of a run, ready to be played."""
+
+    seed: int
+    """The training seed."""
+    params: Any
+
+
+class Team(NamedTuple):
+    """What the policies of one run have in common, and the policies."""
+
+    env: Env
+    agent: RecurrentAgent
+    env_settings: Mapping[str, Any]
+    players: Sequence[Player]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line. Exit status 2, with one line on standard error, for settings that cannot be used."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if any(argument in HELP for argument in arguments):
+        print(USAGE)
+        return
+    try:
+        evaluate(parse(arguments))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse(arguments: Sequence[str]) -> Settings:
+    """The settings in ``key=value`` arguments.
+
+    Raises :class:`ConfigError`, also for a file to write whose folder is not there.
+    """
+    tree: dict[str, Any] = dict(DEFAULTS)
+    others = []
+    for argument in arguments:
+        key, equals, value = argument.lstrip("+").partition("=")
+        if not equals:
+            raise ConfigError(f"{argument}: must look like key=value; try --help")
+        if key in TEXTS:
+            tree[key] = None if value in ("", "null") else value
+        else:
+            others.append(f"{key}={value}")
+    tree |= from_arguments(others)
+    if tree.get("run_dir") is None:
+        _refuse_unknown(tree)
+        raise ConfigError("run_dir: missing; give the folder of a run: run_dir=runs/...")
+    settings = parse_section(Settings, tree, "")
+    for key, section in (("env", settings.env), ("agent", settings.agent)):
+        if not isinstance(section, Mapping):
+            raise ConfigError(
+                f"{key}={section}: set its keys one by one, like {key}._target_=my_package.my_module.name"
+            )
+    if settings.render is not None:
+        check_suffix(Path(settings.render), TEXT_SUFFIXES + PICTURE_SUFFIXES)
+    for key, file in (("render", settings.render), ("output", settings.output)):
+        if file is not None and not Path(file).expanduser().parent.is_dir():
+            raise ConfigError(f"{key}={file}: there is no folder {Path(file).parent}")
+    return settings
+
+
+def _refuse_unknown(tree: Mapping[str, Any]) -> None:
+    """The misspelt ``run_dri`` says more than the missing ``run_dir``."""
+    parse_section(Settings, {**tree, "run_dir": ""}, "")
+
+
+def evaluate(settings: Settings) -> None:
+    """Play, report, and write the files that were asked for.
+
+    Raises :class:`ConfigError` for what does not fit together.
+    """
+    use_compilation_cache()
+    team = load_team(settings)
+    if settings.render is not None and team.env.render is None:
+        raise ConfigError(f"render={settings.render}: {team.env.name} has nothing to draw episodes with; leave it null")
+    console = ConsoleSink()
+    size = batch_size(settings.episodes, settings.batch)
+    with console.compiling():
+        compiled = _greedy_episodes.lower(
+            team.env, team.agent, team.players[0].params, jax.random.key(0), size
+        ).compile()
+    with console.compiling("playing"):
+        played = [
+            play(compiled, player.params, episode_keys(settings, player.seed, size), settings.episodes)
+            for player in team.players
+        ]
+    rows = result_rows(team, played)
+    _print(console, f"{settings.which} policies on {team.env.name}: {settings.episodes} greedy episodes each", rows)
+    if settings.output is not None:
+        write_json(Path(settings.output).expanduser(), report(settings, team, rows))
+        console.message(f"output={settings.output}")
+    if settings.render is not None and team.env.render is not None:
+        player = team.players[0]
+        episode = record(team.env, team.agent, player.params, episode_keys(settings, player.seed, size)[0], size)
+        team.env.render(episode, Path(settings.render).expanduser())
+        console.message(f"render={settings.render}")
+
+
+def load_team(settings: Settings) -> Team:
+    """The chosen policies of a run, and the environment and network that they are for.
+
+    Raises :class:`ConfigError` unless the files are policies of one kind whose sizes and parameters fit what is built.
+    """
+    paths = _policy_paths(settings)
+    policies = [load_policy(path) for path in paths.values()]
+    parts = [
+        tuple(_part(name, policy.description, overrides, path) for name, overrides in _overrides(settings))
+        for path, policy in zip(paths.values(), policies, strict=True)
+    ]
+    for path, other in zip(paths.values(), parts, strict=True):
+        if other != parts[0]:
+            raise ConfigError(
+                f"{path}.json: another environment or agent than seed {next(iter(paths))}; choose seed=..."
+            )
+    env_settings, agent_settings = parts[0]
+    env = make_env(env_settings)
+    agent = build_agent(agent_settings, env)
+    for path, policy in zip(paths.values(), policies, strict=True):
+        _check_sizes(path, policy.description.get("sizes"), env)
+        _check_params(path, policy.params, agent, env)
+    players = [Player(seed, policy.params) for seed, policy in zip(paths, policies, strict=True)]
+    return Team(env, agent, env_settings, players)
+
+
+def batch_size(episodes: int, batch: int) -> int:
+    """The number of environments in every one of the fewest equal batches that hold ``episodes``."""
+    return math.ceil(episodes / math.ceil(episodes / batch))
+
+
+def episode_keys(settings: Settings, seed: int, size: int) -> Key[Array, " batches"]:
+    """One key a batch. They differ between training seeds, so that pooled episodes are independent."""
+    key = jax.random.fold_in(jax.random.key(settings.evaluation_seed), seed)
+    return jax.random.split(key, math.ceil(settings.episodes / size))
+
+
+def play(run: Callable[..., Episodes], params: Any, keys: Key[Array, " batches"], episodes: int) -> Episodes:
+    """The first ``episodes`` of the batches that ``run(params, key)`` plays, as NumPy arrays."""
+    batches = [jax.device_get(run(params, key)) for key in keys]
+    return Episodes(*(np.concatenate(values)[:episodes] for values in zip(*batches, strict=True)))
+
+
+def record(env: Env, agent: RecurrentAgent, agent_params: Any, key: Key[Array, ""], episodes: int) -> Episode:
+    """The first of the episodes that ``greedy_episodes`` plays with these arguments, transition by transition."""
+    reset_key, step_key = jax.random.split(key)
+    env_state, step = jax.jit(env.reset)(jax.random.split(reset_key, episodes)[0])
+    hidden = agent.initial_hidden()
+    action = jnp.full(env.num_agents, NO_ACTION, jnp.int32)
+    env_states, keys, actions, rewards = [env_state], [], [], []
+    for time in range(env.episode_limit):
+        env_key = jax.random.split(jax.random.fold_in(step_key, time), episodes)[0]
+        hidden, action, env_state, step, outcome = _greedy_step(
+            env, agent, agent_params, env_key, hidden, action, env_state, step
+        )
+        env_states.append(env_state)
+        keys.append(env_key)
+        actions.append(np.asarray(action))
+        rewards.append(float(outcome.reward))
+        if outcome.last:
+            break
+    return Episode(env_states=env_states, keys=keys, actions=actions, rewards=rewards)
+
+
+def mean_interval(values: np.ndarray) -> Interval:
+    """Student's t interval of the mean of independent values."""
+    from scipy import stats  # Not at the top: it takes a second.
+
+    values = np.asarray(values, np.float64)
+    mean = float(values.mean())
+    if values.size < 2:
+        return Interval(mean, math.nan, math.nan)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size))
+    return Interval(mean, mean - half, mean + half)
+
+
+def rate_interval(happened: np.ndarray) -> Interval:
+    """Wilson's score interval of a rate, which stays within 0 and 1 and does not shrink to nothing there."""
+    from scipy import stats
+
+    count, total = int(np.sum(happened)), int(np.size(happened))
+    interval = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(count / total, float(interval.low), float(interval.high))
+
+
+def result_rows(team: Team, played: Sequence[Episodes]) -> list[Row]:
+    """One row per policy and one of all their episodes together."""
+    pooled = Episodes(*(np.concatenate(values) for values in zip(*played, strict=True)))
+    named = [
+        *((player.seed, episodes) for player, episodes in zip(team.players, played, strict=True)),
+        ("pooled", pooled),
+    ]
+    return [
+        {
+            "seed": seed,
+            "episodes": len(episodes.episode_return),
+            "return": mean_interval(np.asarray(episodes.episode_return)),
+            "win_rate": rate_interval(np.asarray(episodes.won)) if team.env.has_win_rate else None,
+            "episode_length": mean_interval(np.asarray(episodes.episode_length)),
+        }
+        for seed, episodes in named
+    ]
+
+
+def report(settings: Settings, team: Team, rows: Sequence[Row]) -> dict[str, Any]:
+    """What ``output=`` holds."""
+    content = [
+        {name: value._asdict() if isinstance(value, Interval) else value for name, value in row.items()} for row in rows
+    ]
+    return {
+        "run_dir": settings.run_dir,
+        "which": settings.which,
+        "env": team.env.name,
+        "env_settings": team.env_settings,
+        "episodes": settings.episodes,
+        "evaluation_seed": settings.evaluation_seed,
+        "confidence": CONFIDENCE,
+        "policies": content[:-1],
+        "pooled": content[-1],
+    }
+
+
+def result_line(row: Row) -> str:
+    """One row as ``name=value`` pairs, without what is not available."""
+    pairs = {"seed": str(row["seed"]), "episodes": str(row["episodes"])}
+    for name in RESULTS:
+        if row[name] is not None:
+            mean, low, high = row[name]
+            numbers = {name: mean, f"{name}_low": low, f"{name}_high": high}
+            pairs |= {key: f"{value:.6g}" for key, value in numbers.items() if not math.isnan(value)}
+    return " ".join(f"{name}={value}" for name, value in pairs.items())
+
+
+def _print(console: ConsoleSink, title: str, rows: Sequence[Row]) -> None:
+    if not console.console.is_terminal or console.console.is_dumb_terminal:
+        for row in rows:
+            console.message(result_line(row))
+        return
+    shown = [name for name in RESULTS if rows[0][name] is not None]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 1), title=title, title_justify="left")
+    for name in ("seed", *(f"{name.replace('_', ' ')} [95%]" for name in shown)):
+        table.add_column(name.replace("[", r"\["), justify="right")
+    for row in rows:
+        cells = (_cell(row[name], 3 if name == "win_rate" else 2) for name in shown)
+        table.add_row(str(row["seed"]), *cells, style="bold" if row is rows[-1] else "", end_section=row is rows[-2])
+    console.console.print(table)
+
+
+def _cell(interval: Interval, digits: int) -> str:
+    mean, low, high = interval
+    return f"{mean:.{digits}f}" + ("" if math.isnan(low) else rf" \[{low:.{digits}f}, {high:.{digits}f}]")
+
+
+_greedy_episodes = jax.jit(greedy_episodes, static_argnums=(0, 1, 4))
+
+
+def _step(
+    env: Env,
+    agent: RecurrentAgent,
+    agent_params: Any,
+    key: Key[Array, ""],
+    hidden: Float[Array, "N H"],
+    last_action: Int[Array, " N"],
+    env_state: EnvState,
+    step: TimeStep,
+) -> tuple[Float[Array, "N H"], Int[Array, " N"], EnvState, TimeStep, Outcome]:
+    hidden, q = agent.apply(agent_params, hidden, step.obs, last_action)  # pyright: ignore[reportAssignmentType]
+    action = masked_argmax(q, step.avail_actions).astype(jnp.int32)
+    return hidden, action, *env.step(key, env_state, action)
+
+
+_greedy_step = jax.jit(_step, static_argnums=(0, 1))
+
+
+def _policy_paths(settings: Settings) -> dict[int, Path]:
+    """The chosen policy files, without suffix, by training seed."""
+    folder = Path(settings.run_dir).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(f"run_dir={settings.run_dir}: no such folder{_sibling(folder)}")
+    matches = ((re.fullmatch(r"seed_(\d+)", path.name), path) for path in folder.glob("policies/seed_*"))
+    found = sorted((int(match[1]), path / settings.which) for match, path in matches if match)
+    if not found:
+        raise ConfigError(f"run_dir={settings.run_dir}: holds no policies (policies/seed_*/{settings.which}.json)")
+    paths = dict(found)
+    if settings.seed is None:
+        return paths
+    if settings.seed not in paths:
+        near = min(paths, key=lambda seed: abs(seed - settings.seed))
+        raise ConfigError(f"seed={settings.seed}: not in this run; did you mean {near}? (choices: {_listed(paths)})")
+    return {settings.seed: paths[settings.seed]}
+
+
+def _sibling(folder: Path) -> str:
+    """A hint at the folder beside it with the most similar name."""
+    others = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    near = difflib.get_close_matches(folder.name, others, n=1)
+    return f"; did you mean {folder.parent / near[0]}?" if near else ""
+
+
+def _listed(seeds: Sequence[int] | Mapping[int, Any]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _overrides(settings: Settings) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    return ("env", settings.env), ("agent", settings.agent)
+
+
+def _part(name: str, description: Mapping[str, Any], overrides: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """A section of the saved settings with what the command line changes.
+
+    A saved ``_target_`` is followed only to what this package's own configuration builds: the import path of anything
+    else, and many within the package, would run code of the file's choice.
+    """
+    saved = description.get(name)
+    if not isinstance(saved, Mapping):
+        raise ConfigError(f"{path}.json: has no settings under {name!r}")
+    target = saved.get("_target_")
+    if overrides.get("_target_") is None:
+        if not (isinstance(target, str) and target.startswith("qmix_jax.") and target in shipped_targets(name)):
+            raise ConfigError(
+                f"{path}.json: {name}._target_={target!r} does not come with qmix_jax; if you trust it, name it on the "
+                f"command line: {name}._target_={target}"
+            )
+    elif overrides["_target_"] != target:
+        return overrides  # The saved settings were another's.
+    return {**saved, **overrides}
+
+
+def _check_sizes(path: Path, sizes: Any, env: Env) -> None:
+    """The state's size is left out: only mixers see the state."""
+    for name in ("num_agents", "num_actions", "obs_size"):
+        size = sizes.get(name) if isinstance(sizes, Mapping) else None
+        if size != getattr(env, name):
+            raise ConfigError(f"{path}.json: is for {name}={size}, but {env.name} has {name}={getattr(env, name)}")
+
+
+def _check_params(path: Path, params: Any, agent: RecurrentAgent, env: Env) -> None:
+    def init() -> Any:
+        obs, last_action = jnp.zeros((env.num_agents, env.obs_size)), jnp.zeros(env.num_agents, jnp.int32)
+        return agent.init(jax.random.key(0), agent.initial_hidden(), obs, last_action)
+
+    try:
+        expected = _shapes(jax.eval_shape(init))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}.json: no agent can be made of its settings: {_one_line(error)}") from error
+    found = _shapes(params)
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ConfigError(
+                f"{path}.safetensors: {name} is {found.get(name, 'missing')}, but the agent in {path.name}.json has "
+                f"{expected.get(name, 'no such parameter')}"
+            )
+
+
+def _shapes(params: Any) -> dict[str, str]:
+    flat = flatten_dict(params.get("params", {}), sep=".")
+    return {name: f"{np.dtype(value.dtype).name}{list(value.shape)}" for name, value in flat.items()}
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+if __name__ == "__main__":
+    main()

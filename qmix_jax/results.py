@@ -1,0 +1,122 @@
+"""What a finished run leaves in its folder: policies and ``summary.json``."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from qmix_jax.clock import Clock
+from qmix_jax.config import Config
+from qmix_jax.envs.base import Env
+from qmix_jax.logging import RunInfo
+from qmix_jax.policy import save_policy
+from qmix_jax.sweep import Waves
+
+VERSIONS_OF = ("qmix_jax", "jax", "jaxlib", "flax", "optax", "distrax", "jaxmarl", "numpy")
+
+
+def run_info(config: Config, container: Mapping[str, Any], run_dir: Path, env: Env) -> RunInfo:
+    """What the sinks are told before a run."""
+    return RunInfo(
+        run_dir=run_dir,
+        config=container,
+        seeds=list(range(config.seed, config.seed + config.num_seeds)),
+        total_env_steps=config.total_env_steps,
+        algorithm=config.algorithm.name,
+        env=env.name,
+        has_win_rate=env.has_win_rate,
+    )
+
+
+def save_policies(
+    waves: Waves, algorithm_name: str, container: Mapping[str, Any], rows: Mapping[str, np.ndarray], run_dir: Path
+) -> dict[str, np.ndarray]:
+    """Write the final and the best agent of every seed; returns the best evaluations, named like ``rows``."""
+    final, best = waves.agents()
+    env = waves.algorithm.env
+    best_rows = {
+        "env_steps": best.env_steps,
+        "eval_return": best.evaluation.episode_return,
+        "eval_win_rate": best.evaluation.win_rate,
+        "eval_episode_length": best.evaluation.episode_length,
+    }
+    for name, params, found in (("final", final, rows), ("best", best.agent, best_rows)):
+        for index, seed in enumerate(waves.seeds):
+            one = {key: values[index : index + 1] for key, values in found.items()}
+            description = {
+                "algorithm": algorithm_name,
+                "seed": seed,
+                "env_steps": found["env_steps"][index],
+                "evaluation": {key: values and values[0] for key, values in evaluation(one, env).items()},
+                "sizes": {key: getattr(env, key) for key in ("num_agents", "num_actions", "obs_size", "state_size")},
+                "agent": container["agent"],
+                "env": container["env"],
+            }
+            own = jax.tree.map(lambda x, index=index: x[index], params)
+            save_policy(run_dir / "policies" / f"seed_{seed}" / name, own, description)
+    return best_rows
+
+
+def evaluation(rows: Mapping[str, np.ndarray], env: Env) -> dict[str, list[float] | None]:
+    """Greedy return, win rate (None where the environment has none) and episode length, one number per seed."""
+    return {
+        "return": rows["eval_return"].tolist(),
+        "win_rate": rows["eval_win_rate"].tolist() if env.has_win_rate else None,
+        "episode_length": rows["eval_episode_length"].tolist(),
+    }
+
+
+def summarize(
+    config: Config,
+    env: Env,
+    rows: Mapping[str, np.ndarray],
+    best: Mapping[str, np.ndarray],
+    clock: Clock,
+    interrupted: bool,
+) -> dict[str, Any]:
+    """The content of ``summary.json``; ``rows`` are the last epoch's metrics, ``env_steps`` and ``updates`` are per seed."""
+    env_steps, updates = float(rows["env_steps"].mean()), int(rows["updates"][0])
+    return {
+        "algorithm": config.algorithm.name,
+        "env": env.name,
+        "num_seeds": config.num_seeds,
+        "seeds": list(range(config.seed, config.seed + config.num_seeds)),
+        "env_steps": round(env_steps),
+        "env_steps_per_seed": rows["env_steps"],
+        "updates": updates,
+        "updates_per_env_step": updates / env_steps,
+        "compile_seconds": clock.compile_seconds,
+        "train_seconds": clock.train_seconds,
+        "wall_seconds": clock.wall_seconds,
+        "env_steps_per_second": float(rows["env_steps"].sum()) / clock.train_seconds,
+        "evaluation": evaluation(rows, env),
+        "best": {**evaluation(best, env), "env_steps": best["env_steps"]},
+        "interrupted": interrupted,
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this code runs from, if it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
