@@ -23,18 +23,18 @@ LAYERS = (
     {"evaluate"},
     {"algorithm"},
     {"sweep"},
-    {"build", "config", "logging", "plots", "policy"},
-    {"command_line", "train"},
+    {"build", "clock", "config", "logging", "plots", "policy", "results", "runtime"},
+    {"command_line", "library", "play", "train"},
 )
 """From left to right: a module imports from its own layer and those before it."""
 
 AT_HOME_IN = {
-    "hydra": {"command_line", "evaluate", "train"},
-    "omegaconf": {"command_line", "config", "evaluate", "train"},
+    "hydra": {"command_line", "train"},
+    "omegaconf": {"command_line", "config", "train"},
     "wandb": {"logging.wandb"},
     "jaxmarl": {"envs.jaxmarl"},
     "distrax": {"explore"},
-    "rich": {"logging.bar", "logging.console"},
+    "rich": {"logging.bar", "logging.console", "play"},
 }
 """Libraries, and the only modules that may import them."""
 
