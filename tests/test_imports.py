@@ -39,10 +39,10 @@ AT_HOME_IN = {
 """Libraries, and the only modules that may import them."""
 
 LIGHT = ("hydra", "wandb", "jaxmarl")
-"""Libraries that `import qmix_jax` must not pay for: only imported inside functions, except in the last layer."""
+"""Libraries that `import qmix_jax` must not pay for: only imported when something runs, except in the last layer."""
 
 COMMAND_LINES = {"evaluate", "train"}
-"""Modules with a ``main`` that puts parts together, which it may import inside that function."""
+"""Modules that are also commands, which may import what they put together once they are run as such."""
 
 
 def modules() -> list[str]:
@@ -59,8 +59,7 @@ def parse(module: str) -> ast.Module:
 def imports(module: str) -> list[tuple[str, bool]]:
     """Every imported name of ``module`` as a dotted path, and whether that happens when the module is imported."""
     tree = parse(module)
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    lazy = {id(node) for function in functions for node in ast.walk(function)}
+    lazy = {id(node) for block in ast.walk(tree) if runs_later(block) for node in ast.walk(block)}
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -69,6 +68,13 @@ def imports(module: str) -> list[tuple[str, bool]]:
             assert node.level == 0, f"{module} has a relative import in line {node.lineno}"
             found += [(f"{node.module}.{alias.name}", id(node) not in lazy) for alias in node.names]
     return found
+
+
+def runs_later(node: ast.AST) -> bool:
+    """Whether importing the module does not run ``node``: a function, or what only a command runs."""
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) == "__name__ == '__main__'"
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def layer(module: str) -> int:
