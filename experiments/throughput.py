@@ -1,7 +1,7 @@
 """Training speed on this machine: ``python experiments/throughput.py [seeds ...]`` (``make bench``).
 
-For each number of seeds: seconds to trace and compile QMIX on SMAX 3m (nothing cached), and environment steps per second of all
-seeds while learning, as the median of several epochs with their spread.
+For each number of seeds: seconds to trace and compile QMIX on SMAX 3m (nothing cached), and environment steps per
+second of all seeds while learning, as the median of several epochs with their spread.
 """
 
 import os

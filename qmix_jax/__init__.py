@@ -1,7 +1,7 @@
 """Value decomposition (IQL, VDN, QMIX) in JAX: build the parts, then ``train`` is a pure function.
 
-The names are loaded when they are first used, so that ``python -m qmix_jax.train`` can refuse a wrong setting before JAX
-is imported.
+The names are loaded when they are first used, so that ``python -m qmix_jax.train`` can refuse a wrong setting before
+JAX is imported.
 """
 
 import importlib
@@ -19,7 +19,18 @@ _HOMES = {
     "make_env": "qmix_jax.envs.build",
     "train": "qmix_jax.algorithm",
 }
-__all__ = sorted(_HOMES)
+__all__ = [
+    "Algorithm",
+    "Env",
+    "HyperParams",
+    "Sizes",
+    "TrainState",
+    "Waves",
+    "load_policy",
+    "make_algorithm",
+    "make_env",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

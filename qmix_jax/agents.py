@@ -1,8 +1,8 @@
 """The agent network: individual action values from an agent's own observation and history (DRQN).
 
-Every agent has the same parameters. The network reads the observation, the last action and the agent's number; the
-first layer is split by input (``obs @ W_obs + one_hot(last_action) @ W_action + W_id``), which equals one dense layer on
-the concatenation without ever building it.
+Every agent has the same parameters. The network reads the observation, the last action and the agent's number. The
+first layer is split by input (``obs @ W_obs + one_hot(last_action) @ W_action + W_id``), which equals one dense layer
+on the concatenation without ever building it.
 """
 
 import math
@@ -33,6 +33,7 @@ class RecurrentAgent(nn.Module):
     agent_id: bool = True
 
     def setup(self) -> None:
+        """Declare the parameters."""
         hidden = self.hidden_size
         fan_in = self.obs_size + self.last_action * self.num_actions + self.agent_id * self.num_agents
         first, recurrent = uniform_fan_in(fan_in), uniform_fan_in(hidden)
@@ -74,7 +75,7 @@ class RecurrentAgent(nn.Module):
         return jnp.zeros((*batch, self.num_agents, self.hidden_size))
 
     def _gate_inputs(self, obs: Float[Array, "*batch N O"], last_action: Int[Array, "*batch N"]) -> GateInputs:
-        # Products of flat matrices: with several leading axes XLA's CPU backend halves the speed of the weight gradients.
+        # Flat matrices: with several leading axes XLA's CPU backend takes twice as long for the weight gradients.
         batch = obs.shape[:-1]
         x = obs.reshape(-1, self.obs_size) @ self.obs_kernel + self.first_bias[None]
         if self.last_action:

@@ -1,4 +1,4 @@
-"""What the user typed, checked before JAX is imported: one line that names the key, the value and the nearest choice."""
+"""What the user typed, checked before JAX is imported: errors are one line with key, value and nearest choice."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,14 +25,15 @@ def conf_dir() -> Path:
 
 def shipped_targets(group: str) -> set[str]:
     """What the files of a configuration group build: every ``_target_`` in them."""
-    found = (OmegaConf.load(path).get("_target_") for path in (conf_dir() / group).glob("*.yaml"))
-    return {target for target in found if target is not None}
+    sections: list[Any] = [OmegaConf.load(path) for path in (conf_dir() / group).glob("*.yaml")]
+    return {section["_target_"] for section in sections if not OmegaConf.is_missing(section, "_target_")}
 
 
 def check(arguments: Sequence[str]) -> None:
     """Compose and parse the configuration that the arguments describe.
 
-    Hydra's own flags (``--help``, ``--cfg``, ``--multirun`` ...) leave the rest to Hydra; a multirun is checked job by job.
+    Hydra's own flags (``--help``, ``--cfg``, ``--multirun`` ...) leave the rest to Hydra; a multirun is checked job by
+    job.
 
     Raises :class:`ConfigError`.
     """

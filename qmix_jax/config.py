@@ -29,7 +29,7 @@ def number(low: float | None = None, high: float | None = None, above: bool = Fa
     return dataclasses.field(metadata={"range": Range(low, high, above)})
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TargetConfig:
     """``target.*``."""
 
@@ -40,7 +40,7 @@ class TargetConfig:
     tau: float = number(0, 1, above=True)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
     """``rollout.*``."""
 
@@ -49,7 +49,7 @@ class RolloutConfig:
     auto_reset: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ReplayConfig:
     """``replay.*``."""
 
@@ -57,7 +57,7 @@ class ReplayConfig:
     batch_size: int = number(1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
     """``learner.*``."""
 
@@ -66,7 +66,7 @@ class LearnerConfig:
     max_grad_norm: float = number(0, above=True)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ExplorationConfig:
     """``exploration.*``."""
 
@@ -75,7 +75,7 @@ class ExplorationConfig:
     epsilon_steps: int = number(0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """``evaluation.*``."""
 
@@ -84,7 +84,7 @@ class EvaluationConfig:
     seed: int = number(0, 2**32 - 1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DevicesConfig:
     """``devices.*``."""
 
@@ -93,7 +93,7 @@ class DevicesConfig:
     seeds_per_device: int | None = number(1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class WandbConfig:
     """``logger.wandb.*``."""
 
@@ -105,7 +105,7 @@ class WandbConfig:
     tags: list[str]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LoggerConfig:
     """``logger.*``."""
 
@@ -114,21 +114,21 @@ class LoggerConfig:
     wandb: WandbConfig
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """``optimizer.*``: the learning rate; ``part`` is the rest."""
 
     learning_rate: float = number(0, above=True)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class AlgorithmConfig:
     """``algorithm.*``: the name that a run is reported under."""
 
     name: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """A whole run. ``parts`` keeps the open sections: ``_target_`` and keyword arguments of what they build."""
 
@@ -265,7 +265,7 @@ def _parse_value(hint: Any, value: Any, key: str, limits: Range | None) -> Any:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ConfigError(f"{key}={value}: must be a list of texts, like [a,b]")
         return value
-    return _check_range(_parse_scalar(kind, value, key), key, limits)
+    return _check_range(_parse_scalar(typing.cast(type, kind), value, key), key, limits)
 
 
 def _parse_scalar(kind: type, value: Any, key: str) -> Any:

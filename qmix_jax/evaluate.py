@@ -1,4 +1,4 @@
-"""Greedy episodes of the decentralised policy: each agent sees its own observation and history, no mixer is involved."""
+"""Greedy episodes of the decentralised policy: each agent has its own observation and history, no mixer is involved."""
 
 from typing import NamedTuple
 

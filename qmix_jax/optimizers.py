@@ -28,6 +28,6 @@ def clip_by_global_norm(gradients: Any, max_norm: Float[Array, ""]) -> tuple[Any
 
     As PyTorch's ``clip_grad_norm_``: ``g * min(1, max_norm / (norm + 1e-6))``.
     """
-    norm = optax.global_norm(gradients)
+    norm = optax.tree.norm(gradients)
     scale = jnp.minimum(1.0, max_norm / (norm + 1e-6))
     return jax.tree.map(lambda g: g * scale, gradients), norm

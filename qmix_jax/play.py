@@ -11,12 +11,11 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Int, Key
 from rich import box
 from rich.table import Table
@@ -32,7 +31,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.evaluate import Episodes, greedy_episodes
 from qmix_jax.explore import masked_argmax
 from qmix_jax.logging import ConsoleSink, write_json
-from qmix_jax.policy import load_policy
+from qmix_jax.policy import check_policy, load_policy
 from qmix_jax.runtime import use_compilation_cache
 from qmix_jax.types import EnvState, Outcome, TimeStep
 
@@ -67,6 +66,7 @@ HELP = ("help", "--help", "-h")
 CONFIDENCE = 0.95
 RESULTS = ("return", "win_rate", "episode_length")
 DEFAULTS: dict[str, Any] = {
+    "run_dir": "",
     "episodes": 1000,
     "which": "final",
     "seed": None,
@@ -84,7 +84,7 @@ Row = Mapping[str, Any]
 """``seed``, ``episodes`` and an :class:`Interval`, or None, for each of ``RESULTS``."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the command line says; see ``USAGE``."""
 
@@ -108,21 +108,14 @@ class Interval(NamedTuple):
     high: float
 
 
-class Player(NamedTuple):
-    """A policy of a run, ready to be played."""
-
-    seed: int
-    """The training seed."""
-    params: Any
-
-
 class Team(NamedTuple):
-    """What the policies of one run have in common, and the policies."""
+    """The policies of one run, and what they have in common."""
 
     env: Env
     agent: RecurrentAgent
     env_settings: Mapping[str, Any]
-    players: Sequence[Player]
+    policies: Mapping[int, Any]
+    """Parameters by training seed."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -143,37 +136,26 @@ def parse(arguments: Sequence[str]) -> Settings:
 
     Raises :class:`ConfigError`, also for a file to write whose folder is not there.
     """
-    tree: dict[str, Any] = dict(DEFAULTS)
-    others = []
+    tree = dict(DEFAULTS)
     for argument in arguments:
         key, equals, value = argument.lstrip("+").partition("=")
         if not equals:
             raise ConfigError(f"{argument}: must look like key=value; try --help")
         if key in TEXTS:
             tree[key] = None if value in ("", "null") else value
-        else:
-            others.append(f"{key}={value}")
-    tree |= from_arguments(others)
-    if tree.get("run_dir") is None:
-        _refuse_unknown(tree)
-        raise ConfigError("run_dir: missing; give the folder of a run: run_dir=runs/...")
+    tree |= from_arguments([argument.lstrip("+") for argument in arguments if argument.partition("=")[0] not in TEXTS])
     settings = parse_section(Settings, tree, "")
-    for key, section in (("env", settings.env), ("agent", settings.agent)):
-        if not isinstance(section, Mapping):
-            raise ConfigError(
-                f"{key}={section}: set its keys one by one, like {key}._target_=my_package.my_module.name"
-            )
+    if not settings.run_dir:
+        raise ConfigError("run_dir: missing; give the folder of a run: run_dir=runs/...")
+    for key in ("env", "agent"):
+        if not isinstance(tree[key], Mapping):
+            raise ConfigError(f"{key}={tree[key]}: set its keys one by one, like {key}._target_=my_package.module.name")
     if settings.render is not None:
         check_suffix(Path(settings.render), TEXT_SUFFIXES + PICTURE_SUFFIXES)
     for key, file in (("render", settings.render), ("output", settings.output)):
-        if file is not None and not Path(file).expanduser().parent.is_dir():
+        if file is not None and not Path(file).parent.is_dir():
             raise ConfigError(f"{key}={file}: there is no folder {Path(file).parent}")
     return settings
-
-
-def _refuse_unknown(tree: Mapping[str, Any]) -> None:
-    """The misspelt ``run_dri`` says more than the missing ``run_dir``."""
-    parse_section(Settings, {**tree, "run_dir": ""}, "")
 
 
 def evaluate(settings: Settings) -> None:
@@ -183,28 +165,27 @@ def evaluate(settings: Settings) -> None:
     """
     use_compilation_cache()
     team = load_team(settings)
-    if settings.render is not None and team.env.render is None:
+    render = team.env.render
+    if settings.render is not None and render is None:
         raise ConfigError(f"render={settings.render}: {team.env.name} has nothing to draw episodes with; leave it null")
     console = ConsoleSink()
     size = batch_size(settings.episodes, settings.batch)
+    first_seed, first_params = next(iter(team.policies.items()))
     with console.compiling():
-        compiled = _greedy_episodes.lower(
-            team.env, team.agent, team.players[0].params, jax.random.key(0), size
-        ).compile()
+        run = _greedy_episodes.lower(team.env, team.agent, first_params, jax.random.key(0), size).compile()
     with console.compiling("playing"):
-        played = [
-            play(compiled, player.params, episode_keys(settings, player.seed, size), settings.episodes)
-            for player in team.players
-        ]
-    rows = result_rows(team, played)
+        played = {
+            seed: play(run, params, episode_keys(settings, seed, size), settings.episodes)
+            for seed, params in team.policies.items()
+        }
+    rows = result_rows(played, team.env.has_win_rate)
     _print(console, f"{settings.which} policies on {team.env.name}: {settings.episodes} greedy episodes each", rows)
     if settings.output is not None:
-        write_json(Path(settings.output).expanduser(), report(settings, team, rows))
+        write_json(Path(settings.output), report(settings, team, rows))
         console.message(f"output={settings.output}")
-    if settings.render is not None and team.env.render is not None:
-        player = team.players[0]
-        episode = record(team.env, team.agent, player.params, episode_keys(settings, player.seed, size)[0], size)
-        team.env.render(episode, Path(settings.render).expanduser())
+    if settings.render is not None and render is not None:
+        key = episode_keys(settings, first_seed, size)[0]
+        render(record(team.env, team.agent, first_params, key, size), Path(settings.render))
         console.message(f"render={settings.render}")
 
 
@@ -214,28 +195,23 @@ def load_team(settings: Settings) -> Team:
     Raises :class:`ConfigError` unless the files are policies of one kind whose sizes and parameters fit what is built.
     """
     paths = _policy_paths(settings)
-    policies = [load_policy(path) for path in paths.values()]
-    parts = [
-        tuple(_part(name, policy.description, overrides, path) for name, overrides in _overrides(settings))
-        for path, policy in zip(paths.values(), policies, strict=True)
-    ]
-    for path, other in zip(paths.values(), parts, strict=True):
-        if other != parts[0]:
-            raise ConfigError(
-                f"{path}.json: another environment or agent than seed {next(iter(paths))}; choose seed=..."
-            )
-    env_settings, agent_settings = parts[0]
+    policies = {seed: load_policy(path) for seed, path in paths.items()}
+    first = next(iter(policies))
+    for seed, policy in policies.items():
+        for name in ("env", "agent"):
+            if policy.description.get(name) != policies[first].description.get(name):
+                raise ConfigError(f"{paths[seed]}.json: {name} is not that of seed {first}; play one with seed=...")
+    env_settings = _part("env", policies[first].description, settings.env, paths[first])
+    agent_settings = _part("agent", policies[first].description, settings.agent, paths[first])
     env = make_env(env_settings)
     agent = build_agent(agent_settings, env)
-    for path, policy in zip(paths.values(), policies, strict=True):
-        _check_sizes(path, policy.description.get("sizes"), env)
-        _check_params(path, policy.params, agent, env)
-    players = [Player(seed, policy.params) for seed, policy in zip(paths, policies, strict=True)]
-    return Team(env, agent, env_settings, players)
+    for seed, policy in policies.items():
+        check_policy(paths[seed], policy, agent, env)
+    return Team(env, agent, env_settings, {seed: policy.params for seed, policy in policies.items()})
 
 
 def batch_size(episodes: int, batch: int) -> int:
-    """The number of environments in every one of the fewest equal batches that hold ``episodes``."""
+    """The number of environments in each of the fewest equal batches that hold ``episodes``."""
     return math.ceil(episodes / math.ceil(episodes / batch))
 
 
@@ -245,10 +221,11 @@ def episode_keys(settings: Settings, seed: int, size: int) -> Key[Array, " batch
     return jax.random.split(key, math.ceil(settings.episodes / size))
 
 
-def play(run: Callable[..., Episodes], params: Any, keys: Key[Array, " batches"], episodes: int) -> Episodes:
-    """The first ``episodes`` of the batches that ``run(params, key)`` plays, as NumPy arrays."""
-    batches = [jax.device_get(run(params, key)) for key in keys]
-    return Episodes(*(np.concatenate(values)[:episodes] for values in zip(*batches, strict=True)))
+def play(
+    run: Callable[[Any, Key[Array, ""]], Episodes], params: Any, keys: Key[Array, " batches"], episodes: int
+) -> Episodes:
+    """The first ``episodes`` of the batches that ``run(params, key)`` plays."""
+    return _join([jax.device_get(run(params, key)) for key in keys], episodes)
 
 
 def record(env: Env, agent: RecurrentAgent, agent_params: Any, key: Key[Array, ""], episodes: int) -> Episode:
@@ -293,22 +270,17 @@ def rate_interval(happened: np.ndarray) -> Interval:
     return Interval(count / total, float(interval.low), float(interval.high))
 
 
-def result_rows(team: Team, played: Sequence[Episodes]) -> list[Row]:
+def result_rows(played: Mapping[int, Episodes], has_win_rate: bool) -> list[Row]:
     """One row per policy and one of all their episodes together."""
-    pooled = Episodes(*(np.concatenate(values) for values in zip(*played, strict=True)))
-    named = [
-        *((player.seed, episodes) for player, episodes in zip(team.players, played, strict=True)),
-        ("pooled", pooled),
-    ]
     return [
         {
             "seed": seed,
-            "episodes": len(episodes.episode_return),
+            "episodes": len(episodes.won),
             "return": mean_interval(np.asarray(episodes.episode_return)),
-            "win_rate": rate_interval(np.asarray(episodes.won)) if team.env.has_win_rate else None,
+            "win_rate": rate_interval(np.asarray(episodes.won)) if has_win_rate else None,
             "episode_length": mean_interval(np.asarray(episodes.episode_length)),
         }
-        for seed, episodes in named
+        for seed, episodes in [*played.items(), ("pooled", _join(list(played.values())))]
     ]
 
 
@@ -339,6 +311,10 @@ def result_line(row: Row) -> str:
             numbers = {name: mean, f"{name}_low": low, f"{name}_high": high}
             pairs |= {key: f"{value:.6g}" for key, value in numbers.items() if not math.isnan(value)}
     return " ".join(f"{name}={value}" for name, value in pairs.items())
+
+
+def _join(parts: Sequence[Episodes], episodes: int | None = None) -> Episodes:
+    return jax.tree.map(lambda *values: np.concatenate(values)[:episodes], *parts)
 
 
 def _print(console: ConsoleSink, title: str, rows: Sequence[Row]) -> None:
@@ -374,7 +350,7 @@ def _step(
     env_state: EnvState,
     step: TimeStep,
 ) -> tuple[Float[Array, "N H"], Int[Array, " N"], EnvState, TimeStep, Outcome]:
-    hidden, q = agent.apply(agent_params, hidden, step.obs, last_action)  # pyright: ignore[reportAssignmentType]
+    hidden, q = cast(Any, agent.apply(agent_params, hidden, step.obs, last_action))
     action = masked_argmax(q, step.avail_actions).astype(jnp.int32)
     return hidden, action, *env.step(key, env_state, action)
 
@@ -384,7 +360,7 @@ _greedy_step = jax.jit(_step, static_argnums=(0, 1))
 
 def _policy_paths(settings: Settings) -> dict[int, Path]:
     """The chosen policy files, without suffix, by training seed."""
-    folder = Path(settings.run_dir).expanduser()
+    folder = Path(settings.run_dir)
     if not folder.is_dir():
         raise ConfigError(f"run_dir={settings.run_dir}: no such folder{_sibling(folder)}")
     matches = ((re.fullmatch(r"seed_(\d+)", path.name), path) for path in folder.glob("policies/seed_*"))
@@ -395,8 +371,11 @@ def _policy_paths(settings: Settings) -> dict[int, Path]:
     if settings.seed is None:
         return paths
     if settings.seed not in paths:
-        near = min(paths, key=lambda seed: abs(seed - settings.seed))
-        raise ConfigError(f"seed={settings.seed}: not in this run; did you mean {near}? (choices: {_listed(paths)})")
+        wanted = settings.seed
+        near = min(paths, key=lambda seed: abs(seed - wanted))
+        raise ConfigError(
+            f"seed={settings.seed}: not in this run; did you mean {near}? (choices: {', '.join(map(str, paths))})"
+        )
     return {settings.seed: paths[settings.seed]}
 
 
@@ -405,14 +384,6 @@ def _sibling(folder: Path) -> str:
     others = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
     near = difflib.get_close_matches(folder.name, others, n=1)
     return f"; did you mean {folder.parent / near[0]}?" if near else ""
-
-
-def _listed(seeds: Sequence[int] | Mapping[int, Any]) -> str:
-    return ", ".join(map(str, seeds))
-
-
-def _overrides(settings: Settings) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    return ("env", settings.env), ("agent", settings.agent)
 
 
 def _part(name: str, description: Mapping[str, Any], overrides: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
@@ -434,41 +405,6 @@ def _part(name: str, description: Mapping[str, Any], overrides: Mapping[str, Any
     elif overrides["_target_"] != target:
         return overrides  # The saved settings were another's.
     return {**saved, **overrides}
-
-
-def _check_sizes(path: Path, sizes: Any, env: Env) -> None:
-    """The state's size is left out: only mixers see the state."""
-    for name in ("num_agents", "num_actions", "obs_size"):
-        size = sizes.get(name) if isinstance(sizes, Mapping) else None
-        if size != getattr(env, name):
-            raise ConfigError(f"{path}.json: is for {name}={size}, but {env.name} has {name}={getattr(env, name)}")
-
-
-def _check_params(path: Path, params: Any, agent: RecurrentAgent, env: Env) -> None:
-    def init() -> Any:
-        obs, last_action = jnp.zeros((env.num_agents, env.obs_size)), jnp.zeros(env.num_agents, jnp.int32)
-        return agent.init(jax.random.key(0), agent.initial_hidden(), obs, last_action)
-
-    try:
-        expected = _shapes(jax.eval_shape(init))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{path}.json: no agent can be made of its settings: {_one_line(error)}") from error
-    found = _shapes(params)
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise ConfigError(
-                f"{path}.safetensors: {name} is {found.get(name, 'missing')}, but the agent in {path.name}.json has "
-                f"{expected.get(name, 'no such parameter')}"
-            )
-
-
-def _shapes(params: Any) -> dict[str, str]:
-    flat = flatten_dict(params.get("params", {}), sep=".")
-    return {name: f"{np.dtype(value.dtype).name}{list(value.shape)}" for name, value in flat.items()}
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 if __name__ == "__main__":

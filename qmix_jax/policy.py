@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from qmix_jax.envs.base import Env
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging.files import write_json
 
@@ -51,9 +55,48 @@ def load_policy(path: Path) -> Policy:
             raise ConfigError(f"{file}: no such policy file")
     try:
         description = json.loads(json_path.read_text(encoding="utf-8"))
-        arrays = load_file(arrays_path)
-    except (SafetensorError, ValueError, OSError) as error:
-        raise ConfigError(f"{path}: not a readable policy: {str(error).splitlines()[0]}") from error
+        params = unflatten_dict(load_file(arrays_path), sep=".")
+    except (SafetensorError, ValueError, TypeError, RecursionError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{path}: not a readable policy: {reason}") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ConfigError(f"{json_path}: not a policy of format {FORMAT}")
-    return Policy({"params": unflatten_dict(arrays, sep=".")}, description)
+    return Policy({"params": params}, description)
+
+
+def check_policy(path: Path, policy: Policy, agent: nn.Module, env: Env) -> None:
+    """Raise :class:`ConfigError` unless a policy loaded from ``path`` is one for ``agent`` in ``env``.
+
+    The size of the global state may differ: only mixers see it.
+    """
+    sizes = policy.description.get("sizes")
+    for name in ("num_agents", "num_actions", "obs_size"):
+        size = sizes.get(name) if isinstance(sizes, Mapping) else None
+        if size != getattr(env, name):
+            raise ConfigError(f"{path}.json: is for {name}={size}, but {env.name} has {name}={getattr(env, name)}")
+    expected, found = _shapes(_example_params(path, agent, env)), _shapes(policy.params)
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ConfigError(
+                f"{path}.safetensors: {name} is {found.get(name, 'missing')}, but the agent described in "
+                f"{path.name}.json has {expected.get(name, 'no such parameter')}"
+            )
+
+
+def _example_params(path: Path, agent: Any, env: Env) -> Any:
+    """The parameters that ``agent`` would be initialised with, without their values."""
+
+    def init() -> Any:
+        obs, last_action = jnp.zeros((env.num_agents, env.obs_size)), jnp.zeros(env.num_agents, jnp.int32)
+        return agent.init(jax.random.key(0), agent.initial_hidden(), obs, last_action)
+
+    try:
+        return jax.eval_shape(init)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}.json: no agent can be made with its settings: {reason[:200]}") from error
+
+
+def _shapes(params: Any) -> dict[str, str]:
+    flat: dict[str, Any] = flatten_dict(params["params"], sep=".")
+    return {name: f"{np.dtype(value.dtype).name}{list(value.shape)}" for name, value in flat.items()}

@@ -41,7 +41,9 @@ def gate_inputs(
     """Project the input to the three gates; the hidden bias of the reset and update gates is added here."""
     size = bias.shape[0] // 3
     added = bias_input + bias.at[2 * size :].set(0.0)
-    return GateInputs(*(x @ w + jnp.expand_dims(b, range(x.ndim - 1)) for w, b in zip(_gates(kernel), _gates(added))))
+    return GateInputs(
+        *(x @ w + jnp.expand_dims(b, range(x.ndim - 1)) for w, b in zip(_gates(kernel), _gates(added), strict=True))
+    )
 
 
 def gru_step(weights: RecurrentWeights, inputs: GateInputs, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows H"]:

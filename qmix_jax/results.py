@@ -79,7 +79,7 @@ def summarize(
     clock: Clock,
     interrupted: bool,
 ) -> dict[str, Any]:
-    """The content of ``summary.json``; ``rows`` are the last epoch's metrics, ``env_steps`` and ``updates`` are per seed."""
+    """The content of ``summary.json`` from the last epoch's metrics; steps and updates are those of one seed."""
     env_steps, updates = float(rows["env_steps"].mean()), int(rows["updates"][0])
     return {
         "algorithm": config.algorithm.name,

@@ -69,10 +69,14 @@ class Waves:
         axes = tuple(0 if spec == P("seeds") else None for spec in in_specs)
 
         def of_one_device(*args: Any) -> Any:
-            sizes = {x.shape[0] for arg, axis in zip(args, axes) if axis == 0 for x in jax.tree.leaves(arg)}
+            sizes = {
+                x.shape[0] for arg, axis in zip(args, axes, strict=True) if axis == 0 for x in jax.tree.leaves(arg)
+            }
             if sizes != {1}:
                 return jax.vmap(function, in_axes=axes)(*args)
-            one = (jax.tree.map(lambda x: x[0], arg) if axis == 0 else arg for arg, axis in zip(args, axes))
+            one = (
+                jax.tree.map(lambda x: x[0], arg) if axis == 0 else arg for arg, axis in zip(args, axes, strict=True)
+            )
             return jax.tree.map(lambda x: x[None], function(*one))
 
         # check_vma off: nothing is communicated between seeds, and it would refuse scans that start from constants.

@@ -51,7 +51,7 @@ def one_step(
     gamma: Float[Array, ""],
     lambda_: Float[Array, ""],
 ) -> Numbers:
-    """One-step target ``y_t = r_t + gamma discount_t V_{t+1}`` (Rashid et al. 2018, equation 6); ``lambda_`` is not used."""
+    """One-step target ``y_t = r_t + gamma discount_t V_{t+1}`` (Rashid et al. 2018, equation 6); no ``lambda_``."""
     reward, discount, mask, value = jnp.broadcast_arrays(reward, discount, mask, value)
     next_value = jnp.concatenate([value[1:], value[-1:]])
     return jnp.where(mask > 0, reward + gamma * discount * next_value, value)
