@@ -136,14 +136,16 @@ def parse(arguments: Sequence[str]) -> Settings:
 
     Raises :class:`ConfigError`, also for a file to write whose folder is not there.
     """
-    tree = dict(DEFAULTS)
+    tree, others = dict(DEFAULTS), []
     for argument in arguments:
         key, equals, value = argument.lstrip("+").partition("=")
         if not equals:
             raise ConfigError(f"{argument}: must look like key=value; try --help")
         if key in TEXTS:
-            tree[key] = None if value in ("", "null") else value
-    tree |= from_arguments([argument.lstrip("+") for argument in arguments if argument.partition("=")[0] not in TEXTS])
+            tree[key] = None if value == "null" else value
+        else:
+            others.append(f"{key}={value}")
+    tree |= from_arguments(others)
     settings = parse_section(Settings, tree, "")
     if not settings.run_dir:
         raise ConfigError("run_dir: missing; give the folder of a run: run_dir=runs/...")
