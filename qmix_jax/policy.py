@@ -56,7 +56,7 @@ def load_policy(path: Path) -> Policy:
     try:
         description = json.loads(json_path.read_text(encoding="utf-8"))
         params = unflatten_dict(load_file(arrays_path), sep=".")
-    except (SafetensorError, ValueError, TypeError, RecursionError, OSError) as error:
+    except (SafetensorError, ValueError, TypeError, IndexError, RecursionError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{path}: not a readable policy: {reason}") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
@@ -92,7 +92,7 @@ def _example_params(path: Path, agent: Any, env: Env) -> Any:
 
     try:
         return jax.eval_shape(init)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}.json: no agent can be made with its settings: {reason[:200]}") from error
 
