@@ -69,12 +69,12 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 def _check_choice(override: Override) -> None:
     """A group must be given the name of one of its files."""
     folder = conf_dir() / override.key_or_group
-    if not folder.is_dir() or override.is_sweep_override():
+    if not folder.is_dir() or override.is_sweep_override() or override.is_delete():
         return
     value = override.value()
     choices = sorted(path.stem for path in folder.glob("*.yaml"))
-    if value is not None and value not in choices:
-        raise unknown_choice(override.key_or_group, value, choices)
+    if value not in choices:
+        raise unknown_choice(override.key_or_group, "null" if value is None else value, choices)
 
 
 def _check_keys(overrides: Iterable[Override]) -> None:

@@ -199,6 +199,8 @@ def parse(container: Mapping[str, Any]) -> Config:
             tree[name] = {key: value for key, value in section.items() if key in own}
         else:
             tree.pop(name)
+    if "parts" in tree:
+        raise ConfigError(f"parts={tree['parts']}: unknown key")
     config = parse_section(Config, {**tree, "parts": parts}, "")
     _check_together(config)
     return config
