@@ -1,0 +1,211 @@
+"""Slots, resets and counts, against the rules of the counting environment; greedy evaluation against a plain loop."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy_env import Kind, expected_avail, expected_reward, expected_win, make_toy
+
+from qmix_jax.agents import RecurrentAgent, last_actions
+from qmix_jax.evaluate import greedy_episodes, summarize
+from qmix_jax.explore import masked_argmax
+from qmix_jax.rollout import RolloutStats, collect
+from qmix_jax.types import Slot
+
+KINDS = (Kind(3, True), Kind(2, False), Kind(1, True))
+ENV = make_toy(KINDS)
+AGENT = RecurrentAgent(obs_size=ENV.obs_size, num_agents=ENV.num_agents, num_actions=ENV.num_actions, hidden_size=4)
+NUM_ENVS, LENGTH = 16, 9
+
+
+class Rollout(NamedTuple):
+    slots: Slot
+    stats: RolloutStats
+
+
+@pytest.fixture(scope="module")
+def params() -> dict:
+    """Large random parameters: what an agent remembers then decides what it does."""
+    numbers = np.random.default_rng(0)
+    arguments = jnp.zeros((1, 2, 4)), jnp.zeros((1, 2, 3)), jnp.zeros((1, 2), jnp.int32)
+    shapes = jax.eval_shape(AGENT.init, jax.random.key(0), *arguments)
+    return jax.tree.map(lambda x: numbers.normal(size=x.shape).astype(x.dtype), shapes)
+
+
+@pytest.fixture(scope="module")
+def play(params):
+    """Sequences by whether episodes follow each other, epsilon and key."""
+    program = jax.jit(functools.partial(collect, ENV, AGENT), static_argnums=(3, 4, 5))
+
+    @functools.cache
+    def rollout(auto_reset: bool, epsilon: float, seed: int = 1) -> Rollout:
+        collected = program(params, jax.random.key(seed), np.float32(epsilon), NUM_ENVS, LENGTH, auto_reset)
+        return Rollout(*jax.tree.map(np.asarray, collected))
+
+    return rollout
+
+
+def moment(slots: Slot, env: int, t: int) -> tuple[int, int]:
+    """Time within the episode and kind of episode, as the state tells."""
+    time, kind = slots.step.state[env, t].astype(int)
+    return int(time), int(kind)
+
+
+def episodes(slots: Slot, env: int) -> list[tuple[int, int]]:
+    """Where each episode of a sequence starts and of which kind it is, by the lengths of the kinds."""
+    found, t = [], 0
+    while t < LENGTH:
+        found.append((t, moment(slots, env, t)[1]))
+        t += KINDS[found[-1][1]].length + 1
+    return found
+
+
+def test_the_rollouts_have_every_kind_of_episode(play):
+    kinds = [kind for env in range(NUM_ENVS) for _, kind in episodes(play(True, 0.5).slots, env)]
+    assert set(kinds) == {0, 1, 2}
+    assert {episodes(play(False, 0.5).slots, env)[0][1] for env in range(NUM_ENVS)} == {0, 1, 2}
+
+
+def test_an_episode_of_l_transitions_fills_l_plus_one_slots(play):
+    slots = play(True, 0.5).slots
+    for env in range(NUM_ENVS):
+        for start, number in episodes(slots, env):
+            kind = KINDS[number]
+            for t in range(start, min(start + kind.length + 1, LENGTH)):
+                time = t - start
+                assert moment(slots, env, t) == (time, number)
+                assert slots.first[env, t] == (time == 0)
+                acted = time < kind.length and t < LENGTH - 1
+                assert slots.mask[env, t] == acted
+                if acted:
+                    assert slots.reward[env, t] == pytest.approx(expected_reward(time, slots.action[env, t]))
+                    ends_here = time == kind.length - 1
+                    assert slots.discount[env, t] == (0.0 if ends_here and kind.terminal else 1.0)
+
+
+def test_the_last_slot_of_an_episode_is_the_true_final_observation(play):
+    slots = play(True, 0.5).slots
+    for env in range(NUM_ENVS):
+        for start, number in episodes(slots, env):
+            end = start + KINDS[number].length
+            if end < LENGTH:
+                assert slots.step.obs[env, end].tolist() == [[end - start, number, agent] for agent in range(2)]
+                assert not slots.mask[env, end]
+                assert not slots.first[env, end]
+
+
+@pytest.mark.parametrize("auto_reset", [True, False])
+def test_the_last_slot_of_a_sequence_is_only_looked_at(play, auto_reset):
+    slots = play(auto_reset, 0.5).slots
+    assert (slots.mask[:, -1] == 0).all()
+    assert (slots.reward[:, -1] == 0).all()
+    # Some sequences are cut in mid-episode: their last slot is what the agents saw then.
+    times = [moment(slots, env, LENGTH - 1)[0] for env in range(NUM_ENVS)]
+    assert not auto_reset or len(set(times)) > 1
+
+
+def test_without_resets_padding_follows_the_one_episode(play):
+    slots = play(False, 0.5).slots
+    for env in range(NUM_ENVS):
+        length = KINDS[moment(slots, env, 0)[1]].length
+        assert slots.mask[env].tolist() == [1.0] * length + [0.0] * (LENGTH - length)
+        assert slots.first[env].tolist() == [True] + [False] * (LENGTH - 1)
+        assert (slots.reward[env, length:] == 0).all()
+        assert moment(slots, env, length)[0] == length
+
+
+@pytest.mark.parametrize("auto_reset", [True, False])
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
+def test_agents_play_available_actions_only(play, auto_reset, epsilon):
+    slots = play(auto_reset, epsilon).slots
+    counted = slots.mask > 0
+    times = slots.step.state[..., 0].astype(int)
+    expected = np.array([[expected_avail(time) for time in row] for row in times])
+    np.testing.assert_array_equal(slots.step.avail_actions, expected)
+    chosen = np.take_along_axis(expected, slots.action[..., None], axis=-1)[..., 0]
+    assert chosen[counted].all()
+    assert slots.reward[counted].min() > 0  # the environment did not object either
+
+
+def test_greedy_actions_are_those_that_the_learner_would_choose_in_the_stored_slots(play, params):
+    """Hidden states, resets and last actions are the same when acting and when learning."""
+    slots = play(True, 0.0).slots
+    by_time = jax.tree.map(lambda x: np.swapaxes(x, 0, 1), slots)
+    last_action = last_actions(by_time.action, by_time.first)
+    unroll = jax.jit(functools.partial(AGENT.apply, method="unroll"))
+    greedy = masked_argmax(unroll(params, by_time.step.obs, last_action, by_time.first), by_time.step.avail_actions)
+    counted = by_time.mask > 0
+    np.testing.assert_array_equal(by_time.action[counted], np.asarray(greedy)[counted])
+    assert len(np.unique(by_time.action[counted], axis=0)) > 2
+
+
+@pytest.mark.parametrize("auto_reset", [True, False])
+def test_statistics_count_finished_episodes(play, auto_reset):
+    slots, stats = play(auto_reset, 0.5)
+    count, returns, lengths, wins = 0, 0.0, 0, 0
+    for env in range(NUM_ENVS):
+        for start, number in episodes(slots, env)[: None if auto_reset else 1]:
+            kind = KINDS[number]
+            end = start + kind.length
+            if end < LENGTH:
+                count, lengths = count + 1, lengths + kind.length
+                returns += slots.reward[env, start:end].sum()
+                wins += expected_win(kind, slots.action[env, end - 1])
+    assert stats.env_steps == slots.mask.sum()
+    assert (stats.episodes, stats.episode_length, stats.wins) == (count, lengths, wins)
+    assert stats.episode_return == pytest.approx(returns)
+    assert 0 < wins < count
+
+
+def test_environments_differ_and_another_key_gives_another_rollout(play):
+    slots = play(False, 1.0).slots
+    longest = slots.action[slots.step.state[:, 0, 1] == 0][:, : KINDS[0].length]
+    assert len(np.unique(longest, axis=0)) > 1
+    assert (play(False, 1.0, seed=2).slots.action != slots.action).any()
+
+
+EPISODES = 12
+
+
+@pytest.fixture(scope="module")
+def greedy(params):
+    return jax.jit(functools.partial(greedy_episodes, ENV, AGENT), static_argnums=2)(
+        params, jax.random.key(5), EPISODES
+    )
+
+
+def test_evaluation_counts_the_first_episode_of_each_environment_only(greedy, params):
+    """A plain loop that plays one episode after the other; longer and shorter episodes count once each."""
+    act, step, reset = jax.jit(AGENT.apply), jax.jit(ENV.step), jax.jit(ENV.reset)
+    reset_key, _ = jax.random.split(jax.random.key(5))
+    kinds = set()
+    for env, key in enumerate(jax.random.split(reset_key, EPISODES)):
+        env_state, seen = reset(key)
+        hidden, last_action = np.zeros((1, 2, 4), np.float32), np.full((1, 2), -1, np.int32)
+        total, length, over = 0.0, 0, False
+        while not over:
+            hidden, q = act(params, hidden, np.asarray(seen.obs)[None], last_action)
+            action = np.where(seen.avail_actions, q[0], -np.inf).argmax(axis=-1).astype(np.int32)
+            last_action = action[None]
+            env_state, seen, outcome = step(key, env_state, action)
+            total, length, over = total + float(outcome.reward), length + 1, bool(outcome.last)
+        assert greedy.episode_length[env] == length
+        assert greedy.episode_return[env] == pytest.approx(total)
+        assert greedy.won[env] == bool(outcome.won)
+        kinds.add(int(env_state.kind))
+    assert kinds == {0, 1, 2}
+
+
+def test_evaluation_never_plays_an_unavailable_action(greedy):
+    assert greedy.episode_return.min() > 0
+
+
+def test_the_summary_is_the_mean_over_episodes(greedy):
+    summary = summarize(ENV, greedy)
+    assert summary.episode_return == pytest.approx(np.mean(greedy.episode_return))
+    assert summary.episode_length == pytest.approx(np.mean(greedy.episode_length))
+    assert summary.win_rate == pytest.approx(np.mean(greedy.won))
+    assert np.isnan(summarize(ENV._replace(has_win_rate=False), greedy).win_rate)
