@@ -14,9 +14,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from qmix_jax import make_algorithm, train
+from qmix_jax import make_algorithm
 from qmix_jax.agents import NO_ACTION
-from qmix_jax.algorithm import Algorithm
+from qmix_jax.algorithm import Algorithm, train
 from qmix_jax.logging.files import write_json
 from qmix_jax.types import HyperParams, Params
 

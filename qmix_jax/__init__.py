@@ -1,4 +1,4 @@
-"""Value decomposition (IQL, VDN, QMIX) in JAX: build the parts, then ``train`` is a pure function.
+"""Value decomposition (IQL, VDN, QMIX) in JAX: build the parts, then ``algorithm.train`` is a pure function.
 
 The names are loaded when they are first used, so that ``python -m qmix_jax.train`` can refuse a wrong setting before
 JAX is imported.
@@ -17,7 +17,6 @@ _HOMES = {
     "load_policy": "qmix_jax.policy",
     "make_algorithm": "qmix_jax.library",
     "make_env": "qmix_jax.envs.build",
-    "train": "qmix_jax.algorithm",
 }
 __all__ = [
     "Algorithm",
@@ -29,7 +28,6 @@ __all__ = [
     "load_policy",
     "make_algorithm",
     "make_env",
-    "train",
 ]
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from qmix_jax.errors import require
 from qmix_jax.initializers import uniform_fan_in
 from qmix_jax.recurrent import GateInputs, RecurrentWeights, gate_inputs, gru_step, gru_unroll
 
@@ -31,6 +32,10 @@ class RecurrentAgent(nn.Module):
     hidden_size: int = 64
     last_action: bool = True
     agent_id: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.hidden_size >= 1, "agent.hidden_size", self.hidden_size, "at least 1")
+        super().__post_init__()
 
     def setup(self) -> None:
         """Declare the parameters."""

@@ -12,8 +12,8 @@ from qmix_jax.agents import RecurrentAgent
 from qmix_jax.algorithm import Algorithm, Sizes
 from qmix_jax.config import Config
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.settings import check_kind
-from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.envs.settings import check_kind, check_known
+from qmix_jax.errors import ConfigError
 from qmix_jax.types import HyperParams
 
 
@@ -92,9 +92,8 @@ def build_part(key: str, settings: Mapping[str, Any], **given: Any) -> Any:
         for name, parameter in inspect.signature(target).parameters.items()
         if name not in given and name not in ("parent", "name")  # the latter two are flax's own
     }
+    check_known(arguments, parameters, key)
     for name, value in arguments.items():
-        if name not in parameters:
-            raise unknown_choice(f"{key}.{name}", value, [f"{key}.{other}" for other in parameters])
         check_kind(f"{key}.{name}", value, parameters[name].default)
     return target(**given, **arguments)
 

@@ -8,6 +8,12 @@ class ConfigError(ValueError):
     """A setting that cannot be used; its message is one line for the user, and the program exits with status 2."""
 
 
+def require(condition: bool, key: str, value: object, words: str) -> None:
+    """Raise :class:`ConfigError` unless ``condition``; ``words`` says what the value must be."""
+    if not condition:
+        raise ConfigError(f"{key}={value}: must be {words}")
+
+
 def unknown_choice(key: str, value: object, choices: Iterable[str]) -> ConfigError:
     """The error for a value that is not among ``choices``: names the key, the value and the nearest valid choice."""
     choices = sorted(choices)

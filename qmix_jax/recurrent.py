@@ -40,7 +40,7 @@ def gate_inputs(
 ) -> GateInputs:
     """Project the input to the three gates; the hidden bias of the reset and update gates is added here."""
     size = bias.shape[0] // 3
-    added = bias_input + bias.at[2 * size :].set(0.0)
+    added = bias_input + jnp.asarray(bias).at[2 * size :].set(0.0)
     return GateInputs(
         *(x @ w + jnp.expand_dims(b, range(x.ndim - 1)) for w, b in zip(_gates(kernel), _gates(added), strict=True))
     )

@@ -28,7 +28,10 @@ def main() -> None:
     """Check the command line, then hand it to Hydra. Exit status 2 for settings that cannot be used."""
     with _errors_in_one_line():
         command_line.check(sys.argv[1:])
-    _hydra_main()
+    try:
+        _hydra_main()
+    except BrokenPipeError:  # `--help | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @hydra.main(version_base=None, config_path=str(command_line.conf_dir()), config_name="config")

@@ -19,15 +19,15 @@ def check_at_least(key: str, value: int | float, least: int | float) -> None:
         raise ConfigError(f"{key}={value}: must be at least {least}")
 
 
-def check_known(settings: Mapping[str, object], accepted: Iterable[str]) -> None:
+def check_known(settings: Mapping[str, object], accepted: Iterable[str], section: str = "env") -> None:
     """Raise for the first of ``settings`` that is not ``accepted``, naming the nearest that is."""
     accepted = sorted(accepted)
     for name, value in settings.items():
         if name not in accepted:
             near = difflib.get_close_matches(name, accepted, n=1, cutoff=0.0)
-            hint = f"did you mean 'env.{near[0]}'? " if near else ""
-            choices = ", ".join(f"env.{other}" for other in accepted) or "none"
-            raise ConfigError(f"env.{name}={value}: unknown; {hint}(choices: {choices})")
+            hint = f"did you mean '{section}.{near[0]}'? " if near else ""
+            choices = ", ".join(f"{section}.{other}" for other in accepted) or "none"
+            raise ConfigError(f"{section}.{name}={value}: unknown; {hint}(choices: {choices})")
 
 
 def check_kind(key: str, value: object, default: object) -> None:

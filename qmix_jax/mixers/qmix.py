@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from qmix_jax.errors import require
 from qmix_jax.initializers import uniform_fan_in
 
 
@@ -27,6 +28,13 @@ class QMIXMixer(nn.Module):
     hypernet_layers: int = 1
     hypernet_size: int = 64
     init_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.embed_size >= 1, "mixer.embed_size", self.embed_size, "at least 1")
+        require(self.hypernet_layers in (1, 2), "mixer.hypernet_layers", self.hypernet_layers, "1 or 2")
+        require(self.hypernet_size >= 1, "mixer.hypernet_size", self.hypernet_size, "at least 1")
+        require(self.init_scale > 0, "mixer.init_scale", self.init_scale, "more than 0")
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, ""]:
