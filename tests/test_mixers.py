@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_env import QUICKLY
 
 from qmix_jax.build import build_part
 from qmix_jax.mixers.independent import IndependentMixer
@@ -31,13 +32,13 @@ def configured(path: Path, **changes):
 @functools.cache
 def values(mixer):
     """``q_tot`` of a batch of the agents' values at one state."""
-    return jax.jit(jax.vmap(mixer.apply, in_axes=(None, 0, None)))
+    return jax.jit(jax.vmap(mixer.apply, in_axes=(None, 0, None)), compiler_options=QUICKLY)
 
 
 @functools.cache
 def gradients(mixer):
     """The derivatives of what the mixer returns by the agents' values, for a batch of values at one state."""
-    return jax.jit(jax.vmap(jax.jacobian(mixer.apply, argnums=1), in_axes=(None, 0, None)))
+    return jax.jit(jax.vmap(jax.jacobian(mixer.apply, argnums=1), in_axes=(None, 0, None)), compiler_options=QUICKLY)
 
 
 def random_params(mixer, seed: int, scale: float = 1.0):
@@ -115,8 +116,10 @@ def test_the_joint_argmax_is_every_agents_own(path, seed):
 @of_configs
 def test_a_configured_mixer_gives_one_value_or_one_per_agent(path):
     mixer = configured(path)
-    params = jax.jit(mixer.init)(jax.random.key(0, impl="rbg"), jnp.zeros(AGENTS), jnp.zeros(STATE))
-    value = jax.jit(mixer.apply)(params, jnp.arange(1.0, AGENTS + 1), jnp.ones(STATE))
+    params = jax.jit(mixer.init, compiler_options=QUICKLY)(
+        jax.random.key(0, impl="rbg"), jnp.zeros(AGENTS), jnp.zeros(STATE)
+    )
+    value = jax.jit(mixer.apply, compiler_options=QUICKLY)(params, jnp.arange(1.0, AGENTS + 1), jnp.ones(STATE))
     assert value.shape in ((), (AGENTS,))
     assert value.dtype == jnp.float32
     assert jnp.isfinite(value).all()
@@ -130,7 +133,9 @@ def test_init_scale_multiplies_every_initial_parameter(path, layers):
     usual, small = (
         jax.tree.map(
             np.asarray,
-            jax.jit(mixer.init)(jax.random.key(3, impl="rbg"), jnp.zeros(AGENTS), jnp.zeros(STATE))["params"],
+            jax.jit(mixer.init, compiler_options=QUICKLY)(
+                jax.random.key(3, impl="rbg"), jnp.zeros(AGENTS), jnp.zeros(STATE)
+            )["params"],
         )
         for mixer in (configured(path, init_scale=s, hypernet_layers=layers, hypernet_size=8) for s in (1.0, 0.01))
     )

@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from toy_env import QUICKLY
 
 from qmix_jax import algorithm as qmix
 from qmix_jax import optimizers, targets
@@ -234,14 +235,15 @@ def compute(case: Case) -> Computed:
         chosen = qmix._chosen(recorder.seen["agent_q"], batch.action, algorithm.env.num_actions)
         return {**recorder.seen, "loss": loss, "q_tot": qmix._mix(algorithm, online, chosen, batch.step.state)}
 
-    quickly = {"xla_backend_optimization_level": 0}
     update = jax.jit(
-        lambda hyper, learner, batch: qmix.learn(algorithm, hyper, learner, batch), compiler_options=quickly
+        lambda hyper, learner, batch: qmix.learn(algorithm, hyper, learner, batch), compiler_options=QUICKLY
     )
     with jax.enable_x64(True):
         online, target, batch = params(case, "online"), params(case, "target"), slots(case)
-        outputs = jax.jit(forward, compiler_options=quickly)(online, target, batch, hyper)
-        learner = Learner(online, target, jax.jit(algorithm.optimizer.init)(online), np.int32(0))
+        outputs = jax.jit(forward, compiler_options=QUICKLY)(online, target, batch, hyper)
+        learner = Learner(
+            online, target, jax.jit(algorithm.optimizer.init, compiler_options=QUICKLY)(online), np.int32(0)
+        )
         unclipped, _ = update(hyper._replace(max_grad_norm=np.inf), learner, batch)
         learners, metrics = [], []
         for _ in range(STEPS):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy_env import QUICKLY
 
 from qmix_jax.agents import NO_ACTION, RecurrentAgent, last_actions
 from qmix_jax.recurrent import GateInputs, RecurrentWeights, gate_inputs, gru_step, gru_unroll
@@ -95,18 +96,20 @@ def make_agent(**options) -> RecurrentAgent:
 @functools.cache
 def init(agent: RecurrentAgent, seed: int = 0):
     arguments = np.zeros((1, AGENTS, HIDDEN), np.float32), np.zeros((1, AGENTS, OBS), np.float32)
-    params = jax.jit(agent.init)(jax.random.key(seed, impl="rbg"), *arguments, np.zeros((1, AGENTS), np.int32))
+    params = jax.jit(agent.init, compiler_options=QUICKLY)(
+        jax.random.key(seed, impl="rbg"), *arguments, np.zeros((1, AGENTS), np.int32)
+    )
     return jax.tree.map(np.asarray, params)
 
 
 @functools.cache
 def stepped(agent: RecurrentAgent):
-    return jax.jit(agent.apply)
+    return jax.jit(agent.apply, compiler_options=QUICKLY)
 
 
 @functools.cache
 def whole(agent: RecurrentAgent):
-    return jax.jit(functools.partial(agent.apply, method="unroll"))
+    return jax.jit(functools.partial(agent.apply, method="unroll"), compiler_options=QUICKLY)
 
 
 def random_sequence() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -216,8 +219,8 @@ def test_a_vmap_over_parameters_is_one_network_after_the_other():
             params
         )
 
-    together = jax.jit(jax.vmap(gradient))(stacked)
-    alone = jax.jit(gradient)
+    together = jax.jit(jax.vmap(gradient), compiler_options=QUICKLY)(stacked)
+    alone = jax.jit(gradient, compiler_options=QUICKLY)
     for k, params in enumerate(each):
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x[k], y, rtol=1e-4, atol=1e-6),  # noqa: B023

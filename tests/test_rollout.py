@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_env import Kind, expected_avail, expected_reward, expected_win, make_toy
+from toy_env import QUICKLY, Kind, expected_avail, expected_reward, expected_win, make_toy
 
 from qmix_jax.agents import RecurrentAgent, last_actions
 from qmix_jax.evaluate import greedy_episodes, summarize
@@ -38,7 +38,7 @@ def params() -> dict:
 @pytest.fixture(scope="module")
 def play(params):
     """Sequences by whether episodes follow each other, epsilon and key."""
-    program = jax.jit(functools.partial(collect, ENV, AGENT), static_argnums=(3, 4, 5))
+    program = jax.jit(functools.partial(collect, ENV, AGENT), static_argnums=(3, 4, 5), compiler_options=QUICKLY)
 
     @functools.cache
     def rollout(auto_reset: bool, epsilon: float, seed: int = 1) -> Rollout:
@@ -172,7 +172,7 @@ EPISODES = 12
 
 @pytest.fixture(scope="module")
 def greedy(params):
-    return jax.jit(functools.partial(greedy_episodes, ENV, AGENT), static_argnums=2)(
+    return jax.jit(functools.partial(greedy_episodes, ENV, AGENT), static_argnums=2, compiler_options=QUICKLY)(
         params, jax.random.key(5), EPISODES
     )
 
