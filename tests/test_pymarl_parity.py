@@ -108,7 +108,7 @@ def build(case: Case) -> tuple[Algorithm, HyperParams]:
             state_size,
             embed_size=meta["mixing_embed_dim"],
             hypernet_layers=meta["hypernet_layers"],
-            hypernet_size=meta["hypernet_embed"],
+            hypernet_size=meta["hypernet_embed"] or 1,  # not used by one layer
         ),
     }
     settings = meta["optimiser"]
