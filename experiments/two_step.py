@@ -6,7 +6,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from qmix_jax import make_algorithm
-from qmix_jax.agents import NO_ACTION
+from qmix_jax.agents import NO_ACTION, unroll
 from qmix_jax.algorithm import Algorithm, train
 from qmix_jax.logging.files import write_json
 from qmix_jax.types import HyperParams, Params
@@ -54,7 +54,7 @@ def main() -> None:
             )
         result["seconds"] = time.monotonic() - started
         results[name] = result
-        print(f"{name}: greedy returns {np.asarray(returns).tolist()} in {result['seconds']:.0f} s")
+        print(f"{name}: greedy returns {np.asarray(returns).tolist()} in {result['seconds']:.0f} s", flush=True)
         for state, table in result.get("values", {}).items():
             print(f"  {state}: {np.round(table, 2).tolist()} published {PUBLISHED[name][state]}")
     OUT.mkdir(parents=True, exist_ok=True)
@@ -83,12 +83,12 @@ def joint_values(algorithm: Algorithm, params: Params) -> dict[str, jax.Array]:
     for mine, other in np.ndindex(2, 2):
         action = jnp.array([mine, other], jnp.int32)
         _, second, _ = env.step(key, env_state, action)
-        q = algorithm.agent.apply(
+        q = unroll(
+            algorithm.agent,
             params.agent,
             jnp.stack([first.obs, second.obs]),
             jnp.stack([jnp.full_like(action, NO_ACTION), action]),
             jnp.array([True, False]),
-            method="unroll",
         )
         tables = [
             jnp.array([[mix(algorithm, params, q[t], (i, j), step.state) for j in range(2)] for i in range(2)])
@@ -102,7 +102,8 @@ def joint_values(algorithm: Algorithm, params: Params) -> dict[str, jax.Array]:
 
 def mix(algorithm: Algorithm, params: Params, q: jax.Array, action: tuple[int, int], state: jax.Array) -> jax.Array:
     """``q_tot`` of one joint action."""
-    return algorithm.mixer.apply(params.mixer, jnp.stack([q[0, action[0]], q[1, action[1]]]), state)
+    q_tot = algorithm.mixer.apply(params.mixer, jnp.stack([q[0, action[0]], q[1, action[1]]]), state)
+    return cast(jax.Array, q_tot)
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

@@ -5,7 +5,16 @@ JAX is imported.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qmix_jax.algorithm import Algorithm, Sizes
+    from qmix_jax.envs.base import Env
+    from qmix_jax.envs.build import make_env
+    from qmix_jax.library import make_algorithm
+    from qmix_jax.policy import load_policy
+    from qmix_jax.sweep import Waves
+    from qmix_jax.types import HyperParams, TrainState
 
 _HOMES = {
     "Algorithm": "qmix_jax.algorithm",

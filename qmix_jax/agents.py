@@ -6,6 +6,7 @@ on the concatenation without ever building it.
 """
 
 import math
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -98,6 +99,28 @@ class RecurrentAgent(nn.Module):
 
     def _values(self, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows A"]:
         return hidden @ self.q_kernel + _expand(self.q_bias, hidden.ndim)
+
+
+def act(
+    agent: RecurrentAgent,
+    params: Any,
+    hidden: Float[Array, "*batch N H"],
+    obs: Float[Array, "*batch N O"],
+    last_action: Int[Array, "*batch N"],
+) -> tuple[Float[Array, "*batch N H"], Float[Array, "*batch N A"]]:
+    """One step of ``agent`` with ``params``: see :meth:`RecurrentAgent.__call__`."""
+    return cast(tuple[Array, Array], agent.apply(params, hidden, obs, last_action))
+
+
+def unroll(
+    agent: RecurrentAgent,
+    params: Any,
+    obs: Float[Array, "T *batch N O"],
+    last_action: Int[Array, "T *batch N"],
+    first: Bool[Array, "T *batch"],
+) -> Float[Array, "T *batch N A"]:
+    """A sequence through ``agent`` with ``params``: see :meth:`RecurrentAgent.unroll`."""
+    return cast(Array, agent.apply(params, obs, last_action, first, method="unroll"))
 
 
 def last_actions(action: Int[Array, "T *batch N"], first: Bool[Array, "T *batch"]) -> Int[Array, "T *batch N"]:

@@ -5,7 +5,7 @@ traced, ``TrainState`` all that changes. Seeds are an axis that the caller adds 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from qmix_jax import replay
-from qmix_jax.agents import RecurrentAgent, last_actions
+from qmix_jax.agents import RecurrentAgent, last_actions, unroll
 from qmix_jax.envs.base import Env
 from qmix_jax.evaluate import greedy_episodes, summarize
 from qmix_jax.explore import linear_schedule, masked_argmax
@@ -154,7 +154,7 @@ def learn(algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slo
         target = optax.incremental_update(online, learner.target, hyper.target_tau)
     else:
         target = optax.periodic_update(online, learner.target, updates, hyper.target_update_interval)
-    learner = Learner(online=online, target=target, opt_state=opt_state, updates=updates)
+    learner = Learner(online=online, target=cast(Params, target), opt_state=opt_state, updates=updates)
     return learner, {"loss": value, "grad_norm": grad_norm, **metrics}
 
 
@@ -215,7 +215,7 @@ def train(algorithm: Algorithm, hyper: HyperParams, key: Key[Array, ""], num_epo
 
 
 def _unroll(algorithm: Algorithm, params: Params, batch: Slot, last_action: Array) -> Float[Array, "T M N A"]:
-    return algorithm.agent.apply(params.agent, batch.step.obs, last_action, batch.first, method="unroll")
+    return unroll(algorithm.agent, params.agent, batch.step.obs, last_action, batch.first)
 
 
 def _chosen(
@@ -229,7 +229,7 @@ def _mix(
     algorithm: Algorithm, params: Params, q: Float[Array, "T M N"], state: Float[Array, "T M G"]
 ) -> Float[Array, "T M *N"]:
     def mix(q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, "*N"]:
-        return algorithm.mixer.apply(params.mixer, q, state)
+        return cast(Array, algorithm.mixer.apply(params.mixer, q, state))
 
     # One flat axis of samples: with two, XLA's CPU backend halves the speed of the hypernetworks' gradients.
     flat = jax.vmap(mix)(q.reshape(-1, q.shape[-1]), state.reshape(-1, state.shape[-1]))

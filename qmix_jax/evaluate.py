@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from qmix_jax.agents import RecurrentAgent
+from qmix_jax.agents import RecurrentAgent, act
 from qmix_jax.envs.base import Env
 from qmix_jax.explore import masked_argmax
 from qmix_jax.rollout import Actors, start
@@ -37,7 +37,7 @@ def greedy_episodes(
 
     def tick(carry: tuple[Actors, Bool[Array, " E"], Int[Array, ""]]):
         actors, won, time = carry
-        hidden, q = agent.apply(agent_params, actors.hidden, actors.step.obs, actors.last_action)
+        hidden, q = act(agent, agent_params, actors.hidden, actors.step.obs, actors.last_action)
         action = masked_argmax(q, actors.step.avail_actions).astype(jnp.int32)
         env_keys = jax.random.split(jax.random.fold_in(step_key, time), episodes)
         env_state, step, outcome = jax.vmap(env.step)(env_keys, actors.env_state, action)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from qmix_jax.agents import NO_ACTION, RecurrentAgent
+from qmix_jax.agents import NO_ACTION, RecurrentAgent, act
 from qmix_jax.envs.base import Env
 from qmix_jax.explore import epsilon_greedy
 from qmix_jax.types import EnvState, Outcome, Slot, TimeStep
@@ -56,7 +56,7 @@ def collect(
 
     def tick(actors: Actors, key: Key[Array, ""]) -> tuple[Actors, tuple[Slot, RolloutStats]]:
         act_key, env_key, reset_key = jax.random.split(key, 3)
-        hidden, q = agent.apply(agent_params, actors.hidden, actors.step.obs, actors.last_action)
+        hidden, q = act(agent, agent_params, actors.hidden, actors.step.obs, actors.last_action)
         action = epsilon_greedy(act_key, q, actors.step.avail_actions, epsilon)
         env_state, step, outcome = jax.vmap(env.step)(jax.random.split(env_key, num_envs), actors.env_state, action)
         slot = _slot(actors, action, outcome)

@@ -40,7 +40,7 @@ class Waves:
         hyper: HyperParams,
         seeds: list[int],
         seeds_per_device: int | None = None,
-        devices: list[jax.Device] | None = None,
+        devices: list[Any] | None = None,
     ) -> None:
         devices = (jax.local_devices() if devices is None else devices)[: len(seeds)]
         if seeds_per_device is None:
@@ -50,6 +50,7 @@ class Waves:
         self.wave_size = len(devices) * seeds_per_device
         self.hyper = hyper
         mesh = Mesh(np.array(devices), ("seeds",))
+        self._devices = devices
         self._sharding = NamedSharding(mesh, P("seeds"))
         self._init = self._over_seeds(mesh, lambda key: qmix.init(algorithm, key), (P("seeds"),))
         self._epoch_function = self._over_seeds(
@@ -64,7 +65,7 @@ class Waves:
         self.epochs = 0
 
     @staticmethod
-    def _over_seeds(mesh: Mesh, function: Callable, in_specs: tuple, **jit_options: Any) -> Callable:
+    def _over_seeds(mesh: Mesh, function: Callable, in_specs: tuple, **jit_options: Any) -> Any:
         """``function`` of one seed, mapped over the sharded leading axis of the arguments whose spec says so."""
         axes = tuple(0 if spec == P("seeds") else None for spec in in_specs)
 
@@ -85,7 +86,7 @@ class Waves:
 
     def describe(self) -> str:
         """Where the seeds run, for people."""
-        devices = self._sharding.mesh.devices.flatten()
+        devices = self._devices
         each = self.wave_size // len(devices)
         waves = math.ceil(len(self.seeds) / self.wave_size)
         return f"{len(devices)} {devices[0].platform} device(s), {each} at once on each, in {waves} wave(s)"
