@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toy_env import QUICKLY, Kind, expected_avail, expected_reward, expected_win, make_toy
 
-from qmix_jax.agents import RecurrentAgent, last_actions
+from qmix_jax.agents import NO_ACTION, RecurrentAgent, last_actions
 from qmix_jax.evaluate import greedy_episodes, summarize
 from qmix_jax.explore import masked_argmax
 from qmix_jax.rollout import RolloutStats, collect
@@ -28,11 +28,17 @@ class Rollout(NamedTuple):
 
 @pytest.fixture(scope="module")
 def params() -> dict:
-    """Large random parameters: what an agent remembers then decides what it does."""
+    """Random parameters of an agent whose memory weighs more than what it sees."""
     numbers = np.random.default_rng(0)
     arguments = jnp.zeros((1, 2, 4)), jnp.zeros((1, 2, 3)), jnp.zeros((1, 2), jnp.int32)
     shapes = jax.eval_shape(AGENT.init, jax.random.key(0), *arguments)
-    return jax.tree.map(lambda x: numbers.normal(size=x.shape).astype(x.dtype), shapes)
+    scales = {"obs_kernel": 0.2, "last_action_kernel": 4.0, "gru_hidden_kernel": 3.0, "q_bias": 0.2}
+    return {
+        "params": {
+            name: (scales.get(name, 1.0) * numbers.normal(size=x.shape)).astype(x.dtype)
+            for name, x in shapes["params"].items()
+        }
+    }
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +138,20 @@ def test_agents_play_available_actions_only(play, auto_reset, epsilon):
 
 def test_greedy_actions_are_those_that_the_learner_would_choose_in_the_stored_slots(play, params):
     """Hidden states, resets and last actions are the same when acting and when learning."""
-    slots = play(True, 0.0).slots
-    by_time = jax.tree.map(lambda x: np.swapaxes(x, 0, 1), slots)
-    last_action = last_actions(by_time.action, by_time.first)
-    unroll = jax.jit(functools.partial(AGENT.apply, method="unroll"))
-    greedy = masked_argmax(unroll(params, by_time.step.obs, last_action, by_time.first), by_time.step.avail_actions)
-    counted = by_time.mask > 0
-    np.testing.assert_array_equal(by_time.action[counted], np.asarray(greedy)[counted])
-    assert len(np.unique(by_time.action[counted], axis=0)) > 2
+    slots = jax.tree.map(lambda x: np.swapaxes(x, 0, 1), play(True, 0.0).slots)
+    unroll = jax.jit(functools.partial(AGENT.apply, method="unroll"), compiler_options=QUICKLY)
+    counted = slots.mask > 0
+
+    def greedy(last_action, first) -> np.ndarray:
+        q = unroll(params, slots.step.obs, last_action, first)
+        return np.asarray(masked_argmax(q, slots.step.avail_actions))[counted]
+
+    last_action = np.asarray(last_actions(slots.action, slots.first))
+    np.testing.assert_array_equal(slots.action[counted], greedy(last_action, slots.first))
+    # With another memory the agents would have acted otherwise.
+    assert (slots.action[counted] != greedy(np.full_like(last_action, NO_ACTION), slots.first)).any()
+    assert (slots.action[counted] != greedy(last_action, np.ones_like(slots.first))).any()
+    assert (slots.action[counted] != greedy(last_action, np.zeros_like(slots.first))).any()
 
 
 @pytest.mark.parametrize("auto_reset", [True, False])
