@@ -4,7 +4,6 @@ Copies each run's summary, configuration and metrics to ``experiments/results/NA
 there and prints a Markdown table with every seed and the mean with a 95% interval (Student's t over seeds).
 """
 
-import gzip
 import json
 import shutil
 import sys
@@ -31,8 +30,7 @@ def main(name: str, *run_dirs: str) -> None:
         summaries[label] = summary
         shutil.copy(run_dir / "summary.json", out / f"{label}-summary.json")
         shutil.copy(run_dir / "config.json", out / f"{label}-config.json")
-        with gzip.open(out / f"{label}-{METRICS_FILE}.gz", "wb", mtime=0) as packed:
-            packed.write((run_dir / METRICS_FILE).read_bytes())
+        shutil.copy(run_dir / METRICS_FILE, out / f"{label}-{METRICS_FILE}")
     if len(run_dirs) == 1:
         learning_curves(read_metrics(run_dirs[0]), out / "curves.png", title=name)
     else:

@@ -125,9 +125,17 @@ def _by_label(rows: Mapping[str, Sequence[list[dict[str, Any]]]], metric: str) -
 
 
 def _on_common_steps(seeds: Sequence[np.ndarray]) -> Curves | None:
-    """Bring seeds, each [2, E] of steps and values, to the steps of the one with the fewest points."""
+    """Bring seeds, each [2, E] of steps and values, to common steps.
+
+    Seeds that were evaluated at almost the same steps (the epochs of one run, whose episodes differ in length) keep
+    their values, at the mean of their steps; others are interpolated at the steps of the one with the fewest points.
+    """
     if not seeds:
         return None
+    if len({seed.shape for seed in seeds}) == 1:
+        all_steps = np.stack([seed[0] for seed in seeds])
+        if np.all(np.ptp(all_steps, axis=0) <= 0.05 * all_steps.max(axis=0)):
+            return Curves(all_steps.mean(axis=0), np.stack([seed[1] for seed in seeds]))
     first, last = max(seed[0][0] for seed in seeds), min(seed[0][-1] for seed in seeds)
     steps = min((seed[0] for seed in seeds), key=len)
     steps = steps[(steps >= first) & (steps <= last)]

@@ -78,6 +78,7 @@ def summarize(
     best: Mapping[str, np.ndarray],
     clock: Clock,
     interrupted: bool,
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of ``summary.json`` from the last epoch's metrics; steps and updates are those of one seed."""
     env_steps, updates = float(rows["env_steps"].mean()), int(rows["updates"][0])
@@ -97,9 +98,13 @@ def summarize(
         "evaluation": evaluation(rows, env),
         "best": {**evaluation(best, env), "env_steps": best["env_steps"]},
         "interrupted": interrupted,
-        "versions": _versions(),
-        "git_commit": _git_commit(),
+        **provenance,
     }
+
+
+def provenance() -> dict[str, Any]:
+    """Versions and commit of the code that is running; to be asked when a run starts, for a checkout may move on."""
+    return {"versions": _versions(), "git_commit": _git_commit()}
 
 
 def _versions() -> dict[str, str | None]:

@@ -57,9 +57,10 @@ def run(config: Config, container: Mapping[str, Any], run_dir: Path) -> bool:
 
     from qmix_jax.build import build
     from qmix_jax.logging import ConsoleSink, FileSink, Sinks, WandbSink, write_json
-    from qmix_jax.results import run_info, save_policies, summarize
+    from qmix_jax.results import provenance, run_info, save_policies, summarize
     from qmix_jax.sweep import Waves
 
+    made_with = provenance()
     algorithm, hyper = build(config, env)
     seeds = list(range(config.seed, config.seed + config.num_seeds))
     waves = Waves(algorithm, hyper, seeds, config.devices.seeds_per_device, _devices(config))
@@ -80,7 +81,7 @@ def run(config: Config, container: Mapping[str, Any], run_dir: Path) -> bool:
             console.message("interrupted before the first evaluation; there is nothing to save")
             return True
         best = save_policies(waves, config.algorithm.name, container, rows, run_dir)
-        summary = summarize(config, env, rows, best, clock, interrupted)
+        summary = summarize(config, env, rows, best, clock, interrupted, made_with)
         write_json(run_dir / "summary.json", summary)
         if config.logger.plot:
             from qmix_jax.plots import learning_curves, read_metrics

@@ -90,3 +90,15 @@ def test_several_runs_are_drawn_over_each_other(tmp_path):
 def test_a_folder_without_metrics_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         compare_runs({"QMIX": [tmp_path]}, tmp_path / "compared.png")
+
+
+def test_epochs_of_one_run_keep_their_values_though_seeds_took_slightly_different_steps():
+    rows = [
+        {"seed": seed, "env_steps": 1000 * epoch + 10 * seed, "eval_return": float(epoch)}
+        for epoch in (1, 2, 3)
+        for seed in (0, 1)
+    ]
+    found = curves(rows, "eval_return")
+    assert found is not None
+    np.testing.assert_array_equal(found.values, [[1, 2, 3], [1, 2, 3]])
+    np.testing.assert_array_equal(found.env_steps, [1005, 2005, 3005])
