@@ -4,6 +4,7 @@
 ``experiments/results/two_step/{results.json,values.png}``.
 """
 
+import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +15,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from qmix_jax import make_algorithm
+from qmix_jax import Waves, make_algorithm
 from qmix_jax.agents import NO_ACTION, unroll
-from qmix_jax.algorithm import Algorithm, train
+from qmix_jax.algorithm import Algorithm
 from qmix_jax.logging.files import write_json
 from qmix_jax.types import HyperParams, Params
 
@@ -36,6 +37,7 @@ PUBLISHED_RETURN = {"iql": 7.0, "vdn": 7.0, "qmix": 8.0}
 
 def main() -> None:
     """Train, print, save."""
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     results: dict[str, Any] = {}
     for name in PUBLISHED_RETURN:
         algorithm, hyper = make_algorithm(["experiment=two_step_game", f"algorithm={name}"])
@@ -64,11 +66,12 @@ def main() -> None:
 
 def train_seeds(algorithm: Algorithm, hyper: HyperParams) -> tuple[np.ndarray, Params]:
     """Final greedy return [seeds] and final parameters of seeds 0 to 19."""
-    epochs = EPISODES // (algorithm.sizes.iterations_per_epoch * algorithm.sizes.num_envs)
-    keys = jax.vmap(jax.random.key)(jnp.arange(SEEDS, dtype=jnp.uint32))
-    state, metrics = jax.jit(jax.vmap(lambda key: train(algorithm, hyper, key, epochs)))(keys)
-    assert int(metrics["env_steps"][0, -1]) == 2 * EPISODES
-    return np.asarray(metrics["eval_return"][:, -1]), state.learner.online
+    waves = Waves(algorithm, hyper, list(range(SEEDS)))
+    waves.compile()
+    metrics = waves.epoch()
+    while metrics["env_steps"].min() < 2 * EPISODES:
+        metrics = waves.epoch()
+    return metrics["eval_return"], waves.online()
 
 
 def joint_values(algorithm: Algorithm, params: Params) -> dict[str, jax.Array]:

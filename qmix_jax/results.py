@@ -37,7 +37,7 @@ def save_policies(
     waves: Waves, algorithm_name: str, container: Mapping[str, Any], rows: Mapping[str, np.ndarray], run_dir: Path
 ) -> dict[str, np.ndarray]:
     """Write the final and the best agent of every seed; returns the best evaluations, named like ``rows``."""
-    final, best = waves.agents()
+    final, best = waves.online().agent, waves.best()
     env = waves.algorithm.env
     best_rows = {
         "env_steps": best.env_steps,

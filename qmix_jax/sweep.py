@@ -20,7 +20,7 @@ from jaxtyping import Array
 
 from qmix_jax import algorithm as qmix
 from qmix_jax.algorithm import Algorithm
-from qmix_jax.types import HyperParams, TrainState
+from qmix_jax.types import Best, HyperParams, Params, TrainState
 
 
 class Waves:
@@ -111,11 +111,13 @@ class Waves:
         self.epochs += 1
         return self._gather(waves)
 
-    def agents(self) -> tuple[Any, Any]:
-        """Parameters of the final and of the best agents, and the best's evaluation, on the host, ``[K, ...]``."""
-        final = self._gather([state.learner.online.agent for state in self._states])
-        best = self._gather([state.best for state in self._states])
-        return final, best
+    def online(self) -> Params:
+        """The present parameters of every seed, on the host, ``[K, ...]``."""
+        return self._gather([state.learner.online for state in self._states])
+
+    def best(self) -> Best:
+        """The best agent of every seed and its evaluation, on the host, ``[K, ...]``."""
+        return self._gather([state.best for state in self._states])
 
     def _gather(self, waves: list[Any]) -> Any:
         def join(*parts: Array) -> np.ndarray:

@@ -121,7 +121,7 @@ class Epochs:
         self.metrics, self.agents, self.best = [], [], []
         for _ in range(EPOCHS):
             self.metrics.append(seeds_of(waves.epoch(), 0))
-            agent, best = waves.agents()
+            agent, best = waves.online().agent, waves.best()
             self.agents.append(seeds_of(agent, 0))
             self.best.append(seeds_of(best, 0))
 
@@ -244,7 +244,7 @@ from test_learning_step import *
 
 def run(seeds, devices, seeds_per_device):
     waves = compiled_waves(seeds, seeds_per_device, jax.devices()[:devices])
-    return [waves.epoch() for _ in range(2)], waves.agents()
+    return [waves.epoch() for _ in range(2)], (waves.online().agent, waves.best())
 
 alone = run([SEED], 1, None)
 for seeds, devices, seeds_per_device, at in [
