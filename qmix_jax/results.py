@@ -40,10 +40,10 @@ def save_policies(
     final, best = waves.online().agent, waves.best()
     env = waves.algorithm.env
     best_rows = {
-        "env_steps": best.env_steps,
-        "eval_return": best.evaluation.episode_return,
-        "eval_win_rate": best.evaluation.win_rate,
-        "eval_episode_length": best.evaluation.episode_length,
+        "env_steps": np.asarray(best.env_steps),
+        "eval_return": np.asarray(best.evaluation.episode_return),
+        "eval_win_rate": np.asarray(best.evaluation.win_rate),
+        "eval_episode_length": np.asarray(best.evaluation.episode_length),
     }
     for name, params, found in (("final", final, rows), ("best", best.agent, best_rows)):
         for index, seed in enumerate(waves.seeds):
