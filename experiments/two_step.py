@@ -46,7 +46,8 @@ def main() -> None:
         result = {"greedy_return": returns, "published_return": PUBLISHED_RETURN[name]}
         if name in PUBLISHED:
             tables = jax.vmap(lambda p, a=algorithm: joint_values(a, p))(params)
-            result["values"] = {s: np.mean(tables[s], axis=0) for s in STATES}
+            tables = jax.tree.map(np.asarray, tables)
+            result["values"] = {s: tables[s].mean(axis=0) for s in STATES}
             result["published_values"] = PUBLISHED[name]
             result["largest_error_of_mean"] = max(
                 float(np.abs(result["values"][s] - np.array(PUBLISHED[name][s])).max()) for s in STATES

@@ -280,7 +280,7 @@ def test_help_names_every_key(argument, capsys):
         (("run_dir={run}", "env._target_=qmix_jax.envs.matrix.make_climbing"), ("num_actions=2", "num_actions=3")),
         (("run_dir={run}", "env._target_=toy_env.make_toi"), ("toy_env.make_toi", "'toy_env.make_toy'")),
         (("run_dir={run}", "agent.hidden_size=9"), ("float32[2, 8]", "float32[2, 9]")),
-        (("run_dir={run}", "agent.hidden_size=-1"), ("no agent can be made",)),
+        (("run_dir={run}", "agent.hidden_size=-1"), ("agent.hidden_size=-1", "at least 1")),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(arguments, words, two_step, capsys):
