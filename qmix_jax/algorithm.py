@@ -140,7 +140,7 @@ def loss(
 
 
 def learn(algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot) -> tuple[Learner, Metrics]:
-    """One gradient step on a minibatch, and the target network's update when it is due."""
+    """One gradient step of size ``hyper.learning_rate``, and the target network's update when it is due."""
 
     def batch_loss(online: Params) -> tuple[Float[Array, ""], Metrics]:
         return loss(algorithm, hyper, online, learner.target, batch)
@@ -167,9 +167,13 @@ def iterate(
     """
     state, stats, epsilon = collect_and_store(algorithm, hyper, state)
     key, learn_key = jax.random.split(state.key)
+    learning_rate = linear_schedule(
+        hyper.learning_rate, hyper.learning_rate_end, hyper.learning_rate_steps, state.env_steps
+    )
 
     def update(learner: Learner, key: Key[Array, ""]) -> tuple[Learner, Metrics]:
-        return learn(algorithm, hyper, learner, replay.sample(state.replay, key, algorithm.sizes.batch_size))
+        now = hyper._replace(learning_rate=learning_rate)
+        return learn(algorithm, now, learner, replay.sample(state.replay, key, algorithm.sizes.batch_size))
 
     def updates(learner: Learner) -> tuple[Learner, Metrics]:
         keys = jax.random.split(learn_key, algorithm.sizes.updates_per_iteration)
@@ -183,7 +187,7 @@ def iterate(
     warm = iteration >= algorithm.sizes.warmup_iterations
     learner, metrics = jax.lax.cond(warm, updates, no_updates, state.learner)
     state = state._replace(key=key, learner=learner)
-    return state, {**metrics, "epsilon": epsilon, **_episode_sums(stats)}
+    return state, {**metrics, "epsilon": epsilon, "learning_rate": learning_rate, **_episode_sums(stats)}
 
 
 def epoch(

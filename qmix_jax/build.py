@@ -44,8 +44,12 @@ def build_agent(settings: Mapping[str, Any], env: Env) -> RecurrentAgent:
 
 def hyper_params(config: Config) -> HyperParams:
     """The numbers that are traced."""
+    learning_rate = config.optimizer.learning_rate
+    learning_rate_end = config.optimizer.learning_rate_end
     return HyperParams(
-        learning_rate=jnp.float32(config.optimizer.learning_rate),
+        learning_rate=jnp.float32(learning_rate),
+        learning_rate_end=jnp.float32(learning_rate if learning_rate_end is None else learning_rate_end),
+        learning_rate_steps=jnp.float32(config.optimizer.learning_rate_steps or config.total_env_steps),
         gamma=jnp.float32(config.gamma),
         td_lambda=jnp.float32(config.target.td_lambda),
         epsilon_start=jnp.float32(config.exploration.epsilon_start),

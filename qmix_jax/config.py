@@ -116,9 +116,11 @@ class LoggerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """``optimizer.*``: the learning rate; ``part`` is the rest."""
+    """``optimizer.*``: the learning rate and its schedule; the rest is in ``parts``."""
 
     learning_rate: float = number(0, above=True)
+    learning_rate_end: float | None = number(0)
+    learning_rate_steps: int | None = number(1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

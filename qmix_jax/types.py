@@ -121,6 +121,9 @@ class HyperParams(NamedTuple):
     """Numbers that may differ between seeds of one compiled program (traced scalars)."""
 
     learning_rate: Float[Array, ""]
+    learning_rate_end: Float[Array, ""]
+    learning_rate_steps: Float[Array, ""]
+    """Environment steps over which the learning rate goes from start to end, linearly."""
     gamma: Float[Array, ""]
     td_lambda: Float[Array, ""]
     epsilon_start: Float[Array, ""]

@@ -49,6 +49,8 @@ ALGORITHM = Algorithm(
 )
 HYPER = HyperParams(
     learning_rate=jnp.float32(0.1),
+    learning_rate_end=jnp.float32(0.1),
+    learning_rate_steps=jnp.float32(1),
     gamma=jnp.float32(0.9),
     td_lambda=jnp.float32(0.5),
     epsilon_start=jnp.float32(1.0),
@@ -89,9 +91,13 @@ def seeds_of(tree: Any, k: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def history() -> list[tuple[TrainState, dict]]:
+def step() -> Any:
+    return jit(functools.partial(qmix.iterate, ALGORITHM))
+
+
+@pytest.fixture(scope="module")
+def history(step) -> list[tuple[TrainState, dict]]:
     """The state before training and after each of some iterations, with the iteration's metrics."""
-    step = jit(functools.partial(qmix.iterate, ALGORITHM))
     states = [(jit(functools.partial(qmix.init, ALGORITHM))(jax.random.key(SEED)), {})]
     for iteration in range(ITERATIONS):
         states.append(step(HYPER, states[-1][0], jnp.int32(iteration)))
@@ -165,6 +171,21 @@ def test_epsilon_falls_with_the_environment_steps(history):
     assert expected[0] == 1.0
     assert expected[1] > expected[2]
     assert expected[-1] == pytest.approx(0.2)
+
+
+def test_the_learning_rate_falls_with_the_environment_steps(history, step):
+    last = jnp.int32(ITERATIONS - 1)
+    before, after = history[-2][0], history[-1][0]
+    halfway = HYPER._replace(learning_rate_end=jnp.float32(0.05), learning_rate_steps=2.0 * after.env_steps)
+    state, metrics = step(halfway, before, last)
+    assert float(metrics["learning_rate"]) == pytest.approx(0.075)
+    assert differ(state.learner.online, after.learner.online)
+
+    over = HYPER._replace(learning_rate_end=jnp.float32(0.0))
+    state, metrics = step(over, before, last)
+    assert float(metrics["learning_rate"]) == 0.0
+    assert_equal(state.learner.online, before.learner.online)
+    assert float(history[-1][1]["learning_rate"]) == pytest.approx(0.1)
 
 
 def test_every_iteration_uses_new_keys(history):

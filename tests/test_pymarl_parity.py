@@ -135,6 +135,8 @@ def build(case: Case) -> tuple[Algorithm, HyperParams]:
     )
     hyper = HyperParams(
         learning_rate=settings["lr"],
+        learning_rate_end=settings["lr"],
+        learning_rate_steps=1.0,
         gamma=meta["gamma"],
         td_lambda=meta["td_lambda"] or 0.0,
         epsilon_start=0.0,
