@@ -4,6 +4,7 @@ Everything here is a pure function. ``Algorithm`` holds the static parts, ``Hype
 traced, ``TrainState`` all that changes. Seeds are an axis that the caller adds with ``vmap`` (see ``sweep.py``).
 """
 
+import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -13,16 +14,37 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from qmix_jax import replay
-from qmix_jax.agents import RecurrentAgent, last_actions, unroll
+from qmix_jax import replay, standardise
+from qmix_jax.agents import AnyAgent, last_actions, unroll
 from qmix_jax.envs.base import Env
 from qmix_jax.evaluate import greedy_episodes, summarize
-from qmix_jax.explore import linear_schedule, masked_argmax
+from qmix_jax.explore import exponential_schedule, linear_schedule, masked_argmax
 from qmix_jax.optimizers import clip_by_global_norm
+from qmix_jax.replay import Minibatch, Priorities
 from qmix_jax.rollout import RolloutStats, collect
-from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Params, Slot, TimeStep, TrainState
+from qmix_jax.targets import Sequence
+from qmix_jax.types import (
+    Best,
+    Evaluation,
+    HyperParams,
+    Learner,
+    Params,
+    Replay,
+    Slot,
+    Statistics,
+    TimeStep,
+    TrainState,
+)
 
 Metrics = dict[str, Float[Array, ""]]
+
+
+class TargetUpdate(enum.Enum):
+    """When the target network follows: a copy after so many updates or episodes, or a step at every update."""
+
+    UPDATES = "updates"
+    EPISODES = "episodes"
+    SOFT = "soft"
 
 
 class Sizes(NamedTuple):
@@ -44,13 +66,19 @@ class Algorithm(NamedTuple):
     """The parts that a program is compiled for."""
 
     env: Env
-    agent: RecurrentAgent
+    agent: AnyAgent
     mixer: nn.Module
-    target: Callable[..., Float[Array, "T *batch"]]
+    target: Callable[[Sequence, Array, Array], Float[Array, "T *batch"]]
     optimizer: optax.GradientTransformation
     sizes: Sizes
     double_q: bool = True
-    soft_target_update: bool = False
+    target_update: TargetUpdate = TargetUpdate.UPDATES
+    prioritised: bool = False
+    replacement: bool = True
+    exponential_epsilon: bool = False
+    half_loss: bool = False
+    standardise_rewards: bool = False
+    standardise_returns: bool = False
 
 
 def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
@@ -76,6 +104,9 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
             target=jax.tree.map(jnp.copy, online),
             opt_state=algorithm.optimizer.init(online),
             updates=nothing,
+            target_episodes=nothing,
+            rewards=standardise.init(),
+            returns=standardise.init(),
         ),
         best=Best(agent=jax.tree.map(jnp.copy, online.agent), evaluation=worst, env_steps=nothing),
         env_steps=nothing,
@@ -89,7 +120,8 @@ def collect_and_store(
     """Play one batch of sequences with epsilon-greedy exploration and put them into the replay."""
     sizes = algorithm.sizes
     key, collect_key = jax.random.split(state.key)
-    epsilon = linear_schedule(hyper.epsilon_start, hyper.epsilon_end, hyper.epsilon_steps, state.env_steps)
+    schedule = exponential_schedule if algorithm.exponential_epsilon else linear_schedule
+    epsilon = schedule(hyper.epsilon_start, hyper.epsilon_end, hyper.epsilon_steps, state.env_steps)
     slots, stats = collect(
         algorithm.env,
         algorithm.agent,
@@ -109,53 +141,100 @@ def collect_and_store(
     return state, stats, epsilon
 
 
-def loss(
-    algorithm: Algorithm, hyper: HyperParams, online: Params, target: Params, batch: Slot
-) -> tuple[Float[Array, ""], Metrics]:
-    """Mean squared error of ``q_tot`` over the transitions of a minibatch ``[T, M]`` (Rashid et al. 2018, equation 5).
+Changing = tuple[Learner, Priorities]
+"""What updates change."""
 
-    ``sum(mask * td_error^2) / sum(mask)``; without a mixer the sums run over agents as well.
+
+class LossInfo(NamedTuple):
+    """What comes out of a minibatch besides its loss."""
+
+    metrics: Metrics
+    priority: Float[Array, " M"]
+    rewards: Statistics
+    returns: Statistics
+
+
+def loss(
+    algorithm: Algorithm, hyper: HyperParams, online: Params, learner: Learner, minibatch: Minibatch
+) -> tuple[Float[Array, ""], LossInfo]:
+    """Mean squared error of ``q_tot`` over the transitions of a minibatch (Rashid et al. 2018, equation 5).
+
+    ``sum(weights * mask * td_error^2) / sum(mask)``; without a mixer the sums run over agents as well. ``online`` are
+    the parameters to differentiate by; of ``learner`` the target networks and the statistics are read.
     """
-    num_actions = algorithm.env.num_actions
+    batch, num_actions = minibatch.slots, algorithm.env.num_actions
     last_action = last_actions(batch.action, batch.first)
     online_q = _unroll(algorithm, online, batch, last_action)
-    target_q = _unroll(algorithm, target, batch, last_action)
+    target_q = _unroll(algorithm, learner.target, batch, last_action)
     deciding_q = jax.lax.stop_gradient(online_q) if algorithm.double_q else target_q
     greedy_action = masked_argmax(deciding_q, batch.step.avail_actions)
 
     q_tot = _mix(algorithm, online, _chosen(online_q, batch.action, num_actions), batch.step.state)
-    value = _mix(algorithm, target, _chosen(target_q, greedy_action, num_actions), batch.step.state)
-    reward, discount, mask = (_like(x, q_tot) for x in (batch.reward, batch.discount, batch.mask))
-    y = algorithm.target(reward, discount, mask, value, hyper.gamma, hyper.td_lambda)
+    value = _mix(algorithm, learner.target, _chosen(target_q, greedy_action, num_actions), batch.step.state)
+    taken_value = _mix(algorithm, learner.target, _chosen(target_q, batch.action, num_actions), batch.step.state)
+    y, rewards, returns = _targets(algorithm, hyper, learner, batch, value, taken_value)
 
+    mask = _like(batch.mask, q_tot)
     td_error = (q_tot - jax.lax.stop_gradient(y)) * mask
     count = jnp.maximum(jnp.broadcast_to(mask, q_tot.shape).sum(), 1.0)
+    squares = (td_error**2 * _like(minibatch.weights[None], q_tot)).sum() / count
     metrics = {
         "td_error": jnp.abs(td_error).sum() / count,
         "q_tot_mean": (q_tot * mask).sum() / count,
         "q_tot_max": (jnp.abs(q_tot) * mask).max(),
         "target_mean": (y * mask).sum() / count,
     }
-    return (td_error**2).sum() / count, metrics
+    info = LossInfo(metrics, _priority(td_error, batch.mask), rewards, returns)
+    return squares * (0.5 if algorithm.half_loss else 1.0), info
 
 
-def learn(algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot) -> tuple[Learner, Metrics]:
-    """One gradient step of size ``hyper.learning_rate``, and the target network's update when it is due."""
+def _targets(
+    algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot, value: Array, taken_value: Array
+) -> tuple[Float[Array, "T M *N"], Statistics, Statistics]:
+    """Targets of a minibatch, and the statistics of rewards and returns with it added."""
+    mask, discount = _like(batch.mask, value), _like(batch.discount, value)
+    reward = batch.reward * hyper.reward_scale
+    rewards = standardise.update(learner.rewards, reward, batch.mask)
+    if algorithm.standardise_rewards:
+        reward = standardise.standardise(rewards, reward)
+    if algorithm.standardise_returns:
+        value, taken_value = (standardise.restore(learner.returns, x) for x in (value, taken_value))
+    sequence = Sequence(_like(reward, value), discount, mask, value, taken_value)
+    y = jax.lax.stop_gradient(algorithm.target(sequence, hyper.gamma, hyper.td_lambda))
+    returns = standardise.update(learner.returns, y, mask)
+    return standardise.standardise(returns, y) if algorithm.standardise_returns else y, rewards, returns
 
-    def batch_loss(online: Params) -> tuple[Float[Array, ""], Metrics]:
-        return loss(algorithm, hyper, online, learner.target, batch)
 
-    (value, metrics), gradients = jax.value_and_grad(batch_loss, has_aux=True)(learner.online)
+def _priority(td_error: Float[Array, "T M *N"], mask: Float[Array, "T M"]) -> Float[Array, " M"]:
+    """``sum_t |td_error| / sqrt(transitions)`` of every sequence, the mean over agents where each has its own error."""
+    errors = jnp.abs(td_error).reshape(*mask.shape, -1).mean(axis=-1)
+    return errors.sum(axis=0) / jnp.sqrt(jnp.maximum(mask.sum(axis=0), 1.0))
+
+
+def learn(
+    algorithm: Algorithm, hyper: HyperParams, learner: Learner, minibatch: Minibatch
+) -> tuple[Learner, Metrics, Float[Array, " M"]]:
+    """One gradient step of size ``hyper.learning_rate``, and the target network's update when it is due.
+
+    Returns the new priorities of the sequences as well.
+    """
+
+    def batch_loss(online: Params) -> tuple[Float[Array, ""], LossInfo]:
+        return loss(algorithm, hyper, online, learner, minibatch)
+
+    (value, info), gradients = jax.value_and_grad(batch_loss, has_aux=True)(learner.online)
     gradients, grad_norm = clip_by_global_norm(gradients, hyper.max_grad_norm)
     steps, opt_state = algorithm.optimizer.update(gradients, learner.opt_state, learner.online)
     online = jax.tree.map(lambda p, step: p - hyper.learning_rate * step, learner.online, steps)
-    updates = learner.updates + 1
-    if algorithm.soft_target_update:
-        target = optax.incremental_update(online, learner.target, hyper.target_tau)
-    else:
-        target = optax.periodic_update(online, learner.target, updates, hyper.target_update_interval)
-    learner = Learner(online=online, target=cast(Params, target), opt_state=opt_state, updates=updates)
-    return learner, {"loss": value, "grad_norm": grad_norm, **metrics}
+    updates, target = learner.updates + 1, learner.target
+    if algorithm.target_update is TargetUpdate.SOFT:
+        target = cast(Params, optax.incremental_update(online, target, hyper.target_tau))
+    elif algorithm.target_update is TargetUpdate.UPDATES:
+        target = cast(Params, optax.periodic_update(online, target, updates, hyper.target_update_interval))
+    learner = learner._replace(
+        online=online, target=target, opt_state=opt_state, updates=updates, rewards=info.rewards, returns=info.returns
+    )
+    return learner, {"loss": value, "grad_norm": grad_norm, **info.metrics}, info.priority
 
 
 def iterate(
@@ -166,28 +245,52 @@ def iterate(
     ``iteration`` must be the same for all seeds of a ``vmap`` and stay unbatched: it decides a ``cond``.
     """
     state, stats, epsilon = collect_and_store(algorithm, hyper, state)
-    key, learn_key = jax.random.split(state.key)
-    learning_rate = linear_schedule(
-        hyper.learning_rate, hyper.learning_rate_end, hyper.learning_rate_steps, state.env_steps
+    now, steps = hyper, state.env_steps
+    now = now._replace(
+        learning_rate=linear_schedule(hyper.learning_rate, hyper.learning_rate_end, hyper.learning_rate_steps, steps),
+        priority_beta=linear_schedule(hyper.priority_beta, jnp.ones(()), hyper.priority_beta_steps, steps),
     )
+    key, learn_key = jax.random.split(state.key)
 
-    def update(learner: Learner, key: Key[Array, ""]) -> tuple[Learner, Metrics]:
-        now = hyper._replace(learning_rate=learning_rate)
-        return learn(algorithm, now, learner, replay.sample(state.replay, key, algorithm.sizes.batch_size))
+    def update(carry: Changing, key: Key[Array, ""]) -> tuple[Changing, Metrics]:
+        learner, priorities = carry
+        memory = state.replay._replace(**priorities._asdict())
+        minibatch = _sample(algorithm, now, memory, key)
+        learner, metrics, priority = learn(algorithm, now, learner, minibatch)
+        if algorithm.prioritised:
+            priorities = replay.update_priorities(priorities, minibatch.places, priority)
+        return (learner, priorities), metrics
 
-    def updates(learner: Learner) -> tuple[Learner, Metrics]:
+    def updates(carry: Changing) -> tuple[Changing, Metrics]:
         keys = jax.random.split(learn_key, algorithm.sizes.updates_per_iteration)
-        learner, metrics = jax.lax.scan(update, learner, keys)
-        return learner, jax.tree.map(jnp.mean, metrics)
+        carry, metrics = jax.lax.scan(update, carry, keys)
+        return carry, jax.tree.map(jnp.mean, metrics)
 
-    def no_updates(learner: Learner) -> tuple[Learner, Metrics]:
-        metrics = jax.eval_shape(updates, learner)[1]
-        return learner, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), metrics)
+    def no_updates(carry: Changing) -> tuple[Changing, Metrics]:
+        metrics = jax.eval_shape(updates, carry)[1]
+        return carry, jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), metrics)
 
     warm = iteration >= algorithm.sizes.warmup_iterations
-    learner, metrics = jax.lax.cond(warm, updates, no_updates, state.learner)
-    state = state._replace(key=key, learner=learner)
-    return state, {**metrics, "epsilon": epsilon, "learning_rate": learning_rate, **_episode_sums(stats)}
+    before = (state.learner, Priorities(state.replay.priority, state.replay.max_priority))
+    (learner, priorities), metrics = jax.lax.cond(warm, updates, no_updates, before)
+    if algorithm.target_update is TargetUpdate.EPISODES:
+        learner = _copy_after_episodes(hyper, learner, state.episodes)
+    state = state._replace(key=key, learner=learner, replay=state.replay._replace(**priorities._asdict()))
+    return state, {**metrics, "epsilon": epsilon, "learning_rate": now.learning_rate, **_episode_sums(stats)}
+
+
+def _sample(algorithm: Algorithm, hyper: HyperParams, memory: Replay, key: Key[Array, ""]) -> Minibatch:
+    size, replacement = algorithm.sizes.batch_size, algorithm.replacement
+    if algorithm.prioritised:
+        return replay.sample_prioritised(memory, key, size, hyper.priority_alpha, hyper.priority_beta, replacement)
+    return replay.sample(memory, key, size, replacement)
+
+
+def _copy_after_episodes(hyper: HyperParams, learner: Learner, episodes: Int[Array, ""]) -> Learner:
+    """PyMARL's rule: copy once ``target_update_interval`` episodes have ended since the last copy."""
+    due = episodes - learner.target_episodes >= hyper.target_update_interval
+    target = jax.tree.map(lambda new, old: jnp.where(due, new, old), learner.online, learner.target)
+    return learner._replace(target=target, target_episodes=jnp.where(due, episodes, learner.target_episodes))
 
 
 def epoch(

@@ -1,19 +1,22 @@
 """From a typed configuration to the static parts and the numbers of a run."""
 
+import functools
 import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from qmix_jax.agents import RecurrentAgent
-from qmix_jax.algorithm import Algorithm, Sizes
+from qmix_jax.agents import AnyAgent, SeparateAgents
+from qmix_jax.algorithm import Algorithm, Sizes, TargetUpdate
 from qmix_jax.config import Config
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
 from qmix_jax.errors import ConfigError
+from qmix_jax.targets import Sequence
 from qmix_jax.types import HyperParams
 
 
@@ -28,22 +31,35 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
         env=env,
         agent=build_agent(parts["agent"], env),
         mixer=mixer,
-        target=locate("target", parts["target"]["_target_"]),
+        target=build_target(parts["target"]),
         optimizer=build_part("optimizer", parts["optimizer"]),
         sizes=sizes(config, env),
         double_q=config.target.double_q,
-        soft_target_update=config.target.update == "soft",
+        target_update=TargetUpdate("soft" if config.target.update == "soft" else config.target.update_unit),
+        prioritised=config.replay.priority is not None,
+        replacement=config.replay.replacement,
+        exponential_epsilon=config.exploration.schedule == "exponential",
+        half_loss=config.learner.half_loss,
+        standardise_rewards=config.reward.standardise,
+        standardise_returns=config.reward.standardise_returns,
     )
     return algorithm, hyper_params(config)
 
 
-def build_agent(settings: Mapping[str, Any], env: Env) -> RecurrentAgent:
-    """The agent network for the sizes of an environment."""
-    return build_part("agent", settings, obs_size=env.obs_size, num_agents=env.num_agents, num_actions=env.num_actions)
+def build_agent(settings: Mapping[str, Any], env: Env) -> AnyAgent:
+    """The agent networks for the sizes of an environment: one for all, or with ``shared: false`` one each."""
+    settings = dict(settings)
+    shared = settings.pop("shared", True)
+    check_kind("agent.shared", shared, True)
+    sizes = {"obs_size": env.obs_size, "num_actions": env.num_actions}
+    if shared:
+        return build_part("agent", settings, num_agents=env.num_agents, **sizes)
+    return SeparateAgents(build_part("agent", settings, num_agents=1, **sizes), env.num_agents)
 
 
 def hyper_params(config: Config) -> HyperParams:
     """The numbers that are traced."""
+    priority = config.replay.priority
     learning_rate = config.optimizer.learning_rate
     learning_rate_end = config.optimizer.learning_rate_end
     return HyperParams(
@@ -57,8 +73,26 @@ def hyper_params(config: Config) -> HyperParams:
         epsilon_steps=jnp.float32(config.exploration.epsilon_steps),
         target_update_interval=jnp.int32(config.target.update_interval),
         target_tau=jnp.float32(config.target.tau),
-        max_grad_norm=jnp.float32(config.learner.max_grad_norm),
+        max_grad_norm=jnp.float32(math.inf if config.learner.max_grad_norm is None else config.learner.max_grad_norm),
+        reward_scale=jnp.float32(config.reward.scale),
+        priority_alpha=jnp.float32(priority.alpha if priority else 0.0),
+        priority_beta=jnp.float32(priority.beta if priority else 0.0),
+        priority_beta_steps=jnp.float32((priority and priority.beta_steps) or config.total_env_steps),
     )
+
+
+def build_target(settings: Mapping[str, Any]) -> Callable[..., Any]:
+    """The target function with the settings of its own."""
+    settings = dict(settings)
+    target = locate("target", settings.pop("_target_", None))
+    parameters = dict(list(inspect.signature(target).parameters.items())[3:])
+    check_known(settings, parameters, "target")
+    for name, value in settings.items():
+        check_kind(f"target.{name}", value, parameters[name].default)
+    target = functools.partial(target, **settings) if settings else target
+    number = jnp.zeros(())
+    jax.eval_shape(target, Sequence(*(jnp.zeros(2) for _ in Sequence._fields)), number, number)
+    return target
 
 
 def sizes(config: Config, env: Env) -> Sizes:

@@ -24,18 +24,21 @@ class Range(NamedTuple):
     above: bool = False
 
 
-def number(low: float | None = None, high: float | None = None, above: bool = False) -> Any:
-    """A field for a number in a :class:`Range`."""
-    return dataclasses.field(metadata={"range": Range(low, high, above)})
+def number(
+    low: float | None = None, high: float | None = None, above: bool = False, default: Any = dataclasses.MISSING
+) -> Any:
+    """A field for a number in a :class:`Range`; with a ``default`` a section may leave it out."""
+    return dataclasses.field(metadata={"range": Range(low, high, above)}, default=default)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TargetConfig:
     """``target.*``."""
 
-    td_lambda: float = number(0, 1)
+    td_lambda: float = number(0, 1, default=0.0)
     double_q: bool
     update: Literal["hard", "soft"]
+    update_unit: Literal["updates", "episodes"]
     update_interval: int = number(1)
     tau: float = number(0, 1, above=True)
 
@@ -50,11 +53,22 @@ class RolloutConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PriorityConfig:
+    """``replay.priority.*``."""
+
+    alpha: float = number(0)
+    beta: float = number(0, 1)
+    beta_steps: int | None = number(1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ReplayConfig:
     """``replay.*``."""
 
     capacity: int = number(1)
     batch_size: int = number(1)
+    replacement: bool
+    priority: PriorityConfig | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +77,17 @@ class LearnerConfig:
 
     updates_per_iteration: int = number(1)
     warmup_env_steps: int = number(0)
-    max_grad_norm: float = number(0, above=True)
+    max_grad_norm: float | None = number(0, above=True)
+    half_loss: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """``reward.*``."""
+
+    scale: float = number(0, above=True)
+    standardise: bool
+    standardise_returns: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +97,7 @@ class ExplorationConfig:
     epsilon_start: float = number(0, 1)
     epsilon_end: float = number(0, 1)
     epsilon_steps: int = number(0)
+    schedule: Literal["linear", "exponential"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +165,7 @@ class Config:
     rollout: RolloutConfig
     replay: ReplayConfig
     learner: LearnerConfig
+    reward: RewardConfig
     exploration: ExplorationConfig
     evaluation: EvaluationConfig
     devices: DevicesConfig
@@ -225,6 +251,8 @@ def _check_together(config: Config) -> None:
             f"exploration.epsilon_end={exploration.epsilon_end}: above "
             f"exploration.epsilon_start={exploration.epsilon_start}; epsilon goes down"
         )
+    if exploration.schedule == "exponential" and exploration.epsilon_end == 0:
+        raise ConfigError("exploration.epsilon_end=0: an exponential schedule never reaches 0; use a small number")
     if config.seed + config.num_seeds > 2**31:
         raise ConfigError(f"num_seeds={config.num_seeds}: the last seed would be above {2**31 - 1}")
 
@@ -245,6 +273,9 @@ def parse_section(kind: type, section: Any, path: str) -> Any:
             raise ConfigError(f"{prefix}{key}={section[key]}: unknown key; did you mean {prefix}{near}?")
     values = {}
     for name, field in fields.items():
+        if name not in section and field.default is not dataclasses.MISSING:
+            values[name] = field.default
+            continue
         if name not in section:
             raise ConfigError(f"{prefix}{name}: missing")
         values[name] = _parse_value(hints[name], section[name], f"{prefix}{name}", field.metadata.get("range"))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from qmix_jax.agents import RecurrentAgent, act
+from qmix_jax.agents import AnyAgent, act
 from qmix_jax.envs.base import Env
 from qmix_jax.explore import masked_argmax
 from qmix_jax.rollout import Actors, start
@@ -21,9 +21,7 @@ class Episodes(NamedTuple):
     won: Bool[Array, " E"]
 
 
-def greedy_episodes(
-    env: Env, agent: RecurrentAgent, agent_params: dict, key: Key[Array, ""], episodes: int
-) -> Episodes:
+def greedy_episodes(env: Env, agent: AnyAgent, agent_params: dict, key: Key[Array, ""], episodes: int) -> Episodes:
     """Play ``episodes`` environments side by side until the first episode of each has ended.
 
     Only first episodes count: counting all that finish within a fixed number of steps would favour short ones.

@@ -29,3 +29,11 @@ def linear_schedule(
     """From ``start`` to ``end`` over ``steps`` environment steps, then constant."""
     fraction = jnp.clip(at / jnp.maximum(steps, 1.0), 0.0, 1.0)
     return start + fraction * (end - start)
+
+
+def exponential_schedule(
+    start: Float[Array, ""], end: Float[Array, ""], steps: Float[Array, ""], at: Int[Array, ""]
+) -> Float[Array, ""]:
+    """From ``start`` to ``end`` by equal ratios over ``steps`` environment steps, then constant (as PyMARL's)."""
+    fraction = jnp.clip(at / jnp.maximum(steps, 1.0), 0.0, 1.0)
+    return start * (end / start) ** fraction

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 from rich import box
 from rich.table import Table
 
-from qmix_jax.agents import NO_ACTION, RecurrentAgent
+from qmix_jax.agents import NO_ACTION, AnyAgent
 from qmix_jax.build import build_agent
 from qmix_jax.command_line import shipped_targets
 from qmix_jax.config import from_arguments, number, parse_section
@@ -112,7 +112,7 @@ class Team(NamedTuple):
     """The policies of one run, and what they have in common."""
 
     env: Env
-    agent: RecurrentAgent
+    agent: AnyAgent
     env_settings: Mapping[str, Any]
     policies: Mapping[int, Any]
     """Parameters by training seed."""
@@ -230,7 +230,7 @@ def play(
     return _join([jax.device_get(run(params, key)) for key in keys], episodes)
 
 
-def record(env: Env, agent: RecurrentAgent, agent_params: Any, key: Key[Array, ""], episodes: int) -> Episode:
+def record(env: Env, agent: AnyAgent, agent_params: Any, key: Key[Array, ""], episodes: int) -> Episode:
     """The first of the episodes that ``greedy_episodes`` plays with these arguments, transition by transition."""
     reset_key, step_key = jax.random.split(key)
     env_state, step = jax.jit(env.reset)(jax.random.split(reset_key, episodes)[0])
@@ -344,7 +344,7 @@ _greedy_episodes = jax.jit(greedy_episodes, static_argnums=(0, 1, 4))
 
 def _step(
     env: Env,
-    agent: RecurrentAgent,
+    agent: AnyAgent,
     agent_params: Any,
     key: Key[Array, ""],
     hidden: Float[Array, "N H"],

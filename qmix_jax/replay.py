@@ -1,30 +1,111 @@
-"""Experience replay on the device: a ring of whole sequences, sampled uniformly."""
+"""Experience replay on the device: a ring of whole sequences, sampled uniformly or by priority."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Int, Key
 
 from qmix_jax.types import Replay, Slot
+
+SMALLEST_PRIORITY = 1e-6
+
+
+class Priorities(NamedTuple):
+    """The part of a :class:`Replay` that learning changes."""
+
+    priority: Float[Array, " C"]
+    max_priority: Float[Array, ""]
+
+
+class Minibatch(NamedTuple):
+    """Sequences, where they came from, and what they count."""
+
+    slots: Slot
+    """Time first: ``[T, M]``."""
+    places: Int[Array, " M"]
+    weights: Float[Array, " M"]
+    """Importance-sampling weights; 1 for uniform sampling."""
 
 
 def init(example: Slot, capacity: int, length: int) -> Replay:
     """An empty ring of ``capacity`` sequences of ``length`` slots shaped like ``example`` (one slot)."""
     slots = jax.tree.map(lambda x: jnp.zeros((capacity, length, *x.shape), x.dtype), example)
-    return Replay(slots=slots, cursor=jnp.zeros((), jnp.int32), size=jnp.zeros((), jnp.int32))
+    return Replay(
+        slots=slots,
+        priority=jnp.zeros(capacity),
+        max_priority=jnp.ones(()),
+        cursor=jnp.zeros((), jnp.int32),
+        size=jnp.zeros((), jnp.int32),
+    )
 
 
 def add(replay: Replay, slots: Slot) -> Replay:
-    """Store sequences ``[B, T]``; the oldest go when the ring is full."""
+    """Store sequences ``[B, T]`` with the largest priority seen so far; the oldest go when the ring is full."""
     capacity, added = replay.slots.mask.shape[0], slots.mask.shape[0]
     places = (replay.cursor + jnp.arange(added, dtype=jnp.int32)) % capacity
-    return Replay(
+    return replay._replace(
         slots=jax.tree.map(lambda stored, new: stored.at[places].set(new), replay.slots, slots),
+        priority=replay.priority.at[places].set(replay.max_priority),
         cursor=(replay.cursor + added) % capacity,
         size=jnp.minimum(replay.size + added, capacity),
     )
 
 
-def sample(replay: Replay, key: Key[Array, ""], batch_size: int) -> Slot:
-    """``batch_size`` sequences drawn uniformly with replacement, time first: ``[T, M]``."""
-    places = jax.random.randint(key, (batch_size,), 0, replay.size)
+def sample(replay: Replay, key: Key[Array, ""], batch_size: int, replacement: bool = True) -> Minibatch:
+    """``batch_size`` sequences drawn uniformly.
+
+    Without ``replacement`` all are different; the ring must hold at least ``batch_size``.
+    """
+    if replacement:
+        places = jax.random.randint(key, (batch_size,), 0, replay.size)
+    else:
+        places = _largest(key, jnp.zeros_like(replay.priority), replay.size, batch_size)
+    return Minibatch(_read(replay, places), places, jnp.ones(batch_size))
+
+
+def sample_prioritised(
+    replay: Replay,
+    key: Key[Array, ""],
+    batch_size: int,
+    alpha: Float[Array, ""],
+    beta: Float[Array, ""],
+    replacement: bool = True,
+) -> Minibatch:
+    """``batch_size`` sequences drawn with probability ``P(i) = p_i^alpha / sum_k p_k^alpha``.
+
+    Weights are ``(size P(i))^-beta``, divided by the largest in the whole ring (Schaul et al. 2016, equation 1 and
+    section 3.4). ``alpha`` 0 is uniform. Without ``replacement`` all are different, drawn one after the other with
+    probabilities proportional to ``P`` among the rest.
+    """
+    stored = jnp.arange(replay.priority.shape[0]) < replay.size
+    mass = jnp.where(stored, replay.priority**alpha, 0.0)
+    if replacement:
+        total = jnp.cumsum(mass)
+        marks = jax.random.uniform(key, (batch_size,)) * total[-1]
+        # The last stored place bounds what rounding may pick.
+        places = jnp.minimum(jnp.searchsorted(total, marks, side="right"), replay.size - 1).astype(jnp.int32)
+    else:
+        places = _largest(key, alpha * jnp.log(replay.priority), replay.size, batch_size)
+    # (size P)^-beta / max = (mass / smallest mass)^-beta: the sums cancel.
+    smallest = jnp.where(stored, mass, jnp.inf).min()
+    return Minibatch(_read(replay, places), places, (mass[places] / smallest) ** -beta)
+
+
+def update_priorities(priorities: Priorities, places: Int[Array, " M"], priority: Float[Array, " M"]) -> Priorities:
+    """New priorities of sampled sequences, at least :data:`SMALLEST_PRIORITY`."""
+    priority = priority + SMALLEST_PRIORITY
+    return Priorities(
+        priority=priorities.priority.at[places].set(priority),
+        max_priority=jnp.maximum(priorities.max_priority, priority.max()),
+    )
+
+
+def _read(replay: Replay, places: Int[Array, " M"]) -> Slot:
     return jax.tree.map(lambda stored: jnp.swapaxes(stored[places], 0, 1), replay.slots)
+
+
+def _largest(key: Key[Array, ""], logits: Float[Array, " C"], size: Int[Array, ""], count: int) -> Int[Array, " M"]:
+    """``count`` different places among the first ``size`` (the Gumbel top-k trick)."""
+    scores = logits + jax.random.gumbel(key, logits.shape)
+    return jax.lax.top_k(jnp.where(jnp.arange(logits.shape[0]) < size, scores, -jnp.inf), count)[1]

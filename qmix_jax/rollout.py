@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from qmix_jax.agents import NO_ACTION, RecurrentAgent, act
+from qmix_jax.agents import NO_ACTION, AnyAgent, act
 from qmix_jax.envs.base import Env
 from qmix_jax.explore import epsilon_greedy
 from qmix_jax.types import EnvState, Outcome, Slot, TimeStep
@@ -38,7 +38,7 @@ class RolloutStats(NamedTuple):
 
 def collect(
     env: Env,
-    agent: RecurrentAgent,
+    agent: AnyAgent,
     agent_params: dict,
     key: Key[Array, ""],
     epsilon: Float[Array, ""],
@@ -70,7 +70,7 @@ def collect(
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), slots), jax.tree.map(lambda x: x.sum(axis=0), stats)
 
 
-def start(env: Env, agent: RecurrentAgent, keys: Key[Array, " B"]) -> Actors:
+def start(env: Env, agent: AnyAgent, keys: Key[Array, " B"]) -> Actors:
     """Fresh episodes, one per key."""
     num_envs = keys.shape[0]
     env_state, step = jax.vmap(env.reset)(keys)

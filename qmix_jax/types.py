@@ -70,6 +70,9 @@ class Replay(NamedTuple):
     """A ring of the newest C sequences."""
 
     slots: Slot
+    priority: Float[Array, " C"]
+    max_priority: Float[Array, ""]
+    """The largest priority seen so far, that of new sequences."""
     cursor: Int[Array, ""]
     size: Int[Array, ""]
 
@@ -81,6 +84,14 @@ class Params(NamedTuple):
     mixer: Any
 
 
+class Statistics(NamedTuple):
+    """Mean and variance of all numbers seen so far."""
+
+    mean: Float[Array, ""]
+    variance: Float[Array, ""]
+    count: Float[Array, ""]
+
+
 class Learner(NamedTuple):
     """What gradient steps change."""
 
@@ -88,6 +99,11 @@ class Learner(NamedTuple):
     target: Params
     opt_state: Any
     updates: Int[Array, ""]
+    target_episodes: Int[Array, ""]
+    """Episodes that had ended when the target network was last copied; only used when its interval counts them."""
+    rewards: Statistics
+    returns: Statistics
+    """Of what was learned from; only used where rewards or returns are standardised."""
 
 
 class Evaluation(NamedTuple):
@@ -132,3 +148,8 @@ class HyperParams(NamedTuple):
     target_update_interval: Int[Array, ""]
     target_tau: Float[Array, ""]
     max_grad_norm: Float[Array, ""]
+    reward_scale: Float[Array, ""]
+    priority_alpha: Float[Array, ""]
+    priority_beta: Float[Array, ""]
+    priority_beta_steps: Float[Array, ""]
+    """Environment steps over which beta goes from ``priority_beta`` to 1, linearly."""

@@ -1,6 +1,9 @@
 """What the user types: every wrong setting gets one helpful line, and a tiny run leaves a whole folder."""
 
+import ast
 import copy
+import dataclasses
+import functools
 import json
 import os
 import re
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from qmix_jax import config as config_module
 from qmix_jax import play
 from qmix_jax.command_line import check, compose_config, conf_dir
 from qmix_jax.config import Config, from_arguments, parse, to_container
@@ -93,6 +97,16 @@ def built_refusal(*arguments: str) -> str:
     return one_line(error.value)
 
 
+@functools.cache
+def built(*arguments: str) -> tuple:
+    """All that a command line decides about the algorithm, comparable."""
+    algorithm, hyper = make_algorithm(["env=two_step", "total_env_steps=1000", *arguments])
+    target = algorithm.target
+    named = getattr(target, "func", target), getattr(target, "keywords", {})
+    optimizer = algorithm.optimizer.update.__qualname__
+    return algorithm._replace(env=None, target=named, optimizer=optimizer), [float(x) for x in hyper]
+
+
 class TestNames:
     @pytest.mark.parametrize(
         ("argument", "nearest"),
@@ -105,6 +119,9 @@ class TestNames:
             ("target=td_lamda", "'td_lambda'"),
             ("logger.wandb.mode=ofline", "'offline'"),
             ("target.update=sft", "'soft'"),
+            ("replay=prioritized", "'prioritised'"),
+            ("agent=ltsm", "'lstm'"),
+            ("mixer=qmix_nss", "'qmix_ns'"),
             ("devices.platform=tup", "'tpu'"),
         ],
     )
@@ -241,6 +258,10 @@ class TestValues:
                 {"exploration.epsilon_start": 0.1, "exploration.epsilon_end": 0.2},
                 "exploration.epsilon_end=0.2: above exploration.epsilon_start=0.1",
             ),
+            (
+                {"exploration.schedule": "exponential", "exploration.epsilon_end": 0.0},
+                "exploration.epsilon_end=0: an exponential schedule never reaches 0",
+            ),
             ({"seed": 2**31 - 1, "num_seeds": 2}, "num_seeds=2: the last seed"),
         ],
     )
@@ -259,6 +280,11 @@ class TestValues:
             (("agent.hidden_size=many",), "agent.hidden_size=many: must be a whole number"),
             (("+agent.layers=2",), "agent.layers=2: unknown"),
             (("agent._target_=nowhere.Agent",), "agent._target_=nowhere.Agent: cannot be imported"),
+            (("target=n_step", "target.n=0"), "target.n=0: must be at least 1"),
+            (("target=n_step", "target.n=some"), "target.n=some: must be a whole number"),
+            (("+target.m=2",), "target.m=2: unknown"),
+            (("agent.shared=3",), "agent.shared=3: must be true or false"),
+            (("mixer.nonnegative=relu",), "mixer.nonnegative=relu: unknown"),
             (("optimizer.eps=small",), "optimizer.eps=small: must be a number"),
         ],
     )
@@ -276,6 +302,34 @@ class TestConfigurationFiles:
                 config.parts[path.parent.name]["_target_"] == OmegaConf.to_container(OmegaConf.load(path))["_target_"]
             )
 
+    @pytest.mark.parametrize(
+        ("name", "facts"),
+        [
+            ("pymarl_qmix", {"double": True, "batch": 32, "capacity": 5000, "lr": 5e-4, "epsilon": 50_000, "envs": 1}),
+            (
+                "pymarl2_qmix",
+                {"double": True, "batch": 128, "capacity": 5000, "lr": 1e-3, "epsilon": 100_000, "envs": 8},
+            ),
+            ("epymarl_qmix", {"double": True, "batch": 32, "capacity": 5000, "lr": 5e-4, "epsilon": 50_000, "envs": 1}),
+            ("epymarl_iql", {"double": True, "batch": 32, "capacity": 5000, "lr": 3e-4, "epsilon": 200_000, "envs": 1}),
+        ],
+    )
+    def test_presets_have_the_published_settings(self, name, facts):
+        config = parse(to_container(compose_config([f"algorithm={name}"])))
+        assert facts == {
+            "double": config.target.double_q,
+            "batch": config.replay.batch_size,
+            "capacity": config.replay.capacity,
+            "lr": config.optimizer.learning_rate,
+            "epsilon": config.exploration.epsilon_steps,
+            "envs": config.rollout.num_envs,
+        }
+        assert config.algorithm.name == name
+        assert config.target.update_unit == ("updates" if name.startswith("epymarl") else "episodes")
+        assert config.reward.standardise == name.startswith("epymarl")
+        assert config.learner.half_loss == name.startswith("pymarl2")
+        assert (config.learner.updates_per_iteration, config.rollout.auto_reset) == (1, False)
+
     def test_the_algorithm_decides_on_the_mixer(self):
         mixers = {
             name: parse(to_container(compose_config([f"algorithm={name}"]))).parts["mixer"]["_target_"]
@@ -292,6 +346,89 @@ class TestConfigurationFiles:
         del parent(tree, path)[path[-1]]
         with pytest.raises(ConfigError, match=rf"^{re.escape('.'.join(path))}: missing"):
             parse(tree)
+
+    def test_every_field_is_used_outside_the_configuration(self):
+        """Together with the next test: what can be set is not ignored."""
+        used = {
+            node.attr
+            for path in Path(config_module.__file__).parent.rglob("*.py")
+            if path.name != "config.py"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+        }
+        kinds = [kind for kind in vars(config_module).values() if dataclasses.is_dataclass(kind)]
+        assert len(kinds) > 10
+        assert {field.name for kind in kinds for field in dataclasses.fields(kind)} <= used
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["gamma=0.5"],
+            ["rollout.num_envs=3"],
+            ["rollout.length=7"],
+            ["rollout.auto_reset=false"],
+            ["replay.capacity=77"],
+            ["replay.batch_size=7"],
+            ["replay.replacement=false"],
+            ["replay=prioritised"],
+            ["replay=prioritised", "replay.priority.alpha=0.9"],
+            ["replay=prioritised", "replay.priority.beta=0.9"],
+            ["replay=prioritised", "replay.priority.beta_steps=9"],
+            ["learner.updates_per_iteration=3"],
+            ["learner.warmup_env_steps=3"],
+            ["learner.max_grad_norm=3"],
+            ["learner.max_grad_norm=null"],
+            ["learner.half_loss=true"],
+            ["reward.scale=3"],
+            ["reward.standardise=true"],
+            ["reward.standardise_returns=true"],
+            ["exploration.epsilon_start=0.5"],
+            ["exploration.epsilon_end=0.5"],
+            ["exploration.epsilon_steps=5"],
+            ["exploration.schedule=exponential"],
+            ["evaluation.interval_env_steps=99"],
+            ["evaluation.episodes=3"],
+            ["evaluation.seed=3"],
+            ["optimizer=rmsprop"],
+            ["optimizer.learning_rate=3"],
+            ["optimizer.learning_rate_end=0"],
+            ["optimizer.learning_rate_steps=9"],
+            ["target=n_step"],
+            ["target=n_step", "target.n=2"],
+            ["target=one_step"],
+            ["target=q_lambda"],
+            ["target=pymarl2_q_lambda"],
+            ["target.td_lambda=0.1"],
+            ["target.double_q=false"],
+            ["target.update=soft"],
+            ["target.update_unit=episodes"],
+            ["target.update_interval=3"],
+            ["target.tau=0.3"],
+            ["agent=lstm"],
+            ["agent=feed_forward"],
+            ["agent.hidden_size=3"],
+            ["agent.last_action=false"],
+            ["agent.agent_id=false"],
+            ["agent.layer_norm=true"],
+            ["agent.shared=false"],
+            ["mixer=vdn_s"],
+            ["mixer=qmix_lin"],
+            ["mixer=qmix_ns"],
+            ["mixer=cross_channel"],
+            ["mixer=cross_channel", "mixer.learned=true"],
+            ["mixer=cross_channel", "mixer.projection_seed=3"],
+            ["mixer.embed_size=3"],
+            ["mixer.hypernet_layers=2"],
+            ["mixer.hypernet_size=3"],
+            ["mixer.init_scale=3"],
+            ["mixer.nonnegative=square"],
+        ],
+        ids=" ".join,
+    )
+    def test_every_setting_of_the_algorithm_changes_what_is_built(self, arguments):
+        assert built(*arguments) != built()
+        if len(arguments) > 1:
+            assert built(*arguments) != built(arguments[0])
 
     @pytest.mark.parametrize("path", sections(OWN), ids=lambda path: ".".join(path) or "root")
     def test_no_section_takes_another_key(self, path, tree):

@@ -18,13 +18,13 @@ from toy_env import QUICKLY, Kind, make_toy
 from qmix_jax import algorithm as qmix
 from qmix_jax import optimizers, replay, targets
 from qmix_jax.agents import RecurrentAgent, last_actions
-from qmix_jax.algorithm import Algorithm, Sizes
+from qmix_jax.algorithm import Algorithm, Sizes, TargetUpdate
 from qmix_jax.errors import ConfigError
 from qmix_jax.mixers.qmix import QMIXMixer
 from qmix_jax.mixers.vdn import VDNMixer
 from qmix_jax.policy import load_policy, save_policy
 from qmix_jax.sweep import Waves
-from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Params, Slot, TrainState
+from qmix_jax.types import Best, Evaluation, HyperParams, Learner, TrainState
 
 ENV = make_toy((Kind(3, True), Kind(2, False)))
 SIZES = Sizes(
@@ -59,6 +59,10 @@ HYPER = HyperParams(
     target_update_interval=jnp.int32(3),
     target_tau=jnp.float32(0.25),
     max_grad_norm=jnp.float32(10.0),
+    reward_scale=jnp.float32(1.0),
+    priority_alpha=jnp.float32(0.0),
+    priority_beta=jnp.float32(0.0),
+    priority_beta_steps=jnp.float32(1.0),
 )
 SEED, OTHER_SEED = 3, 4
 ITERATIONS, EPOCHS = 4, 4
@@ -297,7 +301,7 @@ def test_a_seed_does_not_depend_on_its_wave_or_device():
 
 
 @pytest.fixture(scope="module")
-def batch(history) -> Slot:
+def batch(history) -> Minibatch:
     return replay.sample(history[-1][0].replay, jax.random.key(0), SIZES.batch_size)
 
 
@@ -307,7 +311,7 @@ def learner(history) -> Learner:
     numbers = np.random.default_rng(0)
     shapes = history[0][0].learner.online
     online, target = (jax.tree.map(lambda x: jnp.float32(numbers.normal(size=x.shape)), shapes) for _ in range(2))
-    return Learner(online=online, target=target, opt_state=optax.EmptyState(), updates=jnp.int32(0))
+    return history[0][0].learner._replace(online=online, target=target, opt_state=optax.EmptyState())
 
 
 @pytest.fixture(scope="module")
@@ -319,15 +323,15 @@ def descend():
 def test_hard_updates_copy_the_online_network_every_interval(descend, learner, batch):
     for count in range(1, 7):
         before = learner.target
-        learner, _ = descend(HYPER, learner, batch)
+        learner, _, _ = descend(HYPER, learner, batch)
         assert learner.updates == count
         assert_equal(learner.target, learner.online if count % 3 == 0 else before)
         assert differ(learner.online, before)
 
 
 def test_soft_updates_move_the_target_network_by_tau_every_time(learner, batch):
-    algorithm = ALGORITHM._replace(optimizer=optax.identity(), soft_target_update=True)
-    after, _ = jit(functools.partial(qmix.learn, algorithm))(HYPER, learner, batch)
+    algorithm = ALGORITHM._replace(optimizer=optax.identity(), target_update=TargetUpdate.SOFT)
+    after, _, _ = jit(functools.partial(qmix.learn, algorithm))(HYPER, learner, batch)
     expected = jax.tree.map(lambda new, old: 0.25 * new + 0.75 * old, after.online, learner.target)
     assert_close(after.target, expected)
     assert differ(after.target, learner.target)
@@ -335,7 +339,7 @@ def test_soft_updates_move_the_target_network_by_tau_every_time(learner, batch):
 
 def test_gradients_are_clipped_together_and_their_norm_is_reported_before(descend, learner, batch):
     def change(max_norm: float) -> tuple[Any, float]:
-        after, metrics = descend(HYPER._replace(max_grad_norm=jnp.float32(max_norm)), learner, batch)
+        after, metrics, _ = descend(HYPER._replace(max_grad_norm=jnp.float32(max_norm)), learner, batch)
         steps = jax.tree.map(lambda new, old: (old - new) / HYPER.learning_rate, after.online, learner.online)
         return steps, float(metrics["grad_norm"])
 
@@ -352,23 +356,24 @@ def forward(double_q: bool):
     """Loss, targets and values of a minibatch, with the sum as the mixer."""
     recorded = {}
 
-    def target(reward, discount, mask, value, gamma, lambda_):
-        recorded["value"], recorded["y"] = value, targets.one_step(reward, discount, mask, value, gamma, lambda_)
+    def target(sequence: targets.Sequence, gamma, td_lambda):
+        recorded["value"], recorded["y"] = sequence.value, targets.one_step(sequence, gamma, td_lambda)
         return recorded["y"]
 
     algorithm = ALGORITHM._replace(mixer=VDNMixer(2, 2), target=target, double_q=double_q)
 
-    def run(online: Params, target_params: Params, batch: Slot):
-        loss, _ = qmix.loss(algorithm, HYPER, online, target_params, batch)
+    def run(learner: Learner, minibatch: Minibatch):
+        loss, _ = qmix.loss(algorithm, HYPER, learner.online, learner, minibatch)
+        batch = minibatch.slots
         last_action = last_actions(batch.action, batch.first)
-        q = [qmix._unroll(algorithm, params, batch, last_action) for params in (online, target_params)]
+        q = [qmix._unroll(algorithm, params, batch, last_action) for params in (learner.online, learner.target)]
         return {"loss": loss, "online_q": q[0], "target_q": q[1], **recorded}
 
     program = jit(run)
 
-    def compute(learner: Learner, batch: Slot) -> dict[str, np.ndarray]:
-        params = (p._replace(mixer={}) for p in (learner.online, learner.target))
-        return jax.tree.map(np.asarray, program(*params, batch))
+    def compute(learner: Learner, minibatch: Minibatch) -> dict[str, np.ndarray]:
+        online, target = (p._replace(mixer={}) for p in (learner.online, learner.target))
+        return jax.tree.map(np.asarray, program(learner._replace(online=online, target=target), minibatch))
 
     return compute
 
@@ -376,7 +381,7 @@ def forward(double_q: bool):
 @pytest.mark.parametrize("double_q", [True, False])
 def test_double_q_lets_the_online_network_decide_and_the_target_network_value(double_q, learner, batch):
     seen = forward(double_q)(learner, batch)
-    avail = np.asarray(batch.step.avail_actions)
+    avail = np.asarray(batch.slots.step.avail_actions)
     choices = {
         decides: np.where(avail, seen[decides], -np.inf).argmax(axis=-1)[..., None]
         for decides in ("online_q", "target_q")
@@ -389,7 +394,7 @@ def test_double_q_lets_the_online_network_decide_and_the_target_network_value(do
 
 def test_the_loss_is_the_mean_squared_error_over_transitions(learner, batch):
     seen = forward(True)(learner, batch)
-    mask, action = np.asarray(batch.mask), np.asarray(batch.action)[..., None]
+    mask, action = np.asarray(batch.slots.mask), np.asarray(batch.slots.action)[..., None]
     q_tot = np.take_along_axis(seen["online_q"], action, axis=-1)[..., 0].sum(axis=-1)
     assert 0 < mask.mean() < 1
     assert seen["loss"] == pytest.approx((mask * (q_tot - seen["y"]) ** 2).sum() / mask.sum(), rel=1e-5)
@@ -397,14 +402,98 @@ def test_the_loss_is_the_mean_squared_error_over_transitions(learner, batch):
 
 def test_what_is_not_a_transition_does_not_count(learner, batch):
     """Final observations and the ends of sequences: only what was seen there matters, as a bootstrap."""
-    ends = batch.mask == 0
-    other = batch._replace(
-        reward=jnp.where(ends, 1e6, batch.reward),
-        discount=jnp.where(ends, 1e6, batch.discount),
-        action=jnp.where(ends[..., None], (batch.action + 1) % 3, batch.action),
+    slots = batch.slots
+    ends = slots.mask == 0
+    slots = slots._replace(
+        reward=jnp.where(ends, 1e6, slots.reward),
+        discount=jnp.where(ends, 1e6, slots.discount),
+        action=jnp.where(ends[..., None], (slots.action + 1) % 3, slots.action),
     )
+    other = batch._replace(slots=slots)
     assert differ(other, batch)
     assert forward(True)(learner, other)["loss"] == forward(True)(learner, batch)["loss"]
+
+
+# Options of learning
+
+
+@functools.cache
+def learning(**options: Any):
+    algorithm = ALGORITHM._replace(optimizer=optax.identity(), **options)
+    return jit(functools.partial(qmix.learn, algorithm))
+
+
+def test_half_the_loss_has_half_the_gradient(descend, learner, batch):
+    whole, metrics, priority = descend(HYPER, learner, batch)
+    half, half_metrics, same_priority = learning(half_loss=True)(HYPER, learner, batch)
+    assert float(half_metrics["loss"]) == pytest.approx(float(metrics["loss"]) / 2, rel=1e-5)
+    assert float(half_metrics["grad_norm"]) == pytest.approx(float(metrics["grad_norm"]) / 2, rel=1e-5)
+    np.testing.assert_allclose(priority, same_priority, rtol=1e-5)
+    assert differ(whole.online, half.online)
+
+
+def test_weights_multiply_the_squared_errors_of_their_sequences(learner, batch):
+    one_hot = jnp.eye(SIZES.batch_size)
+    loss = jit(lambda weights: qmix.loss(ALGORITHM, HYPER, learner.online, learner, batch._replace(weights=weights))[0])
+    each = np.array([loss(w) for w in one_hot])
+    weights = np.random.default_rng(0).uniform(size=SIZES.batch_size).astype(np.float32)
+    assert (each > 0).all()
+    assert float(loss(jnp.asarray(weights))) == pytest.approx((weights * each).sum(), rel=1e-4)
+
+
+def test_scaled_rewards_scale_the_targets(learner, batch):
+    loss = jit(lambda hyper: qmix.loss(ALGORITHM, hyper, learner.online, learner, batch)[1].metrics["target_mean"])
+    # Targets are linear in the rewards.
+    zero, one, three = (float(loss(HYPER._replace(reward_scale=jnp.float32(scale)))) for scale in (0.0, 1.0, 3.0))
+    assert one != zero
+    assert three - zero == pytest.approx(3 * (one - zero), rel=1e-3)
+
+
+def test_standardised_rewards_have_the_statistics_of_all_that_was_learned_from(learner, batch):
+    mask = np.asarray(batch.slots.mask) > 0
+    after, metrics, _ = learning(standardise_rewards=True)(HYPER, learner, batch)
+    rewards = np.asarray(batch.slots.reward)[mask]
+    np.testing.assert_allclose([after.rewards.mean, after.rewards.count], [rewards.mean(), len(rewards)], rtol=1e-3)
+    assert after.rewards.variance == pytest.approx(rewards.var(), rel=1e-3)
+    plain = learning()(HYPER, learner, batch)[1]
+    assert float(metrics["target_mean"]) != float(plain["target_mean"])
+
+
+def test_standardised_returns_are_what_the_network_learns(learner, batch):
+    after, metrics, _ = learning(standardise_returns=True)(HYPER, learner, batch)
+    # Only this minibatch was seen, so its own targets have mean 0; before, the statistics were mean 0 and variance 1.
+    assert float(metrics["target_mean"]) == pytest.approx(0.0, abs=1e-3)
+    plain = learning()(HYPER, learner, batch)[1]
+    assert after.returns.mean == pytest.approx(float(plain["target_mean"]), rel=1e-3)
+
+
+def test_target_networks_are_copied_after_so_many_episodes():
+    algorithm = ALGORITHM._replace(target_update=TargetUpdate.EPISODES)
+    step = jit(functools.partial(qmix.iterate, algorithm))
+    state = jit(functools.partial(qmix.init, algorithm))(jax.random.key(SEED))
+    hyper, copies = HYPER._replace(target_update_interval=jnp.int32(8)), 0
+    for iteration in range(6):
+        before = state.learner
+        state, _ = step(hyper, state, jnp.int32(iteration))
+        due = state.episodes - before.target_episodes >= 8
+        assert_equal(state.learner.target, state.learner.online if due else before.target)
+        assert state.learner.target_episodes == (state.episodes if due else before.target_episodes)
+        copies += int(due)
+    assert 1 <= copies < 6
+
+
+def test_prioritised_replay_learns_its_priorities():
+    algorithm = ALGORITHM._replace(prioritised=True)
+    step = jit(functools.partial(qmix.iterate, algorithm))
+    state = jit(functools.partial(qmix.init, algorithm))(jax.random.key(SEED))
+    hyper = HYPER._replace(priority_alpha=jnp.float32(0.6), priority_beta=jnp.float32(0.4))
+    for iteration in range(SIZES.warmup_iterations + 1):
+        state, metrics = step(hyper, state, jnp.int32(iteration))
+    priority = np.asarray(state.replay.priority)[: int(state.replay.size)]
+    assert np.isfinite(metrics["loss"])
+    assert (priority > 0).all()
+    assert (priority != 1).any()
+    assert float(state.replay.max_priority) >= priority.max()
 
 
 # Saved policies

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_env import QUICKLY
 
 from qmix_jax.build import build_part
+from qmix_jax.errors import ConfigError
 from qmix_jax.mixers.independent import IndependentMixer
 from qmix_jax.mixers.qmix import QMIXMixer
 from qmix_jax.mixers.vdn import VDNMixer
@@ -125,23 +126,89 @@ def test_a_configured_mixer_gives_one_value_or_one_per_agent(path):
     assert jnp.isfinite(value).all()
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in CONFIGS if "init_scale" in path.read_text()], ids=lambda path: path.stem
-)
+def with_setting(name: str) -> list:
+    return [pytest.param(path, id=path.stem) for path in CONFIGS if f"{name}:" in path.read_text()]
+
+
+def initial(mixer):
+    init = jax.jit(mixer.init, compiler_options=QUICKLY)
+    params = init(jax.random.key(3, impl="rbg"), jnp.zeros(AGENTS), jnp.zeros(STATE))
+    return jax.tree.map(np.asarray, params["params"])
+
+
+@pytest.mark.parametrize("path", with_setting("init_scale"))
 @pytest.mark.parametrize("layers", [1, 2])
 def test_init_scale_multiplies_every_initial_parameter(path, layers):
-    usual, small = (
-        jax.tree.map(
-            np.asarray,
-            jax.jit(mixer.init, compiler_options=QUICKLY)(
-                jax.random.key(3, impl="rbg"), jnp.zeros(AGENTS), jnp.zeros(STATE)
-            )["params"],
-        )
-        for mixer in (configured(path, init_scale=s, hypernet_layers=layers, hypernet_size=8) for s in (1.0, 0.01))
-    )
+    if "hypernet_layers:" in path.read_text():
+        shape = {"hypernet_layers": layers, "hypernet_size": 8}
+    else:
+        shape = {"embed_size": 8 * layers}
+    usual, small = (initial(configured(path, init_scale=s, **shape)) for s in (1.0, 0.01))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(y, 0.01 * x, rtol=1e-4, atol=1e-8), usual, small)
     for name, layer in usual.items():
         # PyTorch's default: uniform in ±1/sqrt(fan_in), for weights and biases.
         bound = layer["kernel"].shape[0] ** -0.5
         assert 0.5 * bound < np.abs(layer["kernel"]).max() <= bound, name
         assert np.abs(layer["bias"]).max() <= bound, name
+
+
+@pytest.mark.parametrize("function", ["abs", "softplus", "square"])
+@pytest.mark.parametrize("path", with_setting("nonnegative"))
+@given(seed=st.integers(0, 2**31 - 1))
+@settings(max_examples=20)
+def test_every_non_negative_function_keeps_the_mixer_monotone(path, function, seed):
+    mixer = configured(path, nonnegative=function)
+    q, state = random_inputs(seed, 16)
+    with jax.enable_x64(True):
+        params = random_params(mixer, seed)
+        slopes = np.asarray(gradients(mixer)(params, q, state))
+        usual = values(mixer)(params, q, state)
+        other = values(configured(path, nonnegative="square" if function == "abs" else "abs"))(params, q, state)
+    assert (slopes >= 0).all()
+    assert (np.asarray(usual) != np.asarray(other)).any()
+
+
+def reference(name: str, params, q: np.ndarray, state: np.ndarray) -> float:
+    """What the papers' ablations compute, from parameters by name."""
+    if name == "qmix_ns":
+        return elu(q @ np.abs(params["w1"]) + params["b1"]) @ np.abs(params["w2"]) + params["b2"]
+    bias = dense(params, "value", np.maximum(dense(params, "value_hidden", state), 0))[0]
+    if name == "vdn_s":
+        return q.sum() + bias
+    if name == "qmix_lin":
+        return (q * np.abs(dense(params, "hyper_w", state))).sum() + bias
+    assert name == "cross_channel_learned"
+    w1 = np.abs(dense(params, "hyper_w1", state)).reshape(len(q), -1)
+    hidden = elu(q @ w1 + dense(params, "hyper_b1", state))
+    channels = np.abs(params["channels"])
+    mixed = elu((channels / channels.sum(axis=1, keepdims=True)) @ hidden)
+    return mixed @ np.abs(dense(params, "hyper_w2", state)) + bias
+
+
+def elu(x: np.ndarray) -> np.ndarray:
+    return np.where(x > 0, x, np.exp(x) - 1)
+
+
+@pytest.mark.parametrize("name", ["vdn_s", "qmix_lin", "qmix_ns", "cross_channel_learned"])
+def test_the_other_mixers_equal_plain_numpy(name):
+    path = next(path for path in CONFIGS if path.stem == name.removesuffix("_learned"))
+    mixer = configured(path, embed_size=6, **({"learned": True} if name.endswith("_learned") else {}))
+    q, state = random_inputs(0, 16, scale=2.0)
+    with jax.enable_x64(True):
+        params = random_params(mixer, 1)
+        q_tot = np.asarray(values(mixer)(params, q, state))
+    np.testing.assert_allclose(q_tot, [reference(name, params["params"], row, state) for row in q], rtol=1e-9)
+
+
+def test_a_fixed_channel_mixing_has_no_parameters_and_depends_on_its_seed():
+    path = next(path for path in CONFIGS if path.stem == "cross_channel")
+    one, other = configured(path), configured(path, projection_seed=1)
+    assert "channels" not in initial(one)
+    q, state = random_inputs(0, 4)
+    params = random_params(one, 0)
+    assert (np.asarray(values(one)(params, q, state)) != np.asarray(values(other)(params, q, state))).all()
+
+
+def test_an_unknown_non_negative_function_is_named():
+    with pytest.raises(ConfigError, match=r"mixer\.nonnegative=relu: unknown; did you mean"):
+        QMIXMixer(AGENTS, STATE, nonnegative="relu")

@@ -9,9 +9,13 @@ import shlex
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from safetensors.numpy import save_file
 
-from qmix_jax import make_algorithm, play
+from qmix_jax import import_pymarl, make_algorithm, play
+from qmix_jax.pymarl import agent_to_pymarl
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -59,6 +63,25 @@ def test_evaluation_commands_are_understood(command: str):
     settings = play.parse(shlex.split(command))
     assert settings.run_dir
     assert settings.episodes >= 1
+
+
+def test_import_commands_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    lines = re.findall(r"^python -m qmix_jax\.import_pymarl (.*)$", "".join(blocks("bash")), re.MULTILINE)
+    assert len(lines) == 2
+    monkeypatch.chdir(tmp_path)
+    algorithm, _ = make_algorithm(["env=mpe", "env.task=simple_spread", "agent.hidden_size=4"])
+    env, agent = algorithm.env, algorithm.agent
+    params = agent.init(
+        jax.random.key(0),
+        agent.initial_hidden(),
+        jnp.zeros((env.num_agents, env.obs_size)),
+        jnp.zeros(env.num_agents, jnp.int32),
+    )
+    save_file(agent_to_pymarl(params), "agent.safetensors")
+    for line in lines:
+        import_pymarl.main(shlex.split(line))
+    assert Path("agent.npz").is_file()
+    assert "runs/imported" in capsys.readouterr().out
 
 
 def test_help_names_groups_and_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from toy_env import QUICKLY
 
-from qmix_jax.agents import NO_ACTION, RecurrentAgent, last_actions
+from qmix_jax.agents import (
+    NO_ACTION,
+    Agent,
+    AnyAgent,
+    FeedForwardAgent,
+    LSTMAgent,
+    RecurrentAgent,
+    SeparateAgents,
+    last_actions,
+)
 from qmix_jax.recurrent import GateInputs, RecurrentWeights, gate_inputs, gru_step, gru_unroll
 
 LENGTH, ROWS, INPUT, HIDDEN = 7, 5, 4, 3
@@ -89,13 +98,17 @@ def test_the_unrolls_own_gradient_is_that_of_a_scan_of_steps():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), own, plain)
 
 
-def make_agent(**options) -> RecurrentAgent:
-    return RecurrentAgent(obs_size=OBS, num_agents=AGENTS, num_actions=ACTIONS, hidden_size=HIDDEN, **options)
+def make_agent(kind: type[Agent] = RecurrentAgent, num_agents: int = AGENTS, **options) -> Agent:
+    return kind(obs_size=OBS, num_agents=num_agents, num_actions=ACTIONS, hidden_size=HIDDEN, **options)
+
+
+KINDS = [RecurrentAgent, LSTMAgent, FeedForwardAgent]
+SEPARATE = SeparateAgents(make_agent(num_agents=1), AGENTS)
 
 
 @functools.cache
-def init(agent: RecurrentAgent, seed: int = 0):
-    arguments = np.zeros((1, AGENTS, HIDDEN), np.float32), np.zeros((1, AGENTS, OBS), np.float32)
+def init(agent: AnyAgent, seed: int = 0):
+    arguments = agent.initial_hidden(1), np.zeros((1, AGENTS, OBS), np.float32)
     params = jax.jit(agent.init, compiler_options=QUICKLY)(
         jax.random.key(seed, impl="rbg"), *arguments, np.zeros((1, AGENTS), np.int32)
     )
@@ -103,12 +116,12 @@ def init(agent: RecurrentAgent, seed: int = 0):
 
 
 @functools.cache
-def stepped(agent: RecurrentAgent):
+def stepped(agent: AnyAgent):
     return jax.jit(agent.apply, compiler_options=QUICKLY)
 
 
 @functools.cache
-def whole(agent: RecurrentAgent):
+def whole(agent: AnyAgent):
     return jax.jit(functools.partial(agent.apply, method="unroll"), compiler_options=QUICKLY)
 
 
@@ -130,19 +143,83 @@ def test_last_actions_are_of_the_same_episode():
     assert last_actions(action, first.at[0].set(False))[0, 0] == NO_ACTION
 
 
-@pytest.mark.parametrize("options", [{}, {"last_action": False}, {"agent_id": False}], ids=str)
-def test_the_agents_unroll_is_stepping_it_with_resets(options):
-    agent = make_agent(**options)
+def check_unroll(agent: AnyAgent) -> None:
     params = init(agent)
     obs, action, first = random_sequence()
     last_action = np.asarray(last_actions(action, first))
     q = np.asarray(whole(agent)(params, obs, last_action, first))
 
-    hidden = np.zeros((MINIBATCH, AGENTS, HIDDEN), np.float32)
+    hidden = np.asarray(agent.initial_hidden(MINIBATCH))
     for t in range(LENGTH):
         hidden = np.where(first[t][:, None, None], np.float32(0), hidden)
         hidden, q_t = stepped(agent)(params, hidden, obs[t], last_action[t])
         np.testing.assert_allclose(q[t], q_t, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"last_action": False}, {"agent_id": False}, {"layer_norm": True}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_agents_unroll_is_stepping_it_with_resets(kind, options):
+    check_unroll(make_agent(kind, **options))
+
+
+def test_separate_agents_unroll_is_stepping_them_with_resets():
+    check_unroll(SEPARATE)
+
+
+def test_separate_agents_have_their_own_parameters():
+    params = init(SEPARATE)
+    obs, last_action, _ = (x[0] for x in random_sequence())
+    hidden = np.random.default_rng(3).normal(size=(MINIBATCH, AGENTS, HIDDEN)).astype(np.float32)
+    new_hidden, q = stepped(SEPARATE)(params, hidden, obs, last_action)
+    kernels = params["params"]["gru_hidden_kernel"]
+    assert kernels.shape == (AGENTS, HIDDEN, 3 * HIDDEN)
+    assert (kernels[0] != kernels[1]).all()
+    for i in range(AGENTS):
+        alone = jax.tree.map(lambda x, i=i: x[i], params)
+        mine = slice(i, i + 1)
+        expected = stepped(SEPARATE.one)(alone, hidden[:, mine], obs[:, mine], last_action[:, mine])
+        np.testing.assert_allclose(new_hidden[:, mine], expected[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(q[:, mine], expected[1], rtol=1e-5, atol=1e-6)
+
+
+def test_the_lstm_equals_plain_numpy():
+    agent = make_agent(LSTMAgent, last_action=False, agent_id=False)
+    p = init(agent)["params"]
+    obs, last_action, _ = (x[0] for x in random_sequence())
+    hidden = np.random.default_rng(3).normal(size=(MINIBATCH, AGENTS, 2 * HIDDEN)).astype(np.float32)
+    new_hidden, q = stepped(agent)({"params": p}, hidden, obs, last_action)
+
+    def sigmoid(v):
+        return 1 / (1 + np.exp(-v))
+
+    x = np.maximum(obs @ p["obs_kernel"] + p["first_bias"], 0)
+    gates = x @ p["lstm_input_kernel"] + hidden[..., :HIDDEN] @ p["lstm_hidden_kernel"] + p["lstm_bias"]
+    input_gate, forget_gate, cell_input, output_gate = np.split(gates, 4, axis=-1)
+    cell = sigmoid(forget_gate) * hidden[..., HIDDEN:] + sigmoid(input_gate) * np.tanh(cell_input)
+    output = sigmoid(output_gate) * np.tanh(cell)
+    np.testing.assert_allclose(new_hidden, np.concatenate([output, cell], axis=-1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(q, output @ p["q_kernel"] + p["q_bias"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_feed_forward_agent_equals_plain_numpy_and_remembers_nothing():
+    agent = make_agent(FeedForwardAgent, last_action=False, agent_id=False)
+    p = init(agent)["params"]
+    obs, last_action, _ = (x[0] for x in random_sequence())
+    hidden, q = stepped(agent)({"params": p}, agent.initial_hidden(MINIBATCH), obs, last_action)
+    assert hidden.size == 0
+    x = np.maximum(obs @ p["obs_kernel"] + p["first_bias"], 0)
+    x = np.maximum(x @ p["second_kernel"] + p["second_bias"], 0)
+    np.testing.assert_allclose(q, x @ p["q_kernel"] + p["q_bias"], rtol=1e-5, atol=1e-6)
+
+
+def test_layer_norm_makes_the_first_layer_blind_to_the_scale_of_its_input():
+    obs, last_action, _ = (x[0] for x in random_sequence())
+    agent = make_agent(layer_norm=True, last_action=False, agent_id=False)
+    params = init(agent)
+    params["params"]["first_bias"] = np.zeros(HIDDEN, np.float32)
+    normal, large = (values(agent, params, scale * obs, last_action) for scale in (10, 1000))
+    np.testing.assert_allclose(normal, large, rtol=1e-3, atol=1e-4)
+    assert "norm" not in init(make_agent())["params"]
 
 
 def test_the_split_first_layer_is_one_dense_layer_on_the_concatenation():
@@ -163,7 +240,7 @@ def test_the_split_first_layer_is_one_dense_layer_on_the_concatenation():
     np.testing.assert_allclose(q, h @ p["q_kernel"] + p["q_bias"], rtol=1e-5, atol=1e-6)
 
 
-def values(agent: RecurrentAgent, params, obs, last_action) -> np.ndarray:
+def values(agent: AnyAgent, params, obs, last_action) -> np.ndarray:
     return np.asarray(stepped(agent)(params, np.zeros((len(obs), AGENTS, HIDDEN), np.float32), obs, last_action)[1])
 
 

@@ -1,0 +1,33 @@
+"""Rewards and returns with mean 0 and variance 1 (Papoudakis et al. 2021), over numbers that count only."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from qmix_jax.types import Statistics
+
+
+def init() -> Statistics:
+    """Statistics of next to nothing, as EPyMARL starts them."""
+    return Statistics(mean=jnp.zeros(()), variance=jnp.ones(()), count=jnp.asarray(1e-4))
+
+
+def update(statistics: Statistics, x: Float[Array, "*batch"], mask: Float[Array, "*batch"]) -> Statistics:
+    """Statistics with the numbers where ``mask`` is 1 added (Chan et al. 1979); padding is left out."""
+    mask = jnp.broadcast_to(mask, x.shape)
+    count = mask.sum()
+    mean = (mask * x).sum() / jnp.maximum(count, 1.0)
+    squares = (mask * (x - mean) ** 2).sum()
+    total = statistics.count + count
+    shift = mean - statistics.mean
+    squares = squares + statistics.variance * statistics.count + shift**2 * statistics.count * count / total
+    return Statistics(mean=statistics.mean + shift * count / total, variance=squares / total, count=total)
+
+
+def standardise(statistics: Statistics, x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """``(x - mean) / standard deviation``."""
+    return (x - statistics.mean) / jnp.sqrt(statistics.variance)
+
+
+def restore(statistics: Statistics, x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """The inverse of :func:`standardise`."""
+    return x * jnp.sqrt(statistics.variance) + statistics.mean
