@@ -8,7 +8,7 @@ from qmix_jax.types import Statistics
 
 def init() -> Statistics:
     """Statistics of next to nothing, as EPyMARL starts them."""
-    return Statistics(mean=jnp.zeros(()), variance=jnp.ones(()), count=jnp.asarray(1e-4))
+    return Statistics(mean=jnp.zeros(()), variance=jnp.ones(()), count=jnp.full((), 1e-4))
 
 
 def update(statistics: Statistics, x: Float[Array, "*batch"], mask: Float[Array, "*batch"]) -> Statistics:
