@@ -44,11 +44,12 @@ def main() -> None:
         started = time.monotonic()
         returns, params = train_seeds(algorithm, hyper)
         result = {"greedy_return": returns, "published_return": PUBLISHED_RETURN[name]}
+        tables = None
         if name != "iql":
             tables = jax.vmap(lambda p, a=algorithm: joint_values(a, p))(params)
             tables = jax.tree.map(np.asarray, tables)
             result["values"] = {s: tables[s].mean(axis=0) for s in STATES}
-        if name in PUBLISHED:
+        if name in PUBLISHED and tables is not None:
             result["published_values"] = PUBLISHED[name]
             result["largest_error_of_mean"] = max(
                 float(np.abs(result["values"][s] - np.array(PUBLISHED[name][s])).max()) for s in STATES

@@ -1,5 +1,6 @@
 """``python -m qmix_jax.import_pymarl``: PyMARL's saved networks become policies, and back."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,12 +170,11 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
 
 def _torch(path: Path) -> Any:
     try:
-        import torch
+        return importlib.import_module("torch")
     except ImportError as error:
         raise ConfigError(
             f"{path}: needs PyTorch; pip install 'qmix_jax[torch]', or give .npz or .safetensors"
         ) from error
-    return torch
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,7 +63,7 @@ def load_policy(path: Path) -> Policy:
     return Policy({"params": params}, description)
 
 
-def check_policy(path: Path, policy: Policy, agent: nn.Module, env: Env) -> None:
+def check_policy(path: Path, policy: Policy, agent: Any, env: Env) -> None:
     """Raise :class:`ConfigError` unless a policy loaded from ``path`` is one for ``agent`` in ``env``.
 
     The size of the global state may differ: only mixers see it.

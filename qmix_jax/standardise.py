@@ -8,7 +8,7 @@ from qmix_jax.types import Statistics
 
 def init() -> Statistics:
     """Statistics of next to nothing, as EPyMARL starts them."""
-    return Statistics(mean=jnp.zeros(()), variance=jnp.ones(()), count=jnp.full((), 1e-4))
+    return Statistics(mean=jnp.zeros(()), variance=jnp.ones(()), seen=jnp.full((), 1e-4))
 
 
 def update(statistics: Statistics, x: Float[Array, "*batch"], mask: Float[Array, "*batch"]) -> Statistics:
@@ -17,10 +17,10 @@ def update(statistics: Statistics, x: Float[Array, "*batch"], mask: Float[Array,
     count = mask.sum()
     mean = (mask * x).sum() / jnp.maximum(count, 1.0)
     squares = (mask * (x - mean) ** 2).sum()
-    total = statistics.count + count
+    total = statistics.seen + count
     shift = mean - statistics.mean
-    squares = squares + statistics.variance * statistics.count + shift**2 * statistics.count * count / total
-    return Statistics(mean=statistics.mean + shift * count / total, variance=squares / total, count=total)
+    squares = squares + statistics.variance * statistics.seen + shift**2 * statistics.seen * count / total
+    return Statistics(mean=statistics.mean + shift * count / total, variance=squares / total, seen=total)
 
 
 def standardise(statistics: Statistics, x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:

@@ -89,7 +89,7 @@ class Statistics(NamedTuple):
 
     mean: Float[Array, ""]
     variance: Float[Array, ""]
-    count: Float[Array, ""]
+    seen: Float[Array, ""]
 
 
 class Learner(NamedTuple):

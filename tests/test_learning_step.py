@@ -455,7 +455,7 @@ def test_standardised_rewards_have_the_statistics_of_all_that_was_learned_from(l
     mask = np.asarray(batch.slots.mask) > 0
     after, metrics, _ = learning(standardise_rewards=True)(HYPER, learner, batch)
     rewards = np.asarray(batch.slots.reward)[mask]
-    np.testing.assert_allclose([after.rewards.mean, after.rewards.count], [rewards.mean(), len(rewards)], rtol=1e-3)
+    np.testing.assert_allclose([after.rewards.mean, after.rewards.seen], [rewards.mean(), len(rewards)], rtol=1e-3)
     assert after.rewards.variance == pytest.approx(rewards.var(), rel=1e-3)
     plain = learning()(HYPER, learner, batch)[1]
     assert float(metrics["target_mean"]) != float(plain["target_mean"])
