@@ -17,14 +17,15 @@ LAYERS = (
         "optimizers",
         "recurrent",
         "replay",
+        "standardise",
         "targets",
     },
     {"envs", "rollout"},
     {"evaluate"},
     {"algorithm"},
     {"sweep"},
-    {"build", "clock", "config", "logging", "plots", "policy", "results", "runtime"},
-    {"command_line", "library", "play", "train"},
+    {"build", "clock", "config", "logging", "plots", "policy", "pymarl", "results", "runtime"},
+    {"command_line", "import_pymarl", "library", "play", "train"},
 )
 """From left to right: a module imports from its own layer and those before it."""
 
