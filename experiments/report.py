@@ -1,7 +1,7 @@
 """Keep what matters of finished runs: ``python experiments/report.py NAME RUN_DIR [RUN_DIR ...]``.
 
-Copies each run's summary, configuration and metrics to ``experiments/results/NAME/``, draws all runs into one figure
-there and prints a Markdown table with every seed and the mean with a 95% interval (Student's t over seeds).
+Runs of one algorithm are parts of one (other seeds). Copies each run's summary, configuration and metrics to
+``experiments/results/NAME/``, draws all runs into one figure there and prints a Markdown table with every seed and the mean with a 95% interval (Student's t over seeds).
 """
 
 import json
@@ -23,19 +23,29 @@ def main(name: str, *run_dirs: str) -> None:
     """Copy, draw, print."""
     out = RESULTS / name
     out.mkdir(parents=True, exist_ok=True)
-    summaries = {}
+    parts: dict[str, list[Path]] = {}
     for run_dir in map(Path, run_dirs):
-        summary = json.loads((run_dir / "summary.json").read_text())
-        label = summary["algorithm"]
-        summaries[label] = summary
-        shutil.copy(run_dir / "summary.json", out / f"{label}-summary.json")
-        shutil.copy(run_dir / "config.json", out / f"{label}-config.json")
-        shutil.copy(run_dir / METRICS_FILE, out / f"{label}-{METRICS_FILE}")
+        label = json.loads((run_dir / "summary.json").read_text())["algorithm"]
+        parts.setdefault(label, []).append(run_dir)
+        suffix = f"-{len(parts[label])}" if len(parts[label]) > 1 else ""
+        for file in ("summary.json", "config.json", METRICS_FILE):
+            shutil.copy(run_dir / file, out / f"{label}{suffix}-{file}")
     if len(run_dirs) == 1:
         learning_curves(read_metrics(run_dirs[0]), out / "curves.png", title=name)
     else:
-        compare_runs({label: [d] for label, d in zip(summaries, run_dirs, strict=True)}, out / "curves.png", title=name)
-    print(table(summaries))
+        compare_runs(parts, out / "curves.png", title=name)
+    print(table({label: joined(folders) for label, folders in parts.items()}))
+
+
+def joined(folders: list[Path]) -> dict[str, Any]:
+    """One summary for all seeds of the parts; the speed is that of the first."""
+    summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
+    first = summaries[0]
+    measures = {
+        name: values and [value for summary in summaries for value in summary["evaluation"][name]]
+        for name, values in first["evaluation"].items()
+    }
+    return {**first, "evaluation": measures}
 
 
 def table(summaries: dict[str, Any]) -> str:
