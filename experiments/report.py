@@ -1,7 +1,8 @@
 """Keep what matters of finished runs: ``python experiments/report.py NAME RUN_DIR [RUN_DIR ...]``.
 
 Runs of one algorithm are parts of one (other seeds). Copies each run's summary, configuration and metrics to
-``experiments/results/NAME/``, draws all runs into one figure there and prints a Markdown table with every seed and the mean with a 95% interval (Student's t over seeds).
+``experiments/results/NAME/``, draws all runs into one figure there and prints a Markdown table with every seed and the
+mean with a 95% interval (Student's t over seeds).
 """
 
 import json

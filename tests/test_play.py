@@ -329,7 +329,8 @@ class TestTrust:
     def test_what_train_can_build_by_default_is_followed(self):
         assert TWO_STEP["_target_"] in play.shipped_targets("env")
         assert "qmix_jax.envs.jaxmarl.make_smax" in play.shipped_targets("env")
-        assert play.shipped_targets("agent") == {AGENT["_target_"]}
+        kinds = {"RecurrentAgent", "LSTMAgent", "FeedForwardAgent"}
+        assert play.shipped_targets("agent") == {f"qmix_jax.agents.{kind}" for kind in kinds}
 
 
 class TestFiles:
