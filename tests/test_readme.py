@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from qmix_jax import algorithm as qmix
 from qmix_jax import import_pymarl, make_algorithm, play
-from qmix_jax.pymarl import agent_to_pymarl
+from qmix_jax.pymarl import agent_to_pymarl, mixer_to_pymarl
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -65,21 +66,26 @@ def test_evaluation_commands_are_understood(command: str):
     assert settings.episodes >= 1
 
 
+def write_networks(folder: Path, arguments: list[str]) -> None:
+    """The files that an import command names, with networks of PyMARL's kind for its environment."""
+    overrides = [argument for argument in arguments if argument.startswith("env")]
+    algorithm, _ = make_algorithm([*overrides, "agent.hidden_size=4", "mixer.embed_size=3"])
+    params = jax.eval_shape(lambda: qmix.init(algorithm, jax.random.key(0))).learner.online
+    params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), params)
+    networks = agent_to_pymarl(params.agent), mixer_to_pymarl(params.mixer)
+    files = [argument for argument in arguments if "=" not in argument]
+    for file, arrays in zip(files, networks, strict=False):
+        save_file(arrays, folder / file)
+
+
 def test_import_commands_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     lines = re.findall(r"^python -m qmix_jax\.import_pymarl (.*)$", "".join(blocks("bash")), re.MULTILINE)
-    assert len(lines) == 2
+    assert len(lines) >= 3
     monkeypatch.chdir(tmp_path)
-    algorithm, _ = make_algorithm(["env=mpe", "env.task=simple_spread", "agent.hidden_size=4"])
-    env, agent = algorithm.env, algorithm.agent
-    params = agent.init(
-        jax.random.key(0),
-        agent.initial_hidden(),
-        jnp.zeros((env.num_agents, env.obs_size)),
-        jnp.zeros(env.num_agents, jnp.int32),
-    )
-    save_file(agent_to_pymarl(params), "agent.safetensors")
     for line in lines:
-        import_pymarl.main(shlex.split(line))
+        arguments = shlex.split(line)
+        write_networks(tmp_path, arguments)
+        import_pymarl.main(arguments)
     assert Path("agent.npz").is_file()
     assert "runs/imported" in capsys.readouterr().out
 
