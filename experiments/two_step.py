@@ -1,10 +1,11 @@
 """The two-step game: greedy returns of 20 seeds and the learned joint values beside the published ones.
 
-``python experiments/two_step.py`` trains IQL, VDN, QMIX and the paper's ablations with ``experiment=two_step_game`` and
+``python experiments/two_step.py [ALGORITHM ...]`` trains IQL, VDN, QMIX and the paper's ablations with ``experiment=two_step_game`` and
 writes ``experiments/results/two_step/{results.json,values.png}``.
 """
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -35,11 +36,11 @@ PUBLISHED = {  # Rashid et al. 2018, table 1 of appendix B and figure 3
 PUBLISHED_RETURN = {"iql": 7.0, "vdn": 7.0, "vdn_s": 7.0, "qmix": 8.0, "qmix_lin": 7.0, "qmix_ns": 8.0}
 
 
-def main() -> None:
+def main(*names: str) -> None:
     """Train, print, save."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     results: dict[str, Any] = {}
-    for name in PUBLISHED_RETURN:
+    for name in names or PUBLISHED_RETURN:
         algorithm, hyper = make_algorithm(["experiment=two_step_game", f"algorithm={name}"])
         started = time.monotonic()
         returns, params = train_seeds(algorithm, hyper)
@@ -137,4 +138,4 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
