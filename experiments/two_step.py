@@ -1,7 +1,7 @@
 """The two-step game: greedy returns of 20 seeds and the learned joint values beside the published ones.
 
-``python experiments/two_step.py [ALGORITHM ...]`` trains IQL, VDN, QMIX and the paper's ablations with ``experiment=two_step_game`` and
-writes ``experiments/results/two_step/{results.json,values.png}``.
+``python experiments/two_step.py [ALGORITHM ...]`` trains IQL, VDN, QMIX and the paper's ablations (or those that are
+named) with ``experiment=two_step_game`` and writes ``experiments/results/two_step/{results.json,values.png}``.
 """
 
 import os
