@@ -23,7 +23,7 @@ LAYERS = (
     {"envs", "rollout"},
     {"evaluate"},
     {"algorithm"},
-    {"sweep"},
+    {"memory", "sweep"},
     {"build", "clock", "config", "logging", "plots", "policy", "pymarl", "results", "runtime"},
     {"command_line", "import_pymarl", "library", "play", "train"},
 )
