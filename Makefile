@@ -45,8 +45,8 @@ format: $(STAMP) ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## measure training speed on this machine
-	$(BIN)/python experiments/throughput.py $(ARGS)
+bench: $(STAMP) ## measure speed and memory on this machine (ARGS="bench.seeds=[1,2,4]" measures more)
+	$(BIN)/python -m qmix_jax.bench $(ARGS)
 
 clean: ## remove the environment, caches and build products; keeps runs/
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

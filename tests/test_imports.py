@@ -25,7 +25,7 @@ LAYERS = (
     {"algorithm"},
     {"memory", "sweep"},
     {"build", "clock", "config", "logging", "plots", "policy", "pymarl", "results", "runtime"},
-    {"command_line", "import_pymarl", "library", "play", "train"},
+    {"bench", "command_line", "import_pymarl", "library", "play", "train"},
 )
 """From left to right: a module imports from its own layer and those before it."""
 

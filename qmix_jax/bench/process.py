@@ -1,0 +1,109 @@
+"""The other end of a measuring process: start it, ask it to run, read its answers."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+TIMEOUT_SECONDS = 1800
+"""For one answer. A process that hangs would otherwise stop everything."""
+
+
+class ProcessError(RuntimeError):
+    """A measuring process ended or hung; the message ends with the last lines that it printed."""
+
+
+class Process:
+    """A process that answers with one line of JSON when it has compiled, and one for every line that it is sent.
+
+    Raises :class:`ProcessError`, from the constructor too.
+    """
+
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str] | None = None, timeout: float = TIMEOUT_SECONDS
+    ) -> None:
+        self._timeout = timeout
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in close()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, **(env or {})},
+            text=True,
+        )
+        self.runs: list[dict[str, Any]] = []
+        self.compiled = self._answer()
+
+    def run(self) -> dict[str, Any]:
+        """One run of what was compiled."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("run\n")
+        self._process.stdin.flush()
+        self.runs.append(self._answer())
+        return self.runs[-1]
+
+    def env_steps_per_second(self) -> float:
+        """Run once; environment steps of all seeds for each second."""
+        answer = self.run()
+        return answer["env_steps"] / answer["seconds"]
+
+    def close(self) -> None:
+        """End the process."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answer(self) -> dict[str, Any]:
+        stream = self._process.stdout
+        assert stream is not None
+        ready = select.select([stream], [], [], self._timeout)[0]
+        line = stream.readline() if ready else ""
+        if line:
+            return json.loads(line)
+        why = "ended" if ready else f"did not answer within {self._timeout:g} s"
+        if not ready:
+            self._process.kill()
+        else:
+            self._process.wait()
+        self._errors.seek(0)
+        last = self._errors.read().strip().splitlines()[-20:]
+        self.close()
+        raise ProcessError("\n".join([f"{' '.join(self._process.args[:4])} {why}", *last]))  # pyright: ignore
+
+
+def worker_command(
+    arguments: Sequence[str],
+    seeds: int,
+    env_steps: int,
+    *,
+    warm_up: bool = False,
+    evaluate: bool = False,
+    cache: str | None = None,
+) -> list[str]:
+    """The command of a :class:`qmix_jax.bench.worker.Request`."""
+    request = {
+        "arguments": list(arguments),
+        "seeds": seeds,
+        "env_steps": env_steps,
+        "warm_up": warm_up,
+        "evaluate": evaluate,
+        "cache": cache,
+    }
+    return [sys.executable, "-m", "qmix_jax.bench.worker", json.dumps(request)]

@@ -1,0 +1,153 @@
+"""One configuration in a process of its own: ``python -m qmix_jax.bench.worker REQUEST``, with the request as JSON.
+
+A process of its own has as many CPU devices as a run would have, compiles with nothing cached, and its peak memory is
+that of this configuration alone. It answers in lines of JSON on standard output: one about compiling, then one for
+every line that it is sent. See :class:`qmix_jax.bench.process.Process` for the other end.
+"""
+
+import json
+import math
+import os
+import resource
+import sys
+import time
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from qmix_jax import algorithm as qmix
+from qmix_jax import memory
+from qmix_jax.algorithm import Algorithm
+from qmix_jax.bench.pieces import iterations_for
+from qmix_jax.bench.setup import set_up
+from qmix_jax.build import build
+from qmix_jax.command_line import compose_config
+from qmix_jax.config import parse, to_container
+from qmix_jax.envs.build import make_env
+from qmix_jax.sweep import Waves
+from qmix_jax.types import HyperParams, TrainState
+
+
+class Request(NamedTuple):
+    """What to run."""
+
+    arguments: list[str]
+    """As for ``python -m qmix_jax.train``."""
+    seeds: int
+    env_steps: int
+    """Of one seed, in one run; rounded up to whole iterations."""
+    warm_up: bool
+    """Begin as a new run does, without learning; otherwise every iteration learns."""
+    evaluate: bool
+    """Evaluate at the end, as an epoch does."""
+    cache: str | None = None
+    """Folder for compiled programs."""
+
+
+class Loop:
+    """The whole loop of several seeds, mapped over devices as :class:`qmix_jax.sweep.Waves` maps it."""
+
+    def __init__(self, algorithm: Algorithm, hyper: HyperParams, request: Request, per_device: int | None) -> None:
+        self.iterations = iterations_for(algorithm, request.env_steps)
+        first = 0 if request.warm_up else algorithm.sizes.warmup_iterations
+        algorithm = algorithm._replace(sizes=algorithm.sizes._replace(iterations_per_epoch=self.iterations))
+        self._seeds, self._hyper = request.seeds, hyper
+        self._wave_size = Waves(algorithm, hyper, list(range(request.seeds)), per_device).wave_size
+        waves = math.ceil(request.seeds / self._wave_size)
+        self._keys = [self._wave_of_keys(index) for index in range(waves)]
+
+        def run(state: TrainState, hyper: HyperParams) -> Any:
+            start = jnp.asarray(first, jnp.int32)
+            if request.evaluate:
+                return qmix.epoch(algorithm, hyper, state, start)
+            indices = start + jnp.arange(self.iterations, dtype=jnp.int32)
+            return jax.lax.scan(lambda s, i: qmix.iterate(algorithm, hyper, s, i), state, indices)
+
+        mesh = Mesh(np.array(jax.local_devices()[: request.seeds]), ("seeds",))
+        started = time.perf_counter()
+        init = Waves._over_seeds(mesh, lambda key: qmix.init(algorithm, key), (P("seeds"),)).lower(self._keys[0])
+        loop = Waves._over_seeds(mesh, run, (P("seeds"), P()), donate_argnums=0).lower(init.out_info, hyper)
+        traced = time.perf_counter()
+        self._init, self._loop = init.compile(), loop.compile()
+        self.trace_seconds = traced - started
+        self.compile_seconds = time.perf_counter() - traced
+
+    def _wave_of_keys(self, index: int) -> jax.Array:
+        first = index * self._wave_size
+        return jax.vmap(jax.random.key)(jnp.arange(first, first + self._wave_size, dtype=jnp.uint32))
+
+    def run(self) -> dict[str, Any]:
+        """Train all seeds from the start; seconds, and what all of them did together."""
+        started = time.perf_counter()
+        states = [self._init(keys) for keys in self._keys]
+        for index, state in enumerate(states):
+            states[index] = self._loop(state, self._hyper)[0]
+        jax.block_until_ready(states)
+        seconds = time.perf_counter() - started
+
+        def total(counts: list[jax.Array]) -> int:
+            return int(np.concatenate([np.asarray(count) for count in counts])[: self._seeds].sum())
+
+        return {
+            "seconds": seconds,
+            "env_steps": total([state.env_steps for state in states]),
+            "updates": total([state.learner.updates for state in states]),
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+
+    def program_bytes(self) -> dict[str, int]:
+        """What XLA says that the compiled loop takes on one device."""
+        found = self._loop.memory_analysis()
+        names = ("argument", "output", "alias", "temp")
+        return {name: int(getattr(found, f"{name}_size_in_bytes")) for name in names}
+
+
+def peak_rss_bytes() -> int:
+    """The most memory that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def replay_bytes(algorithm: Algorithm) -> dict[str, float]:
+    """What the replay takes for one environment step, and for one of its slots."""
+    sizes = algorithm.sizes
+    sequence = memory.seed_bytes(algorithm).replay / sizes.capacity
+    return {"per_step": sequence / (sizes.length - 1), "per_slot": sequence / sizes.length}
+
+
+def main() -> None:
+    """Answer on what was standard output; whatever a library prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    request = Request(**json.loads(sys.argv[1]))
+    config = parse(to_container(compose_config(request.arguments)))
+    set_up(config.devices.platform, request.seeds, request.cache)
+    algorithm, hyper = build(config, make_env(config.parts["env"]))
+    devices, per_device = jax.local_devices(), config.devices.seeds_per_device
+    plan = memory.check(algorithm, request.seeds, devices, per_device)
+    loop = Loop(algorithm, hyper, request, per_device)
+    compiled = {
+        "trace_seconds": loop.trace_seconds,
+        "compile_seconds": loop.compile_seconds,
+        "iterations": loop.iterations,
+        "devices": f"{len(devices)} {devices[0].platform}",
+        "replay_bytes": replay_bytes(algorithm),
+        "program_bytes": loop.program_bytes(),
+        "estimated_bytes": plan.total,
+    }
+    _say(answers, compiled)
+    for _ in sys.stdin:
+        _say(answers, loop.run())
+
+
+def _say(answers: Any, answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(cast(Any, answer)) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()
