@@ -12,13 +12,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax import replay, standardise
-from qmix_jax.agents import AnyAgent, last_actions, unroll
+from qmix_jax.agents import AnyAgent
 from qmix_jax.envs.base import Env
 from qmix_jax.evaluate import greedy_episodes, summarize
 from qmix_jax.explore import exponential_schedule, linear_schedule, masked_argmax
+from qmix_jax.metrics import Metrics, better, episode_sums, epoch_metrics, warning_signs
 from qmix_jax.optimizers import clip_by_global_norm
 from qmix_jax.replay import Minibatch, Priorities
 from qmix_jax.rollout import RolloutStats, collect
@@ -35,8 +36,7 @@ from qmix_jax.types import (
     TimeStep,
     TrainState,
 )
-
-Metrics = dict[str, Float[Array, ""]]
+from qmix_jax.values import action_values, chosen_values, joint_values, like
 
 
 class TargetUpdate(enum.Enum):
@@ -105,6 +105,8 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
             opt_state=algorithm.optimizer.init(online),
             updates=nothing,
             target_episodes=nothing,
+            nonfinite_update=jnp.full((), -1, jnp.int32),
+            max_reward=jnp.zeros(()),
             rewards=standardise.init(),
             returns=standardise.init(),
         ),
@@ -152,6 +154,7 @@ class LossInfo(NamedTuple):
     priority: Float[Array, " M"]
     rewards: Statistics
     returns: Statistics
+    max_reward: Float[Array, ""]
 
 
 def loss(
@@ -162,47 +165,51 @@ def loss(
     ``sum(weights * mask * td_error^2) / sum(mask)``; without a mixer the sums run over agents as well. ``online`` are
     the parameters to differentiate by; of ``learner`` the target networks and the statistics are read.
     """
-    batch, num_actions = minibatch.slots, algorithm.env.num_actions
-    last_action = last_actions(batch.action, batch.first)
-    online_q = _unroll(algorithm, online, batch, last_action)
-    target_q = _unroll(algorithm, learner.target, batch, last_action)
+    batch = minibatch.slots
+    online_q = action_values(algorithm.agent, online.agent, batch)
+    target_q = action_values(algorithm.agent, learner.target.agent, batch)
     deciding_q = jax.lax.stop_gradient(online_q) if algorithm.double_q else target_q
     greedy_action = masked_argmax(deciding_q, batch.step.avail_actions)
 
-    q_tot = _mix(algorithm, online, _chosen(online_q, batch.action, num_actions), batch.step.state)
-    value = _mix(algorithm, learner.target, _chosen(target_q, greedy_action, num_actions), batch.step.state)
-    taken_value = _mix(algorithm, learner.target, _chosen(target_q, batch.action, num_actions), batch.step.state)
-    y, rewards, returns = _targets(algorithm, hyper, learner, batch, value, taken_value)
+    def mixed(params: Params, q: Array, action: Array) -> Float[Array, "T M *N"]:
+        chosen = chosen_values(q, action, algorithm.env.num_actions)
+        return joint_values(algorithm.mixer, params.mixer, chosen, batch.step.state)
 
-    mask = _like(batch.mask, q_tot)
+    q_tot = mixed(online, online_q, batch.action)
+    value = mixed(learner.target, target_q, greedy_action)
+    taken_value = mixed(learner.target, target_q, batch.action)
+    y, rewards, returns, max_reward = _targets(algorithm, hyper, learner, batch, value, taken_value)
+
+    mask = like(batch.mask, q_tot)
     td_error = (q_tot - jax.lax.stop_gradient(y)) * mask
     count = jnp.maximum(jnp.broadcast_to(mask, q_tot.shape).sum(), 1.0)
-    squares = (td_error**2 * _like(minibatch.weights[None], q_tot)).sum() / count
+    squares = (td_error**2 * like(minibatch.weights[None], q_tot)).sum() / count
     metrics = {
         "td_error": jnp.abs(td_error).sum() / count,
         "q_tot_mean": (q_tot * mask).sum() / count,
         "q_tot_max": (jnp.abs(q_tot) * mask).max(),
         "target_mean": (y * mask).sum() / count,
     }
-    info = LossInfo(metrics, _priority(td_error, batch.mask), rewards, returns)
+    info = LossInfo(metrics, _priority(td_error, batch.mask), rewards, returns, max_reward)
     return squares * (0.5 if algorithm.half_loss else 1.0), info
 
 
 def _targets(
     algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot, value: Array, taken_value: Array
-) -> tuple[Float[Array, "T M *N"], Statistics, Statistics]:
-    """Targets of a minibatch, and the statistics of rewards and returns with it added."""
-    mask, discount = _like(batch.mask, value), _like(batch.discount, value)
+) -> tuple[Float[Array, "T M *N"], Statistics, Statistics, Float[Array, ""]]:
+    """Targets of a minibatch, and with it added: the statistics of rewards and returns, the largest ``|reward|``."""
+    mask, discount = like(batch.mask, value), like(batch.discount, value)
     reward = batch.reward * hyper.reward_scale
     rewards = standardise.update(learner.rewards, reward, batch.mask)
     if algorithm.standardise_rewards:
         reward = standardise.standardise(rewards, reward)
     if algorithm.standardise_returns:
         value, taken_value = (standardise.restore(learner.returns, x) for x in (value, taken_value))
-    sequence = Sequence(_like(reward, value), discount, mask, value, taken_value)
+    sequence = Sequence(like(reward, value), discount, mask, value, taken_value)
     y = jax.lax.stop_gradient(algorithm.target(sequence, hyper.gamma, hyper.td_lambda))
     returns = standardise.update(learner.returns, y, mask)
-    return standardise.standardise(returns, y) if algorithm.standardise_returns else y, rewards, returns
+    max_reward = jnp.maximum(learner.max_reward, (jnp.abs(reward) * batch.mask).max())
+    return standardise.standardise(returns, y) if algorithm.standardise_returns else y, rewards, returns, max_reward
 
 
 def _priority(td_error: Float[Array, "T M *N"], mask: Float[Array, "T M"]) -> Float[Array, " M"]:
@@ -215,6 +222,8 @@ def learn(
     algorithm: Algorithm, hyper: HyperParams, learner: Learner, minibatch: Minibatch
 ) -> tuple[Learner, Metrics, Float[Array, " M"]]:
     """One gradient step of size ``hyper.learning_rate``, and the target network's update when it is due.
+
+    A step whose loss or gradient is no finite number is not taken, and no other after it.
 
     Returns the new priorities of the sequences as well.
     """
@@ -231,10 +240,25 @@ def learn(
         target = cast(Params, optax.incremental_update(online, target, hyper.target_tau))
     elif algorithm.target_update is TargetUpdate.UPDATES:
         target = cast(Params, optax.periodic_update(online, target, updates, hyper.target_update_interval))
-    learner = learner._replace(
-        online=online, target=target, opt_state=opt_state, updates=updates, rewards=info.rewards, returns=info.returns
+    stepped = learner._replace(
+        online=online,
+        target=target,
+        opt_state=opt_state,
+        rewards=info.rewards,
+        returns=info.returns,
+        max_reward=info.max_reward,
     )
-    return learner, {"loss": value, "grad_norm": grad_norm, **info.metrics}, info.priority
+    finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
+    learner = _unless_nonfinite(finite, updates, stepped, learner)
+    return learner, {"loss": value, "grad_norm": grad_norm, **info.metrics}, jnp.where(finite, info.priority, 0.0)
+
+
+def _unless_nonfinite(finite: Bool[Array, ""], updates: Int[Array, ""], stepped: Learner, learner: Learner) -> Learner:
+    """The learner after an update; as it was, for good, once a loss or gradient was no finite number."""
+    frozen = learner.nonfinite_update >= 0
+    learner = jax.tree.map(lambda new, old: jnp.where(finite & ~frozen, new, old), stepped, learner)
+    first = jnp.where(finite | frozen, learner.nonfinite_update, updates)
+    return learner._replace(updates=updates, nonfinite_update=first)
 
 
 def iterate(
@@ -276,7 +300,7 @@ def iterate(
     if algorithm.target_update is TargetUpdate.EPISODES:
         learner = _copy_after_episodes(hyper, learner, state.episodes)
     state = state._replace(key=key, learner=learner, replay=state.replay._replace(**priorities._asdict()))
-    return state, {**metrics, "epsilon": epsilon, "learning_rate": now.learning_rate, **_episode_sums(stats)}
+    return state, {**metrics, "epsilon": epsilon, "learning_rate": now.learning_rate, **episode_sums(stats)}
 
 
 def _sample(algorithm: Algorithm, hyper: HyperParams, memory: Replay, key: Key[Array, ""]) -> Minibatch:
@@ -300,8 +324,19 @@ def epoch(
     iterations = first_iteration + jnp.arange(algorithm.sizes.iterations_per_epoch, dtype=jnp.int32)
     state, history = jax.lax.scan(lambda s, i: iterate(algorithm, hyper, s, i), state, iterations)
     evaluation = evaluate(algorithm, state.learner.online.agent)
-    state = state._replace(best=_better(algorithm.env, state, evaluation))
-    return state, _epoch_metrics(algorithm.env, state, history, evaluation)
+    state = state._replace(best=better(algorithm.env, state, evaluation))
+    return state, {
+        **epoch_metrics(algorithm.env, state, history, evaluation),
+        **_warning_signs(algorithm, hyper, state),
+    }
+
+
+def _warning_signs(algorithm: Algorithm, hyper: HyperParams, state: TrainState) -> Metrics:
+    batch = replay.sample(state.replay, jax.random.fold_in(state.key, 0), algorithm.sizes.batch_size).slots
+    signs = warning_signs(algorithm.env, algorithm.agent, algorithm.mixer, hyper, state.learner, batch)
+    if algorithm.standardise_returns:
+        del signs["q_tot_excess"]  # values are in another unit than returns
+    return signs
 
 
 def evaluate(algorithm: Algorithm, agent_params: Any) -> Evaluation:
@@ -321,33 +356,6 @@ def train(algorithm: Algorithm, hyper: HyperParams, key: Key[Array, ""], num_epo
     return jax.lax.scan(lambda s, i: epoch(algorithm, hyper, s, i), init(algorithm, key), first_iterations)
 
 
-def _unroll(algorithm: Algorithm, params: Params, batch: Slot, last_action: Array) -> Float[Array, "T M N A"]:
-    return unroll(algorithm.agent, params.agent, batch.step.obs, last_action, batch.first)
-
-
-def _chosen(
-    q: Float[Array, "*batch N A"], action: Int[Array, "*batch N"], num_actions: int
-) -> Float[Array, "*batch N"]:
-    """Values of the given actions; a product with their one-hot codes, since gathering has a slow gradient on CPU."""
-    return (q * jax.nn.one_hot(action, num_actions, dtype=q.dtype)).sum(axis=-1)
-
-
-def _mix(
-    algorithm: Algorithm, params: Params, q: Float[Array, "T M N"], state: Float[Array, "T M G"]
-) -> Float[Array, "T M *N"]:
-    def mix(q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, "*N"]:
-        return cast(Array, algorithm.mixer.apply(params.mixer, q, state))
-
-    # One flat axis of samples: with two, XLA's CPU backend halves the speed of the hypernetworks' gradients.
-    flat = jax.vmap(mix)(q.reshape(-1, q.shape[-1]), state.reshape(-1, state.shape[-1]))
-    return flat.reshape(*q.shape[:-1], *flat.shape[1:])
-
-
-def _like(x: Float[Array, "T M"], q_tot: Float[Array, "T M *N"]) -> Float[Array, "T M *N"]:
-    """Axes of size one behind ``[T, M]``, as many as ``q_tot`` has."""
-    return x.reshape(x.shape + (1,) * (q_tot.ndim - x.ndim))
-
-
 def _example_slot(env: Env) -> Slot:
     _, step = jax.eval_shape(env.reset, jax.random.key(0))
     step = TimeStep(*(jnp.zeros(x.shape, x.dtype) for x in step))
@@ -360,45 +368,3 @@ def _example_slot(env: Env) -> Slot:
         mask=number,
         first=jnp.zeros((), bool),
     )
-
-
-def _better(env: Env, state: TrainState, evaluation: Evaluation) -> Best:
-    """The current agent if its evaluation beats the best so far: by win rate, then by return."""
-    old = state.best.evaluation
-    better = evaluation.episode_return > old.episode_return
-    if env.has_win_rate:
-        equal = evaluation.win_rate == old.win_rate
-        better = (evaluation.win_rate > old.win_rate) | (equal & better)
-    new = Best(agent=state.learner.online.agent, evaluation=evaluation, env_steps=state.env_steps)
-    return jax.tree.map(lambda x, y: jnp.where(better, x, y), new, state.best)
-
-
-def _episode_sums(stats: RolloutStats) -> Metrics:
-    return {
-        "train_episodes": stats.episodes.astype(jnp.float32),
-        "train_return": stats.episode_return,
-        "train_episode_length": stats.episode_length,
-        "train_win_rate": stats.wins,
-    }
-
-
-def _epoch_metrics(env: Env, state: TrainState, history: Metrics, evaluation: Evaluation) -> Metrics:
-    """Means over the epoch: per update, per finished training episode, and of the evaluation."""
-    ended = history.pop("train_episodes").sum()
-    metrics = {}
-    for name, values in history.items():
-        if name.startswith("train_"):
-            metrics[name] = jnp.where(ended > 0, values.sum() / ended, jnp.nan)
-        else:
-            metrics[name] = jnp.nanmean(values)
-    if not env.has_win_rate:
-        metrics["train_win_rate"] = jnp.full_like(ended, jnp.nan)
-    return {
-        "env_steps": state.env_steps,
-        "updates": state.learner.updates,
-        "episodes": state.episodes,
-        **metrics,
-        "eval_return": evaluation.episode_return,
-        "eval_win_rate": evaluation.win_rate,
-        "eval_episode_length": evaluation.episode_length,
-    }

@@ -9,6 +9,11 @@ class Clock:
     def __init__(self) -> None:
         self._started = self._compiled = self._trained = time.monotonic()
         self.compile_seconds = 0.0
+        self._train_before = self._wall_before = 0.0
+
+    def resume(self, train_seconds: float, wall_seconds: float) -> None:
+        """An earlier process has spent these seconds on the same run."""
+        self._train_before, self._wall_before = train_seconds, wall_seconds
 
     def compiling(self) -> None:
         """Compilation starts now."""
@@ -28,9 +33,9 @@ class Clock:
     @property
     def train_seconds(self) -> float:
         """From the end of compilation to the end of the latest epoch."""
-        return self._trained - self._compiled
+        return self._train_before + self._trained - self._compiled
 
     @property
     def wall_seconds(self) -> float:
-        """Since the clock was made."""
-        return time.monotonic() - self._started
+        """Of all processes of the run; of this one since the clock was made."""
+        return self._wall_before + time.monotonic() - self._started

@@ -119,6 +119,14 @@ class DevicesConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """``checkpoint.*``."""
+
+    every_minutes: float | None = number(0)
+    keep: int = number(1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class WandbConfig:
     """``logger.wandb.*``."""
 
@@ -169,12 +177,15 @@ class Config:
     exploration: ExplorationConfig
     evaluation: EvaluationConfig
     devices: DevicesConfig
+    checkpoint: CheckpointConfig
     logger: LoggerConfig
     seed: int = number(0, 2**31 - 1)
     num_seeds: int = number(1)
     total_env_steps: int = number(1)
     gamma: float = number(0, 1)
     run_dir: str | None
+    resume: bool | str
+    on_nonfinite: Literal["freeze", "stop"]
     parts: dict[str, dict[str, Any]]
 
 
@@ -288,6 +299,10 @@ def _parse_value(hint: Any, value: Any, key: str, limits: Range | None) -> Any:
     if value is None and type(None) in options:
         return None
     kind = options[0]
+    if options == (bool, str):
+        if not isinstance(value, bool | str):
+            raise ConfigError(f"{key}={value}: must be true, false or a folder")
+        return value
     if dataclasses.is_dataclass(kind):
         return parse_section(typing.cast(type, kind), value, key)
     if typing.get_origin(kind) is Literal:

@@ -13,7 +13,8 @@ import numpy as np
 from qmix_jax.clock import Clock
 from qmix_jax.config import Config
 from qmix_jax.envs.base import Env
-from qmix_jax.logging import RunInfo
+from qmix_jax.logging import METRICS_FILE, RunInfo
+from qmix_jax.logging.files import read_rows
 from qmix_jax.policy import save_policy
 from qmix_jax.sweep import Waves
 
@@ -100,6 +101,20 @@ def summarize(
         "interrupted": interrupted,
         **provenance,
     }
+
+
+def nonfinite(waves: Waves, run_dir: Path) -> list[dict[str, int]]:
+    """Seeds that learn no more: from which update on, and after how many steps (of the epoch's end) it was seen."""
+    rows = read_rows(run_dir / METRICS_FILE)
+    return [
+        {
+            "seed": seed,
+            "update": int(update),
+            "env_steps": next(row["env_steps"] for row in rows if row["seed"] == seed and row["frozen"]),
+        }
+        for seed, update in zip(waves.seeds, waves.nonfinite_updates(), strict=True)
+        if update >= 0
+    ]
 
 
 def provenance() -> dict[str, Any]:

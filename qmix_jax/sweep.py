@@ -9,7 +9,7 @@ the rounding of batched matrix products.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -91,15 +91,24 @@ class Waves:
         waves = math.ceil(len(self.seeds) / self.wave_size)
         return f"{len(devices)} {devices[0].platform} device(s), {each} at once on each, in {waves} wave(s)"
 
-    def compile(self) -> None:
-        """Compile everything, and make the initial states."""
-        count = math.ceil(len(self.seeds) / self.wave_size) * self.wave_size
-        padded = self.seeds + self.seeds[:1] * (count - len(self.seeds))
-        for start in range(0, count, self.wave_size):
-            keys = jax.vmap(jax.random.key)(jnp.asarray(padded[start : start + self.wave_size], jnp.uint32))
+    def start(self) -> None:
+        """Make the initial states."""
+        for seeds in self._in_waves(self.seeds):
+            keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
             self._states.append(self._init(jax.device_put(keys, self._sharding)))
+
+    def compile(self) -> None:
+        """Compile an epoch, and make the initial states unless there are others."""
+
+        def whole_wave(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((self.wave_size, *x.shape), x.dtype, sharding=self._sharding)
+
+        # From shapes alone: the same program, found in the cache, whether states are new or from a checkpoint.
+        wave = jax.tree.map(whole_wave, self._one_state())
         iteration = jnp.zeros((), jnp.int32)
-        self._epoch = self._epoch_function.lower(self._states[0], self.hyper, iteration).compile()
+        self._epoch = self._epoch_function.lower(wave, self.hyper, iteration).compile()
+        if not self._states:
+            self.start()
 
     def epoch(self) -> dict[str, np.ndarray]:
         """Train every seed for one epoch and return the metrics on the host, ``[K]`` each."""
@@ -119,8 +128,67 @@ class Waves:
         """The best agent of every seed and its evaluation, on the host, ``[K, ...]``."""
         return self._gather([state.best for state in self._states])
 
+    def nonfinite_updates(self) -> np.ndarray:
+        """For every seed the first update whose loss or gradient was no finite number, or -1; ``[K]``."""
+        return self._gather([state.learner.nonfinite_update for state in self._states])
+
+    def snapshot(self) -> TrainState:
+        """A copy of the whole state of every seed on the host, ``[K, ...]``, for :meth:`restore`.
+
+        PRNG keys are given as their data. The copy is made array by array: it takes no memory on the devices.
+        """
+        states = [jax.tree.map(_data, state) for state in self._states]
+        return jax.tree.map(lambda *parts: _joined(parts, len(self.seeds)), *states)
+
+    def snapshot_like(self) -> TrainState:
+        """Shapes and dtypes of :meth:`snapshot`."""
+        one = jax.eval_shape(lambda state: jax.tree.map(_data, state), self._one_state())
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(self.seeds), *x.shape), x.dtype), one)
+
+    def _one_state(self) -> TrainState:
+        """Shapes and dtypes of one seed's state."""
+        return jax.eval_shape(lambda: qmix.init(self.algorithm, jax.random.key(0)))
+
+    def restore(self, snapshot: TrainState, epochs: int) -> None:
+        """Go on from a :meth:`snapshot` that was taken after ``epochs`` epochs, on these or other devices."""
+        to_keys = jax.jit(jax.random.wrap_key_data, out_shardings=self._sharding)
+        example = self._one_state()
+        self._states.clear()
+        for places in self._in_waves(list(range(len(self.seeds)))):
+
+            def put(like: Any, x: np.ndarray, places: list[int] = places) -> Array:
+                placed = cast(Array, jax.device_put(x[np.asarray(places)], self._sharding))
+                return to_keys(placed) if jnp.issubdtype(like.dtype, jax.dtypes.prng_key) else placed
+
+            self._states.append(jax.tree.map(put, example, snapshot))
+        self.epochs = epochs
+
+    def _in_waves(self, values: list[int]) -> list[list[int]]:
+        """One value per seed in groups of ``wave_size``; the last is filled up with the first value."""
+        count = math.ceil(len(values) / self.wave_size) * self.wave_size
+        padded = values + values[:1] * (count - len(values))
+        return [padded[start : start + self.wave_size] for start in range(0, count, self.wave_size)]
+
     def _gather(self, waves: list[Any]) -> Any:
         def join(*parts: Array) -> np.ndarray:
             return np.concatenate([np.asarray(part) for part in parts])[: len(self.seeds)]
 
         return jax.tree.map(join, *waves)
+
+
+def _data(x: Array) -> Array:
+    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
+def _joined(parts: tuple[Array, ...], count: int) -> np.ndarray:
+    """The first ``count`` rows of all parts together, copied shard by shard."""
+    joined = np.empty((count, *parts[0].shape[1:]), parts[0].dtype)
+    start = 0
+    for part in parts:
+        for shard in part.addressable_shards:
+            rows = shard.index[0]
+            first = start + (rows.start or 0)
+            here = joined[first : first + shard.data.shape[0]]
+            here[...] = np.asarray(shard.data)[: here.shape[0]]
+        start += part.shape[0]
+    return joined

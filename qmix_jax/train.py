@@ -1,14 +1,14 @@
 """The command line: ``python -m qmix_jax.train [group=choice ...] [key=value ...]``."""
 
+import errno
 import os
 import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -17,11 +17,10 @@ from qmix_jax import command_line
 from qmix_jax.clock import Clock
 from qmix_jax.config import Config, parse, to_container
 from qmix_jax.errors import ConfigError
+from qmix_jax.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
 from qmix_jax.runtime import use_compilation_cache
 
-if TYPE_CHECKING:
-    from qmix_jax.logging import Sinks
-    from qmix_jax.sweep import Waves
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def main() -> None:
@@ -37,18 +36,24 @@ def main() -> None:
 @hydra.main(version_base=None, config_path=str(command_line.conf_dir()), config_name="config")
 def _hydra_main(tree: DictConfig) -> None:
     with _errors_in_one_line():
-        container = to_container(tree)
+        overrides = HydraConfig.get().overrides.task
+        container = settings_to_resume(to_container(tree), [item.lstrip("+~").split("=")[0] for item in overrides])
         config = parse(container)
         run_dir = _run_dir(config)
         container["run_dir"] = str(run_dir)
-        interrupted = run(config, container, run_dir)
-    if interrupted:
-        sys.exit(130)
+        status = run(config, container, run_dir)
+    if status:
+        sys.exit(status)
 
 
-def run(config: Config, container: Mapping[str, Any], run_dir: Path) -> bool:
-    """One training run, from the configuration to the run's folder. Returns whether it was interrupted."""
+def run(config: Config, container: Mapping[str, Any], run_dir: Path) -> int:
+    """One training run, from the configuration to the run's folder.
+
+    Returns the exit status: 0, 1 if something could not be saved or numbers went wrong under ``on_nonfinite=stop``,
+    130 or 143 after Ctrl-C or SIGTERM.
+    """
     clock = Clock()
+    saved_config = _config_in(run_dir, config, container)
     _configure_jax(config)
     # Not at the top, and the environment first: a wrong setting is reported before what takes seconds is imported.
     from qmix_jax.envs.build import make_env
@@ -56,70 +61,33 @@ def run(config: Config, container: Mapping[str, Any], run_dir: Path) -> bool:
     env = make_env(config.parts["env"])
 
     from qmix_jax.build import build
-    from qmix_jax.logging import ConsoleSink, FileSink, Sinks, WandbSink, write_json
-    from qmix_jax.results import provenance, run_info, save_policies, summarize
+    from qmix_jax.logging import ConsoleSink, write_json
+    from qmix_jax.session import Session
     from qmix_jax.sweep import Waves
 
-    made_with = provenance()
     algorithm, hyper = build(config, env)
     seeds = list(range(config.seed, config.seed + config.num_seeds))
     waves = Waves(algorithm, hyper, seeds, config.devices.seeds_per_device, _devices(config))
     _make_run_dir(run_dir)
-    write_json(run_dir / "config.json", container)
     console = ConsoleSink(quiet=not config.logger.progress)
-    w = config.logger.wandb
-    wandb = WandbSink(w.mode, w.project, w.name or run_dir.name, entity=w.entity, group=w.group, tags=w.tags)
-    with Sinks([FileSink(), wandb, console]) as sinks:
-        sinks.start(run_info(config, container, run_dir, env))
-        console.message(_describe(config, algorithm, waves))
-        clock.compiling()
-        with console.compiling():
-            waves.compile()
-        clock.compiled()
-        rows, interrupted = _epochs(waves, config.total_env_steps, sinks, clock)
-        if not rows:
-            console.message("interrupted before the first evaluation; there is nothing to save")
-            return True
-        best = save_policies(waves, config.algorithm.name, container, rows, run_dir)
-        summary = summarize(config, env, rows, best, clock, interrupted, made_with)
-        write_json(run_dir / "summary.json", summary)
-        if config.logger.plot:
-            from qmix_jax.plots import learning_curves, read_metrics
-
-            title = f"{config.algorithm.name} on {env.name}"
-            learning_curves(read_metrics(run_dir), run_dir / "curves.png", title=title)
-        sinks.finish(summary)
-    console.message(f"{'interrupted; ' if interrupted else ''}results in {run_dir}")
-    return interrupted
+    with locked(run_dir):
+        session = Session(config, container, run_dir, env, waves, console, clock)
+        if saved_config is not None:
+            session.restore()
+        write_json(run_dir / CONFIG_FILE, container)
+        return session.run()
 
 
-def _epochs(waves: "Waves", total_env_steps: int, sinks: "Sinks", clock: Clock) -> tuple[dict[str, np.ndarray], bool]:
-    """Train until every seed has its steps, or until Ctrl-C; returns the last epoch's metrics."""
-    from qmix_jax.logging import EpochMetrics
-
-    rows: dict[str, np.ndarray] = {}
-    try:
-        while not rows or rows["env_steps"].min() < total_env_steps:
-            rows = waves.epoch()
-            updates = int(rows["updates"][0])
-            sinks.log(EpochMetrics(waves.epochs, rows["env_steps"], updates, clock.trained(), rows))
-    except KeyboardInterrupt:
-        return rows, True
-    return rows, False
-
-
-def _describe(config: Config, algorithm: Any, waves: "Waves") -> str:
-    """Two lines on what is about to run, the update : data ratio among it."""
-    env, s = algorithm.env, algorithm.sizes
-    steps = s.num_envs * (s.length - 1)
-    reuse = s.updates_per_iteration * s.batch_size / s.num_envs
-    return (
-        f"{config.algorithm.name} on {env.name}: {env.num_agents} agents, {env.num_actions} actions, "
-        f"{config.num_seeds} seed(s) on {waves.describe()}\n"
-        f"update : data ratio: {s.updates_per_iteration} updates of {s.batch_size} sequences per {s.num_envs} "
-        f"collected sequences of {s.length} slots ({s.updates_per_iteration / steps:.2g} updates per environment "
-        f"step at full sequences; every step is learned from {reuse:g} times)"
-    )
+def _config_in(run_dir: Path, config: Config, container: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The settings of the run to go on with, None for a new one. Raises :class:`ConfigError` if they do not fit."""
+    saved = read_config(run_dir)
+    if config.resume is False:
+        if saved is not None or (run_dir / "metrics.jsonl").exists():
+            raise ConfigError(f"run_dir={run_dir}: already holds a run; choose another folder, or resume=true")
+        return None
+    if saved is not None:
+        check_same(container, saved, run_dir)
+    return saved
 
 
 def _configure_jax(config: Config) -> None:
@@ -160,8 +128,6 @@ def _run_dir(config: Config) -> Path:
 
 
 def _make_run_dir(run_dir: Path) -> None:
-    if (run_dir / "metrics.jsonl").exists():
-        raise ConfigError(f"run_dir={run_dir}: already holds a run; choose another folder")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -169,7 +135,7 @@ def _make_run_dir(run_dir: Path) -> None:
 
 
 class _errors_in_one_line:  # noqa: N801 - a context manager that reads as one
-    """Turns a :class:`ConfigError` into its message on standard error and exit status 2."""
+    """Turns a :class:`ConfigError` into its message on standard error and exit status 2; a full disk into 1."""
 
     def __enter__(self) -> None:
         return None
@@ -178,6 +144,9 @@ class _errors_in_one_line:  # noqa: N801 - a context manager that reads as one
         if isinstance(error, ConfigError):
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
 
 
 if __name__ == "__main__":

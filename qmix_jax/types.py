@@ -101,6 +101,10 @@ class Learner(NamedTuple):
     updates: Int[Array, ""]
     target_episodes: Int[Array, ""]
     """Episodes that had ended when the target network was last copied; only used when its interval counts them."""
+    nonfinite_update: Int[Array, ""]
+    """The first update whose loss or gradient was no finite number, -1 so far; from there on nothing is learned."""
+    max_reward: Float[Array, ""]
+    """Largest ``|reward|`` that was learned from, as it enters the targets."""
     rewards: Statistics
     returns: Statistics
     """Of what was learned from; only used where rewards or returns are standardised."""

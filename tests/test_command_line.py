@@ -493,6 +493,8 @@ def finished(tmp_path_factory) -> Run:
 class TestRun:
     def test_the_folder_holds_what_it_should_and_nothing_else_is_left(self, finished):
         names = {str(path.relative_to(finished.run_dir)) for path in finished.run_dir.rglob("*") if path.is_file()}
+        names = {name for name in names if not name.startswith("checkpoints/00000002/")}
+        assert [path.name for path in (finished.run_dir / "checkpoints").iterdir()] == ["00000002"]
         policies = {
             f"policies/seed_{seed}/{name}{suffix}"
             for seed in (5, 6)
@@ -580,9 +582,10 @@ class TestRun:
         assert [policy["seed"] for policy in played["policies"]] == [5, 6]
         assert [policy["return"]["mean"] for policy in played["policies"]] == finished.summary[key]["return"]
 
-    def test_its_folder_is_not_overwritten(self, finished, make_run_dir):
-        with pytest.raises(ConfigError, match=r"^run_dir=.*: already holds a run"):
-            make_run_dir(finished.run_dir)
+    def test_its_folder_is_not_overwritten(self, finished):
+        ended = train_process(finished.run_dir.parent, *finished.arguments, f"run_dir={finished.run_dir}")
+        assert ended.returncode == 2
+        assert re.match(r"error: run_dir=.*: already holds a run; .*resume=true\n$", ended.stderr)
 
 
 @pytest.fixture

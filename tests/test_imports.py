@@ -19,13 +19,27 @@ LAYERS = (
         "replay",
         "standardise",
         "targets",
+        "values",
     },
     {"envs", "rollout"},
-    {"evaluate"},
+    {"evaluate", "metrics"},
     {"algorithm"},
     {"memory", "sweep"},
-    {"build", "clock", "config", "logging", "plots", "policy", "pymarl", "results", "runtime"},
-    {"bench", "command_line", "import_pymarl", "library", "play", "train"},
+    {
+        "build",
+        "checkpoint",
+        "clock",
+        "config",
+        "interrupt",
+        "logging",
+        "plots",
+        "policy",
+        "pymarl",
+        "results",
+        "runtime",
+        "session",
+    },
+    {"bench", "check_env", "command_line", "import_pymarl", "library", "play", "resume", "train"},
 )
 """From left to right: a module imports from its own layer and those before it."""
 
@@ -35,7 +49,8 @@ AT_HOME_IN = {
     "wandb": {"logging.wandb"},
     "jaxmarl": {"envs.jaxmarl"},
     "distrax": {"explore"},
-    "rich": {"logging.bar", "logging.console", "play"},
+    "orbax": {"checkpoint"},
+    "rich": {"check_env", "logging.bar", "logging.console", "play"},
 }
 """Libraries, and the only modules that may import them."""
 

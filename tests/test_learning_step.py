@@ -16,8 +16,9 @@ import pytest
 from toy_env import QUICKLY, Kind, make_toy
 
 from qmix_jax import algorithm as qmix
+from qmix_jax import metrics as reports
 from qmix_jax import optimizers, replay, targets
-from qmix_jax.agents import RecurrentAgent, last_actions
+from qmix_jax.agents import RecurrentAgent
 from qmix_jax.algorithm import Algorithm, Sizes, TargetUpdate
 from qmix_jax.errors import ConfigError
 from qmix_jax.mixers.qmix import QMIXMixer
@@ -26,6 +27,7 @@ from qmix_jax.policy import load_policy, save_policy
 from qmix_jax.replay import Minibatch
 from qmix_jax.sweep import Waves
 from qmix_jax.types import Best, Evaluation, HyperParams, Learner, TrainState
+from qmix_jax.values import action_values
 
 ENV = make_toy((Kind(3, True), Kind(2, False)))
 SIZES = Sizes(
@@ -256,7 +258,7 @@ def test_better_is_a_higher_win_rate_and_then_a_higher_return(has_win_rate, old,
         learner=SimpleNamespace(online=SimpleNamespace(agent=jnp.array(1))),
         env_steps=jnp.array(20),
     )
-    best = qmix._better(ENV._replace(has_win_rate=has_win_rate), state, evaluation(*new))
+    best = reports.better(ENV._replace(has_win_rate=has_win_rate), state, evaluation(*new))
     assert (int(best.agent), int(best.env_steps)) == ((1, 20) if better else (0, 10))
 
 
@@ -352,6 +354,58 @@ def test_gradients_are_clipped_together_and_their_norm_is_reported_before(descen
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y / 4, rtol=1e-3, atol=1e-4 * norm), clipped, free)
 
 
+def with_reward(batch: Minibatch, reward: float) -> Minibatch:
+    return batch._replace(slots=batch.slots._replace(reward=jnp.full_like(batch.slots.reward, reward)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_freezes_the_learner_for_good(descend, learner, batch, bad):
+    first, _, _ = descend(HYPER, learner, batch)
+    frozen, metrics, priority = descend(HYPER, first, with_reward(batch, bad))
+    assert not np.isfinite(metrics["loss"])
+    np.testing.assert_array_equal(priority, np.zeros_like(priority))
+    assert (first.nonfinite_update, frozen.nonfinite_update) == (-1, 2)
+    later, metrics, _ = descend(HYPER, frozen, batch)
+    assert np.isfinite(metrics["loss"])
+    assert (later.nonfinite_update, later.updates) == (2, 3)
+    for after in (frozen, later):
+        counts = {"updates": first.updates, "nonfinite_update": first.nonfinite_update}
+        assert_equal(after._replace(**counts), first)
+
+
+def test_other_seeds_go_on_unchanged_beside_a_frozen_one(learner, batch):
+    algorithm = ALGORITHM._replace(optimizer=optax.identity())
+    both = jit(jax.vmap(functools.partial(qmix.learn, algorithm), in_axes=(None, None, 0)))
+    batches = [jax.tree.map(lambda *x: jnp.stack(x), batch, other) for other in (batch, with_reward(batch, np.nan))]
+    healthy, beside_frozen = (jax.tree.map(lambda x: x[0], both(HYPER, learner, pair)[0]) for pair in batches)
+    assert_equal(beside_frozen, healthy)
+
+
+class TestWarningSigns:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def signs(learner, batch):
+        program = jit(functools.partial(reports.warning_signs, ENV, ALGORITHM.agent, ALGORITHM.mixer, HYPER))
+        return lambda **changes: {k: float(x) for k, x in program(learner._replace(**changes), batch.slots).items()}
+
+    def test_target_lag_is_the_relative_distance(self, signs, learner):
+        assert signs(target=learner.online)["target_lag"] == 0
+        nothing = jax.tree.map(jnp.zeros_like, learner.online)
+        assert signs(target=nothing)["target_lag"] == pytest.approx(1)
+
+    def test_a_dead_mixer_has_no_slope(self, signs, learner):
+        assert signs()["mixer_slope"] > 0
+        dead = learner.online._replace(mixer=jax.tree.map(jnp.zeros_like, learner.online.mixer))
+        assert signs(online=dead)["mixer_slope"] == 0
+
+    def test_excess_is_against_what_reward_and_discount_allow(self, signs):
+        one, ten = (signs(max_reward=jnp.float32(reward))["q_tot_excess"] for reward in (1.0, 10.0))
+        assert one == pytest.approx(10 * ten)
+
+    def test_values_within_reach_show_no_excess_after_learning(self, history):
+        assert 0 < history[-1][0].learner.max_reward < 100
+
+
 @functools.cache
 def forward(double_q: bool):
     """Loss, targets and values of a minibatch, with the sum as the mixer."""
@@ -366,8 +420,7 @@ def forward(double_q: bool):
     def run(learner: Learner, minibatch: Minibatch):
         loss, _ = qmix.loss(algorithm, HYPER, learner.online, learner, minibatch)
         batch = minibatch.slots
-        last_action = last_actions(batch.action, batch.first)
-        q = [qmix._unroll(algorithm, params, batch, last_action) for params in (learner.online, learner.target)]
+        q = [action_values(algorithm.agent, params.agent, batch) for params in (learner.online, learner.target)]
         return {"loss": loss, "online_q": q[0], "target_q": q[1], **recorded}
 
     program = jit(run)

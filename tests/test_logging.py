@@ -324,11 +324,12 @@ def test_wandb_that_breaks_in_the_middle_is_told_once_and_does_not_stop_the_run(
     class BreaksAtTheSecondEpoch:
         url = "somewhere"
         settings = wandb.Settings()
+        id = "one"
         logged = 0
 
         def define_metric(self, *_, **__) -> None: ...
 
-        def log(self, _) -> None:
+        def log(self, _, step) -> None:
             self.logged += 1
             if self.logged == 2:
                 raise ConnectionError("service is gone")

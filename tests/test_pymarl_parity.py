@@ -27,6 +27,7 @@ from qmix_jax.mixers.vdn import VDNMixer
 from qmix_jax.pymarl import agent_from_pymarl, agent_to_pymarl, mixer_from_pymarl, mixer_to_pymarl
 from qmix_jax.replay import Minibatch
 from qmix_jax.types import HyperParams, Learner, Params, Slot, TimeStep
+from qmix_jax.values import chosen_values, joint_values
 
 FOLDER = Path(os.environ.get("QMIX_JAX_GOLDEN_DIR", Path(__file__).parent / "golden"))
 TARGETS = {"one_step": targets.one_step, "td_lambda": targets.td_lambda, "q_lambda": targets.pymarl2_q_lambda}
@@ -201,8 +202,8 @@ def compute(case: Case) -> Computed:
         recording = algorithm._replace(agent=recorder, target=recorder.target)
         loss, info = qmix.loss(recording, hyper, learner.online, learner, minibatch)
         batch = minibatch.slots
-        chosen = qmix._chosen(recorder.seen["agent_q"], batch.action, algorithm.env.num_actions)
-        q_tot = qmix._mix(algorithm, learner.online, chosen, batch.step.state)
+        chosen = chosen_values(recorder.seen["agent_q"], batch.action, algorithm.env.num_actions)
+        q_tot = joint_values(algorithm.mixer, learner.online.mixer, chosen, batch.step.state)
         return {**recorder.seen, "loss": loss, "priority": info.priority, "q_tot": q_tot}
 
     update = jax.jit(
@@ -216,6 +217,8 @@ def compute(case: Case) -> Computed:
             opt_state=jax.jit(algorithm.optimizer.init, compiler_options=QUICKLY)(online),
             updates=np.int32(0),
             target_episodes=np.int32(0),
+            nonfinite_update=np.int32(-1),
+            max_reward=np.float64(0),
             rewards=standardise.init(),
             returns=standardise.init(),
         )

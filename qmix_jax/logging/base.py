@@ -21,6 +21,8 @@ class RunInfo(NamedTuple):
     algorithm: str
     env: str
     has_win_rate: bool
+    resumed_epochs: int = 0
+    """Epochs that an earlier process has trained and reported, 0 for a new run."""
 
 
 class EpochMetrics(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from qmix_jax.errors import ConfigError
 from qmix_jax.logging.base import EpochMetrics, RunInfo
 
 METRICS_FILE = "metrics.jsonl"
@@ -21,10 +22,18 @@ class FileSink:
         self._seeds: tuple[int, ...] = ()
 
     def start(self, run: RunInfo) -> None:
-        """Create the run's folder and an empty file in it."""
+        """Create the run's folder and an empty file in it.
+
+        Of a run that goes on, the lines up to where it does are kept; what came after them will come again.
+        """
         run.run_dir.mkdir(parents=True, exist_ok=True)
         self._seeds = tuple(run.seeds)
-        self._file = (run.run_dir / METRICS_FILE).open("w", encoding="utf-8")
+        path = run.run_dir / METRICS_FILE
+        kept = "".join(f"{json.dumps(row)}\n" for row in read_rows(path) if row["epoch"] <= run.resumed_epochs)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(kept if run.resumed_epochs else "", encoding="utf-8")
+        partial.replace(path)
+        self._file = path.open("a", encoding="utf-8")
 
     def log(self, epoch: EpochMetrics) -> None:
         """Write one line per seed."""
@@ -49,6 +58,40 @@ class FileSink:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl`` in their order, none where there is no file; a last line cut short is left out.
+
+    Raises :class:`ConfigError` for a line that is not one of ours.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+            rows.append({"epoch": row["epoch"], "seed": row["seed"], **row})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{path}: line {number} is damaged; delete it to go on without it") from error
+    return rows
+
+
+def read_epochs(path: Path) -> list[EpochMetrics]:
+    """``metrics.jsonl`` as it was logged, one item per epoch."""
+    epochs: dict[int, list[dict[str, Any]]] = {}
+    for row in read_rows(path):
+        epochs.setdefault(row["epoch"], []).append(row)
+    return [_epoch_metrics(epoch, rows) for epoch, rows in epochs.items()]
+
+
+def _epoch_metrics(epoch: int, rows: list[dict[str, Any]]) -> EpochMetrics:
+    own = ("epoch", "seed", "seconds")
+    columns = {
+        name: np.array([math.nan if row[name] is None else row[name] for row in rows]) for name in rows[0].keys() - own
+    }
+    columns = {name: columns[name] for name in rows[0] if name in columns}
+    return EpochMetrics(epoch, columns["env_steps"], int(columns["updates"][0]), rows[0]["seconds"], columns)
 
 
 def strict_json(value: Any) -> Any:

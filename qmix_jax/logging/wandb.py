@@ -4,13 +4,16 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from qmix_jax.logging.base import EpochMetrics, RunInfo, mean_over_seeds
+from qmix_jax.logging.files import METRICS_FILE, read_epochs
 
 Mode = Literal["online", "offline", "disabled"]
+RUN_ID_FILE = "qmix_jax_run_id"
 
 
 def _warn_on_stderr(text: str) -> None:
@@ -23,6 +26,9 @@ class WandbSink:
     All metrics are drawn against ``env_steps``. Files go to ``<run_dir>/wandb``. Online without saved credentials means
     offline, and any failure of W&B turns the sink off; either is told once, through ``warn``, and the run goes on.
     W&B's own records of the machine, the environment, the command line, the code and the git checkout are off.
+
+    A run that goes on is the same run there. Offline, its record is written anew from ``metrics.jsonl``, and the one
+    before is put aside as ``wandb/superseded-*``; online, epochs that W&B has already are not sent again.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class WandbSink:
         self._warn = warn
         self._seeds: tuple[int, ...] = ()
         self._run: Any = None
+        self._first_epoch = 0
 
     def start(self, run: RunInfo) -> None:
         """Start a W&B run in the run's folder."""
@@ -53,9 +60,9 @@ class WandbSink:
 
     def log(self, epoch: EpochMetrics) -> None:
         """Log one epoch; values that are not available are left out, as W&B would draw NaN as a point."""
-        if self._run is not None:
+        if self._run is not None and epoch.epoch >= self._first_epoch:
             payload = flat_metrics(epoch, self._seeds)
-            self._guarded("stopped working", lambda: self._run.log(payload))
+            self._guarded("stopped working", lambda: self._run.log(payload, step=epoch.epoch))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Keep the final and best evaluations in W&B's summary, and end the run as a success."""
@@ -74,6 +81,7 @@ class WandbSink:
         if self.mode == "offline":
             # Without this, its service may report its own crashes over the network.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        known = _put_aside(run.run_dir / "wandb") if run.resumed_epochs else None
         import wandb  # takes a second: only for runs that use it
 
         if self.mode == "online" and not wandb.login(prompt=False):
@@ -93,11 +101,22 @@ class WandbSink:
             x_save_requirements=False,
         )
         self._run = wandb.init(
-            mode=self.mode, dir=str(run.run_dir), config=dict(run.config), settings=settings, **self._identity
+            mode=self.mode,
+            id=known,
+            resume="allow" if known and self.mode == "online" else None,
+            dir=str(run.run_dir),
+            config=dict(run.config),
+            settings=settings,
+            **self._identity,
         )
+        (run.run_dir / "wandb").mkdir(exist_ok=True)
+        (run.run_dir / "wandb" / RUN_ID_FILE).write_text(self._run.id, encoding="utf-8")
         self._run.define_metric("env_steps")
         self._run.define_metric("*", step_metric="env_steps")
         self.location = self._run.url if self.mode == "online" else str(self._run.settings.sync_dir)
+        self._first_epoch = self._run.step if known else 0
+        for epoch in read_epochs(run.run_dir / METRICS_FILE)[: run.resumed_epochs]:
+            self.log(epoch)
 
     def _end(self, summary: Mapping[str, float], exit_code: int) -> None:
         run, self._run = self._run, None
@@ -114,9 +133,20 @@ class WandbSink:
             self._warn(f"W&B {what_failed}, the run goes on without it: {type(error).__name__}: {lines[0]}")
 
 
+def _put_aside(folder: Path) -> str | None:
+    """Rename the offline records of the same run so far; returns the run's W&B id, None where there is none."""
+    for record in folder.glob("offline-run-*"):
+        record.rename(folder / f"superseded-{record.name}")
+    try:
+        return (folder / RUN_ID_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
 def flat_metrics(epoch: EpochMetrics, seeds: Sequence[int]) -> dict[str, float]:
     """One flat dict per epoch: means over seeds under the plain name, each seed's value under ``seed_<seed>/``."""
-    rows = {name: np.asarray(values, np.float64) for name, values in epoch.rows.items()}
+    # Through the decimal form that metrics.jsonl holds, so that a run that goes on repeats the same numbers.
+    rows = {name: np.array([float(str(x)) for x in np.asarray(values)]) for name, values in epoch.rows.items()}
     payload = {name: mean_over_seeds(values) for name, values in rows.items()}
     for name, values in rows.items():
         payload |= {f"seed_{seed}/{name}": float(value) for seed, value in zip(seeds, values, strict=True)}

@@ -1,0 +1,214 @@
+"""Checkpoints: the whole state of a run, written in the background, all of it or nothing, checked before it is read.
+
+A run's ``checkpoints/<epoch>/`` holds ``arrays/`` (orbax: everything that changes, of every seed), ``run.json`` (where
+the run is) and ``SHA256SUMS`` (of all other files, in the format of ``sha256sum``, closed by its own digest). A folder
+gets its name only when all of it is on the disk. Nothing in it is executed when it is read.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from qmix_jax.errors import ConfigError
+from qmix_jax.logging.files import write_json
+
+FORMAT = "qmix_jax-checkpoint-1"
+SUMS = "SHA256SUMS"
+ARRAYS = "arrays"
+RECORD = "run.json"
+PARTIAL = ".partial"
+
+
+class DamagedCheckpointError(Exception):
+    """A checkpoint that is not what was written; the message says which file and why."""
+
+
+class Saved(NamedTuple):
+    """A checkpoint as it is on disk."""
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    """Flat, by the names of :func:`flatten`."""
+    record: Mapping[str, Any]
+
+
+class Checkpoints:
+    """The newest ``keep`` checkpoints in ``folder``. Writing happens in one background thread.
+
+    Args:
+        folder: made with the first checkpoint.
+        keep: older ones are deleted, once a newer one is complete.
+        write: writes one checkpoint; only tests give another than :func:`write_checkpoint`.
+    """
+
+    def __init__(self, folder: Path, keep: int, write: Callable[[Path, Any, Mapping[str, Any]], None] | None = None):
+        self.folder = folder
+        self._keep = keep
+        self._write = write or write_checkpoint
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(self, epoch: int, arrays: Any, record: Mapping[str, Any]) -> None:
+        """Start to write a checkpoint of ``arrays``, a pytree on the host that nobody changes any more.
+
+        Waits first for the one before. Raises ``OSError`` if that could not be written.
+        """
+        self.wait()
+        self._pending = self._thread.submit(self._save, epoch, arrays, record)
+
+    def wait(self) -> None:
+        """Wait until what was to be saved is on the disk. Raises ``OSError`` if it could not be written."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _save(self, epoch: int, arrays: Any, record: Mapping[str, Any]) -> None:
+        path = self.folder / f"{epoch:08d}"
+        partial = path.with_name(path.name + PARTIAL)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for old in self.folder.glob(f"*{PARTIAL}"):  # what a killed process, or a full disk, has left
+            shutil.rmtree(old)
+        try:
+            self._write(partial, arrays, record)
+            if path.exists():
+                shutil.rmtree(path)
+            partial.replace(path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        _sync(self.folder)
+        for old in self._paths()[self._keep :]:
+            shutil.rmtree(old)
+
+    def latest(self, warn: Callable[[str], None]) -> Saved | None:
+        """The newest checkpoint that is whole, None if there is none; each damaged one is named to ``warn``."""
+        for path in self._paths():
+            try:
+                return read_checkpoint(path)
+            except DamagedCheckpointError as error:
+                warn(f"checkpoint {path} is damaged and not used: {error}")
+        return None
+
+    def _paths(self) -> list[Path]:
+        """Complete checkpoints, the newest first."""
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name), reverse=True)
+
+
+def write_checkpoint(path: Path, arrays: Any, record: Mapping[str, Any]) -> None:
+    """Write a checkpoint to the new folder ``path``, with everything flushed to the disk."""
+    import orbax.checkpoint as ocp  # Takes a second: only for runs that save.
+
+    path.mkdir()
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            checkpointer.save((path / ARRAYS).absolute(), flatten(arrays))
+    except Exception as error:  # orbax and tensorstore have many; what they say of a full disk is no OSError
+        raise OSError(errno.EIO, " ".join(str(error).split())[:300], str(path)) from error
+    write_json(path / RECORD, {"format": FORMAT, **record})
+    lines = []
+    for file in _files(path):
+        with file.open("rb") as stream:
+            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file.relative_to(path).as_posix()}\n")
+            os.fsync(stream.fileno())
+    sums = "".join(lines).encode()
+    with (path / SUMS).open("wb") as stream:
+        stream.write(sums + f"# {_digest(sums)}\n".encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+    _sync(path)
+
+
+def read_checkpoint(path: Path) -> Saved:
+    """Read the checkpoint in the folder ``path``.
+
+    Raises :class:`DamagedCheckpointError` unless every file is exactly what was written.
+    """
+    verify(path)
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedCheckpointError(f"{RECORD}: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise DamagedCheckpointError(f"{RECORD}: not a checkpoint of format {FORMAT}")
+    import orbax.checkpoint as ocp
+
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            arrays = checkpointer.restore((path / ARRAYS).absolute())
+    except Exception as error:  # The sums hold, so this is a file that somebody made, or another version of orbax.
+        raise DamagedCheckpointError(f"{ARRAYS}: {' '.join(str(error).split())[:200]}") from error
+    return Saved(path, {name: np.asarray(value) for name, value in arrays.items()}, record)
+
+
+def verify(path: Path) -> None:
+    """Raise :class:`DamagedCheckpointError` unless the folder holds exactly the files of its ``SHA256SUMS``."""
+    try:
+        sums, _, own = (path / SUMS).read_bytes().rpartition(b"# ")
+        if own != f"{_digest(sums)}\n".encode():
+            raise DamagedCheckpointError(f"{SUMS}: does not match its own digest")
+        expected = {line[66:]: line[:64] for line in sums.decode("utf-8").splitlines()}
+        found = {file.relative_to(path).as_posix(): file for file in _files(path) if file.name != SUMS}
+        for name in sorted(expected.keys() ^ found.keys()):
+            raise DamagedCheckpointError(f"{name}: {'missing' if name in expected else 'does not belong there'}")
+        for name, file in found.items():
+            if file.is_symlink():
+                raise DamagedCheckpointError(f"{name}: is a link")
+            with file.open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != expected[name]:
+                    raise DamagedCheckpointError(f"{name}: does not match its digest")
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpointError(f"cannot be read: {error}") from error
+
+
+def flatten(tree: Any) -> dict[str, np.ndarray]:
+    """Leaves by name (``states.learner.updates``); typed PRNG keys must have become their data before."""
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def unflatten(like: Any, saved: Saved) -> Any:
+    """The arrays of a checkpoint in the structure of ``like``, whose leaves have shapes and dtypes.
+
+    Raises :class:`ConfigError` naming the arrays that are missing, not needed, or of another shape or dtype.
+    """
+    expected = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    wrong = sorted(expected.keys() ^ saved.arrays.keys())
+    for name in expected.keys() & saved.arrays.keys():
+        if (expected[name].shape, expected[name].dtype) != (saved.arrays[name].shape, saved.arrays[name].dtype):
+            wrong.append(name)
+    if wrong:
+        raise ConfigError(f"resume={saved.path}: does not fit these settings in {', '.join(wrong[:5])}")
+    return jax.tree_util.tree_map_with_path(lambda path, _: saved.arrays[_name(path)], like)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _files(path: Path) -> list[Path]:
+    """Everything below a folder that is not a folder itself; links are not followed."""
+    return sorted(file for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Flush a folder's list of files to the disk, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
