@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from qmix_jax import algorithm as qmix
-from qmix_jax import import_pymarl, make_algorithm, play
+from qmix_jax import check_env, import_pymarl, make_algorithm, play
 from qmix_jax.pymarl import agent_to_pymarl, mixer_to_pymarl
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +48,7 @@ def example_package(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_documents_show_commands():
     assert len(commands("qmix_jax.train")) >= 5
     assert len(commands("qmix_jax.evaluate")) >= 2
+    assert len(commands("qmix_jax.check_env")) >= 1
 
 
 @pytest.mark.parametrize("command", commands("qmix_jax.train"))
@@ -64,6 +65,13 @@ def test_evaluation_commands_are_understood(command: str):
     settings = play.parse(shlex.split(command))
     assert settings.run_dir
     assert settings.episodes >= 1
+
+
+@pytest.mark.parametrize("command", commands("qmix_jax.check_env"))
+def test_checking_commands_find_nothing_broken(command: str, example_package: None, capsys: pytest.CaptureFixture[str]):
+    arguments = [a.replace("my_package.my_module", "example_envs.grid") for a in shlex.split(command)]
+    check_env.main(arguments)
+    assert "broken=0" in capsys.readouterr().out
 
 
 def write_networks(folder: Path, arguments: list[str]) -> None:

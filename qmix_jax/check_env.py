@@ -1,0 +1,162 @@
+"""The command line ``python -m qmix_jax.check_env``: does an environment keep the promises that training relies on?"""
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from qmix_jax.command_line import compose_config
+from qmix_jax.config import from_arguments, number, parse, parse_section, to_container
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.build import make_env
+from qmix_jax.envs.contract import PROMISES, Finding, check_contract, failed_to_make
+from qmix_jax.errors import ConfigError
+from qmix_jax.logging import ConsoleSink
+from qmix_jax.runtime import use_compilation_cache
+
+USAGE = f"""\
+qmix_jax: check that an environment keeps the promises that training relies on (qmix_jax.envs.base.Env)
+
+Usage: python -m qmix_jax.check_env env=GROUP [env.KEY=VALUE ...] [episodes=32] [seed=0]
+
+  env=GROUP, env.KEY=VALUE   the environment, chosen as for qmix_jax.train; experiment=NAME works, too
+  episodes=32                episodes of random available actions, played side by side; at least 2
+  seed=0                     of these episodes
+
+Checks, each of which ends as ok, warning, broken or not_checked (because of what is broken):
+
+{"".join(f"  {name:<20}{promise}" + chr(10) for name, promise in PROMISES.items())}
+Exit status 0: nothing is broken (there may be warnings); 1: something is; 2: settings that cannot be used.
+As name=value lines where standard output is not a terminal. Random play shows only what random play meets.
+
+Examples:
+
+  python -m qmix_jax.check_env env=mpe env.task=simple_spread
+  python -m qmix_jax.check_env env=custom env._target_=my_package.my_module.make_env +env.size=5"""
+
+HELP = ("help", "--help", "-h")
+GROUPS = ("env", "experiment")
+DEFAULTS = {"episodes": 32, "seed": 0}
+STYLES = {"ok": "green", "warning": "yellow", "broken": "bold red", "not_checked": "dim"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the command line says; see ``USAGE``."""
+
+    episodes: int = number(2)
+    seed: int = number(0, 2**32 - 1)
+    env: dict[str, Any]
+
+
+class Report(NamedTuple):
+    """What was found about an environment, which is None if it could not be made."""
+
+    env: Env | None
+    findings: Sequence[Finding]
+
+    def count(self, result: str) -> int:
+        """The number of findings with this result."""
+        return sum(finding.result == result for finding in self.findings)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line. Exit status 1 for a broken promise; 2, with one line, for settings that cannot be used."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if any(argument in HELP for argument in arguments):
+        print(USAGE)
+        return
+    try:
+        settings = parse_arguments(arguments)
+        console = ConsoleSink()
+        with console.compiling("checking"):
+            found = check(settings)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    show(console, found)
+    if found.count("broken"):
+        sys.exit(1)
+
+
+def parse_arguments(arguments: Sequence[str]) -> Settings:
+    """The settings in the arguments; those for the environment are composed as for training.
+
+    Raises :class:`ConfigError`.
+    """
+    own, overrides = [], []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        name = key.lstrip("+~")
+        if not equals and not key.startswith("~"):
+            raise ConfigError(f"{argument}: must look like key=value; try --help")
+        if name in DEFAULTS:
+            own.append(f"{name}={value}")
+        elif name in GROUPS and "," in value:
+            raise ConfigError(f"{argument}: name one; environments are checked one at a time")
+        elif name in GROUPS or name.startswith("env."):
+            overrides.append(argument)
+        else:
+            near = difflib.get_close_matches(name, (*GROUPS, "env._target_", *DEFAULTS), n=1, cutoff=0.0)[0]
+            raise ConfigError(f"{name}={value}: unknown key; did you mean {near}? (only the environment is checked)")
+    config = parse(to_container(compose_config(overrides)))
+    return parse_section(Settings, {**DEFAULTS, **from_arguments(own), "env": config.parts["env"]}, "")
+
+
+def check(settings: Settings) -> Report:
+    """Make the environment twice and check it.
+
+    Raises :class:`ConfigError` for settings that the environment refuses.
+    """
+    use_compilation_cache()
+    try:
+        env, twin = make_env(settings.env), make_env(settings.env)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a user's environment raises is what is reported
+        return Report(None, failed_to_make(error))
+    time_limit = settings.env.get("time_limit")
+    findings = check_contract(env, twin, episodes=settings.episodes, seed=settings.seed, time_limit=time_limit)
+    return Report(env, findings)
+
+
+def show(console: ConsoleSink, found: Report) -> None:
+    """A table on a terminal, lines elsewhere."""
+    sizes = describe(found.env)
+    counts = {name: found.count(name) for name in STYLES}
+    if not console.console.is_terminal or console.console.is_dumb_terminal:
+        console.message(" ".join(f"{name}={value}" for name, value in sizes.items()))
+        for finding in found.findings:
+            console.message(finding_line(finding))
+        console.message(" ".join(f"{name}={count}" for name, count in counts.items()))
+        return
+    title = " ".join(f"{value}" if name == "env" else f"{name}={value}" for name, value in sizes.items())
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=escape(title), title_justify="left")
+    for column in ("check", "result", "promise, or what is wrong; what to do"):
+        table.add_column(column)
+    for check, result, words in found.findings:
+        table.add_row(check, result.replace("_", " "), escape(words or PROMISES[check]), style=STYLES[result])
+    console.console.print(table)
+    console.message(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count))
+
+
+def describe(env: Env | None) -> Mapping[str, Any]:
+    """The environment's name and sizes."""
+    if env is None:
+        return {"env": "not_made"}
+    names = ("num_agents", "num_actions", "obs_size", "state_size", "episode_limit")
+    return {"env": env.name, **{name: getattr(env, name) for name in names}}
+
+
+def finding_line(finding: Finding) -> str:
+    """One finding as a ``name=value`` line."""
+    return f"{finding.check}={finding.result}" + (f": {finding.words}" if finding.words else "")
+
+
+if __name__ == "__main__":
+    main()
