@@ -52,6 +52,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     except HydraException as error:
         raise ConfigError(_first_line(error)) from error
     for override in parsed:
+        if override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: several values need --multirun; a list is [a,b]")
         _check_choice(override)
     try:
         return _compose(overrides)

@@ -24,6 +24,10 @@ class Range(NamedTuple):
     above: bool = False
 
 
+LARGEST = {int: 2**31 - 1, float: 1e38}
+"""On the device numbers have 32 bits."""
+
+
 def number(
     low: float | None = None, high: float | None = None, above: bool = False, default: Any = dataclasses.MISSING
 ) -> Any:
@@ -228,6 +232,8 @@ def parse(container: Mapping[str, Any]) -> Config:
     tree = dict(container)
     parts = {}
     for name in PARTS:
+        if not isinstance(tree.get(name) or {}, Mapping):
+            raise ConfigError(f"{name}={tree[name]}: must be a section of keys")
         section = dict(tree.get(name) or {})
         if not section:
             raise ConfigError(f"{name}: missing; choose one of conf/{name}, for example {name}=...")
@@ -336,6 +342,8 @@ def _check_range(value: Any, key: str, limits: Range | None) -> Any:
     if limits is None:
         return value
     low, high, above = limits
+    largest = LARGEST[type(value)]
+    high = largest if high is None else high
     if value != value or value in (float("inf"), float("-inf")):
         raise ConfigError(f"{key}={value}: must be a finite number")
     if low is not None and (value < low or (above and value == low)):

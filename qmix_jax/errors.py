@@ -5,7 +5,13 @@ from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; its message is one line for the user, and the program exits with status 2."""
+    """A setting that cannot be used; its message is one line for the user, and the program exits with status 2.
+
+    Whatever a value holds, the line can be printed: other characters are written as escapes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
 
 
 def require(condition: bool, key: str, value: object, words: str) -> None:

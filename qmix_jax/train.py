@@ -60,6 +60,7 @@ def run(config: Config, container: Mapping[str, Any], run_dir: Path) -> int:
 
     env = make_env(config.parts["env"])
 
+    from qmix_jax import memory
     from qmix_jax.build import build
     from qmix_jax.logging import ConsoleSink, write_json
     from qmix_jax.session import Session
@@ -67,9 +68,13 @@ def run(config: Config, container: Mapping[str, Any], run_dir: Path) -> int:
 
     algorithm, hyper = build(config, env)
     seeds = list(range(config.seed, config.seed + config.num_seeds))
-    waves = Waves(algorithm, hyper, seeds, config.devices.seeds_per_device, _devices(config))
+    devices, each = _devices(config), config.devices.seeds_per_device
+    saves = config.checkpoint.every_minutes is not None
+    plan = memory.check(algorithm, config.num_seeds, devices, each, checkpoints=saves)
+    waves = Waves(algorithm, hyper, seeds, each, devices)
     _make_run_dir(run_dir)
     console = ConsoleSink(quiet=not config.logger.progress)
+    console.message(memory.describe(plan))
     with locked(run_dir):
         session = Session(config, container, run_dir, env, waves, console, clock)
         if saved_config is not None:

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -121,7 +122,7 @@ def swap_for_a_link(file: Path) -> None:
     file.symlink_to(elsewhere)
 
 
-def fake_write(path: Path, tree: dict, record: dict) -> None:
+def fake_write(path: Path, tree: object, record: Mapping) -> None:
     """Quicker than the true one."""
     path.mkdir()
     (path / "run.json").write_text(json.dumps(record))
@@ -145,7 +146,7 @@ def test_a_write_that_fails_leaves_the_others_as_they_are(tmp_path):
     checkpoints.save(1, {}, {"epochs": 1})
     checkpoints.wait()
 
-    def full_disk(path: Path, tree: dict, record: dict) -> None:
+    def full_disk(path: Path, tree: object, record: Mapping) -> None:
         fake_write(path, tree, record)
         raise OSError(28, "No space left on device")
 

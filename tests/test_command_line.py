@@ -89,6 +89,11 @@ def one_line(error: ConfigError) -> str:
     return message
 
 
+def test_several_values_need_a_multirun():
+    assert refusal("env=two_step,mpe").startswith("env=two_step,mpe: several values need --multirun")
+    assert refusal("gamma=0.9,0.99").startswith("gamma=0.9,0.99: several values")
+
+
 def built_refusal(*arguments: str) -> str:
     """The message for a command line whose parts do not fit together."""
     check(arguments)

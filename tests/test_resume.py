@@ -1,9 +1,9 @@
 """A run that was interrupted, killed or extended is the run that was not."""
 
 import json
-import random
 import re
 import resource
+import runpy
 import shutil
 import signal
 import struct
@@ -48,20 +48,14 @@ def train(folder: Path, *arguments: str, **options) -> subprocess.CompletedProce
     )
 
 
+SOAK = runpy.run_path(str(Path(__file__).parents[1] / "experiments" / "soak.py"))
+results = SOAK["results"]
+
+
 def metrics(run_dir: Path) -> list[dict]:
     """Rows of a run without the time that they took."""
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    for row in rows:
-        del row["seconds"]
-    return rows
-
-
-def results(run_dir: Path) -> dict:
-    """All that a run computes: its metrics, its policies, byte for byte, and its evaluations."""
-    policies = {str(path.relative_to(run_dir)): path.read_bytes() for path in (run_dir / "policies").rglob("*.*")}
-    summary = json.loads((run_dir / "summary.json").read_text())
-    kept = ("env_steps", "updates", "evaluation", "best", "seeds", "interrupted")
-    return {"metrics": metrics(run_dir), "policies": policies, "summary": {key: summary[key] for key in kept}}
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
 def wandb_history(run_dir: Path) -> list[dict]:
@@ -143,36 +137,9 @@ def start_until(folder: Path, arguments: tuple[str, ...], ready, **options) -> s
     return process
 
 
-KILLS = 20
-
-
 def test_a_run_that_is_killed_again_and_again_is_the_same_run(tmp_path):
     """``kill -9`` at 20 random moments, while training, while a checkpoint is written, or while a run starts."""
-    epochs = 4 * KILLS
-    arguments = (*SETTINGS, "logger.wandb.mode=disabled", f"total_env_steps={100 * epochs}")
-    assert train(tmp_path, *arguments, "run_dir=whole", "checkpoint.every_minutes=null").returncode == 0
-    run_dir, chance = tmp_path / "killed", random.Random(0)
-    kills = 0
-    while kills < KILLS:
-        before = latest(run_dir)
-        process = start_until(
-            tmp_path,
-            (*arguments, "run_dir=killed", "resume=true"),
-            lambda before=before: latest(run_dir) > before,
-            stdout=subprocess.DEVNULL,
-        )
-        time.sleep(chance.random() * 0.2)
-        process.kill()
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL, err
-        kills += 1
-    ended = train(tmp_path, *arguments, "run_dir=killed", "resume=true")
-    assert ended.returncode == 0, ended.stderr
-    assert results(run_dir) == results(tmp_path / "whole")
-
-
-def latest(run_dir: Path) -> int:
-    return max((int(path.name) for path in run_dir.glob("checkpoints/*") if path.name.isdigit()), default=0)
+    assert SOAK["soak"](tmp_path, kills=20)
 
 
 def test_a_disk_that_is_full_ends_in_an_error_and_earlier_checkpoints_stay(whole, tmp_path):

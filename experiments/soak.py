@@ -1,0 +1,96 @@
+"""Kill a run with ``kill -9`` at random moments, go on each time, compare with a run that nothing happened to.
+
+``python experiments/soak.py [KILLS]`` (100) in a temporary folder; moments lie in training, while a checkpoint is
+written, and while the program starts. Prints how often the run went on, and whether its results are the same bits.
+"""
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SETTINGS = (
+    "experiment=two_step_game",
+    "algorithm=iql",
+    "num_seeds=3",
+    "evaluation.interval_env_steps=100",
+    "agent.hidden_size=8",
+    "rollout.num_envs=5",
+    "replay.batch_size=8",
+    "learner.warmup_env_steps=0",
+    "checkpoint.every_minutes=0",
+    "logger.plot=false",
+    "logger.wandb.mode=disabled",
+)
+EPOCHS_PER_KILL = 4
+
+
+def main(kills: str = "100") -> None:
+    """Soak, print, and end with status 1 if anything differs."""
+    with tempfile.TemporaryDirectory() as folder:
+        if not soak(Path(folder), int(kills)):
+            sys.exit("the killed run has other results than the whole one")
+    print(f"{kills} of {kills} kills: the run went on to the same bits")
+
+
+def soak(folder: Path, kills: int, seed: int = 0) -> bool:
+    """Whether a run that was killed ``kills`` times has the results of a run that was not."""
+    settings = (*SETTINGS, f"total_env_steps={100 * EPOCHS_PER_KILL * kills}")
+    finish(folder, *settings, "run_dir=whole", "checkpoint.every_minutes=null")
+    chance = random.Random(seed)
+    for kill in range(kills):
+        before = newest(folder / "killed")
+        process = subprocess.Popen(
+            command(*settings, "run_dir=killed", "resume=true"), cwd=folder, stdout=subprocess.DEVNULL
+        )
+        in_training = chance.random() < 0.9  # the others die wherever the program is after up to five seconds
+        wait = 600.0 if in_training else 5 * chance.random()
+        until = time.monotonic() + wait
+        while process.poll() is None and time.monotonic() < until and newest(folder / "killed") <= before:
+            time.sleep(0.002)
+        time.sleep(0.2 * chance.random())
+        if process.poll() is not None:
+            raise RuntimeError(f"kill {kill}: the run had ended before, with status {process.returncode}")
+        process.kill()
+        process.wait()
+        print(f"kill {kill + 1}: at epoch {newest(folder / 'killed')}", flush=True)
+    finish(folder, *settings, "run_dir=killed", "resume=true")
+    return results(folder / "killed") == results(folder / "whole")
+
+
+def command(*arguments: str) -> list[str]:
+    """One training run."""
+    return [sys.executable, "-m", "qmix_jax.train", *arguments]
+
+
+def finish(folder: Path, *arguments: str) -> None:
+    """Run to the end."""
+    subprocess.run(command(*arguments), cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+def newest(run_dir: Path) -> int:
+    """Epoch of the newest complete checkpoint, 0 for none."""
+    return max((int(path.name) for path in run_dir.glob("checkpoints/*") if path.name.isdigit()), default=0)
+
+
+def results(run_dir: Path) -> dict[str, Any]:
+    """All that a run computes: its metrics, its policies, byte for byte, and its evaluations."""
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["seconds"]
+    summary = json.loads((run_dir / "summary.json").read_text())
+    return {
+        "metrics": rows,
+        "policies": {str(path.relative_to(run_dir)): path.read_bytes() for path in run_dir.glob("policies/*/*")},
+        "summary": {
+            key: summary[key] for key in ("env_steps", "updates", "evaluation", "best", "seeds", "interrupted")
+        },
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
