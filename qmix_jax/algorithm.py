@@ -223,7 +223,7 @@ def learn(
 ) -> tuple[Learner, Metrics, Float[Array, " M"]]:
     """One gradient step of size ``hyper.learning_rate``, and the target network's update when it is due.
 
-    A step whose loss or gradient is no finite number is not taken, and no other after it.
+    A step whose loss, gradient or new parameters are no finite numbers is not taken, and no other after it.
 
     Returns the new priorities of the sequences as well.
     """
@@ -248,13 +248,13 @@ def learn(
         returns=info.returns,
         max_reward=info.max_reward,
     )
-    finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
+    finite = jnp.isfinite(value) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(online))
     learner = _unless_nonfinite(finite, updates, stepped, learner)
     return learner, {"loss": value, "grad_norm": grad_norm, **info.metrics}, jnp.where(finite, info.priority, 0.0)
 
 
 def _unless_nonfinite(finite: Bool[Array, ""], updates: Int[Array, ""], stepped: Learner, learner: Learner) -> Learner:
-    """The learner after an update; as it was, for good, once a loss or gradient was no finite number."""
+    """The learner after an update; as it was, for good, once an update was not finite."""
     frozen = learner.nonfinite_update >= 0
     learner = jax.tree.map(lambda new, old: jnp.where(finite & ~frozen, new, old), stepped, learner)
     first = jnp.where(finite | frozen, learner.nonfinite_update, updates)

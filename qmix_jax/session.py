@@ -129,7 +129,7 @@ class Session:
         for seed, update, known in zip(self._waves.seeds, updates, self._frozen, strict=True):
             if update >= 0 and not known:
                 _warn(
-                    f"seed {seed}: loss or gradient of update {update} is no finite number; this seed learns no more "
+                    f"seed {seed}: loss, gradient or parameters of update {update} are not finite; it learns no more "
                     f"(on_nonfinite={self._config.on_nonfinite})"
                 )
         self._frozen = updates >= 0

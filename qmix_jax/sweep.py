@@ -52,8 +52,8 @@ class Waves:
         mesh = Mesh(np.array(devices), ("seeds",))
         self._devices = devices
         self._sharding = NamedSharding(mesh, P("seeds"))
-        self._init = self._over_seeds(mesh, lambda key: qmix.init(algorithm, key), (P("seeds"),))
-        self._epoch_function = self._over_seeds(
+        self._init = self.over_seeds(mesh, lambda key: qmix.init(algorithm, key), (P("seeds"),))
+        self._epoch_function = self.over_seeds(
             mesh,
             lambda state, hyper, iteration: qmix.epoch(algorithm, hyper, state, iteration),
             (P("seeds"), P(), P()),
@@ -65,7 +65,7 @@ class Waves:
         self.epochs = 0
 
     @staticmethod
-    def _over_seeds(mesh: Mesh, function: Callable, in_specs: tuple, **jit_options: Any) -> Any:
+    def over_seeds(mesh: Mesh, function: Callable, in_specs: tuple, **jit_options: Any) -> Any:
         """``function`` of one seed, mapped over the sharded leading axis of the arguments whose spec says so."""
         axes = tuple(0 if spec == P("seeds") else None for spec in in_specs)
 
@@ -129,7 +129,7 @@ class Waves:
         return self._gather([state.best for state in self._states])
 
     def nonfinite_updates(self) -> np.ndarray:
-        """For every seed the first update whose loss or gradient was no finite number, or -1; ``[K]``."""
+        """For every seed the first update whose numbers were not finite, or -1; ``[K]``."""
         return self._gather([state.learner.nonfinite_update for state in self._states])
 
     def snapshot(self) -> TrainState:

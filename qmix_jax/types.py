@@ -102,7 +102,7 @@ class Learner(NamedTuple):
     target_episodes: Int[Array, ""]
     """Episodes that had ended when the target network was last copied; only used when its interval counts them."""
     nonfinite_update: Int[Array, ""]
-    """The first update whose loss or gradient was no finite number, -1 so far; from there on nothing is learned."""
+    """The first update whose numbers were not finite, -1 so far; it was not taken, nor any after it."""
     max_reward: Float[Array, ""]
     """Largest ``|reward|`` that was learned from, as it enters the targets."""
     rewards: Statistics

@@ -373,6 +373,13 @@ def test_a_loss_that_is_no_number_freezes_the_learner_for_good(descend, learner,
         assert_equal(after._replace(**counts), first)
 
 
+def test_a_step_to_parameters_that_are_no_numbers_is_not_taken(descend, learner, batch):
+    frozen, metrics, _ = descend(HYPER._replace(learning_rate=jnp.float32(1e38)), learner, batch)
+    assert np.isfinite(metrics["loss"])
+    assert frozen.nonfinite_update == 1
+    assert_equal(frozen.online, learner.online)
+
+
 def test_other_seeds_go_on_unchanged_beside_a_frozen_one(learner, batch):
     algorithm = ALGORITHM._replace(optimizer=optax.identity())
     both = jit(jax.vmap(functools.partial(qmix.learn, algorithm), in_axes=(None, None, 0)))

@@ -164,7 +164,7 @@ def test_numbers_that_go_wrong_are_told_and_saved(tmp_path, rule, status):
     assert ended.returncode == status
     assert "Traceback" not in ended.stderr
     for seed in (0, 1, 2):
-        told = re.findall(rf"^warning: seed {seed}: .* update \d+ is no finite number", ended.stderr, re.MULTILINE)
+        told = re.findall(rf"^warning: seed {seed}: .* of update \d+ are not finite", ended.stderr, re.MULTILINE)
         assert len(told) == 1
     found = json.loads((tmp_path / "run" / "summary.json").read_text())["nonfinite"]
     assert [item["seed"] for item in found] == [0, 1, 2]

@@ -69,8 +69,8 @@ class Loop:
 
         mesh = Mesh(np.array(jax.local_devices()[: request.seeds]), ("seeds",))
         started = time.perf_counter()
-        init = Waves._over_seeds(mesh, lambda key: qmix.init(algorithm, key), (P("seeds"),)).lower(self._keys[0])
-        loop = Waves._over_seeds(mesh, run, (P("seeds"), P()), donate_argnums=0).lower(init.out_info, hyper)
+        init = Waves.over_seeds(mesh, lambda key: qmix.init(algorithm, key), (P("seeds"),)).lower(self._keys[0])
+        loop = Waves.over_seeds(mesh, run, (P("seeds"), P()), donate_argnums=0).lower(init.out_info, hyper)
         traced = time.perf_counter()
         self._init, self._loop = init.compile(), loop.compile()
         self.trace_seconds = traced - started

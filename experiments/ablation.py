@@ -1,0 +1,112 @@
+"""SMAX 3m and 2s3z, QMIX: one choice changed at a time, five seeds, equal environment steps.
+
+``python experiments/ablation.py run SCENARIO [VARIANT ...]`` trains (those already finished are left as they are) into
+``runs/ablation``; ``python experiments/ablation.py report`` prints a table with 95% intervals (Student's t over seeds)
+and writes ``experiments/results/ablation/{results.json,ablation.png}``.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import stats
+
+from qmix_jax.logging.files import write_json
+from qmix_jax.plots import read_metrics
+
+RUNS = Path("runs/ablation")
+OUT = Path(__file__).parent / "results" / "ablation"
+STEPS = {"3m": 200_000, "2s3z": 240_000}
+BASE = "TD(0.6), uniform, 1 layer"
+VARIANTS = {
+    "base": (BASE, []),
+    "one_step": ("one-step targets", ["target=one_step"]),
+    "q_lambda": ("Q(0.6) targets", ["target=q_lambda"]),
+    "per": ("prioritised replay", ["replay=prioritised", "replay.capacity=2000"]),
+    "layers2": ("hypernetworks of 2 layers", ["mixer.hypernet_layers=2"]),
+    "cross": ("cross-channel, fixed", ["mixer=cross_channel"]),
+    "cross_learned": ("cross-channel, learned", ["mixer=cross_channel", "mixer.learned=true"]),
+}
+LAST = 3
+"""Evaluations at the end whose mean is the score: one of 128 episodes is noisy."""
+
+
+def run(scenario: str, *names: str) -> None:
+    """Train the variants that have not been."""
+    steps = STEPS[scenario]
+    for name in names or VARIANTS:
+        run_dir = RUNS / f"{scenario}_{name}"
+        if (run_dir / "summary.json").exists():
+            continue
+        command = [sys.executable, "-m", "qmix_jax.train", "experiment=smax_2s3z", f"env.scenario={scenario}"]
+        command += [f"total_env_steps={steps}", f"exploration.epsilon_steps={steps * 3 // 10}", "num_seeds=5"]
+        command += [f"evaluation.interval_env_steps={steps // 8}", "logger.wandb.mode=disabled"]
+        subprocess.run([*command, f"run_dir={run_dir}", "resume=true", *VARIANTS[name][1]], check=True)
+
+
+def report() -> None:
+    """Table, figure, numbers."""
+    found: dict[str, Any] = {}
+    figure = Figure(figsize=(11, 4 * len(STEPS)), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(STEPS), 2, squeeze=False)
+    for (curves, dots), scenario in zip(grid, STEPS, strict=True):
+        names = [name for name in VARIANTS if (RUNS / f"{scenario}_{name}" / "summary.json").exists()]
+        found[scenario] = {name: scores(RUNS / f"{scenario}_{name}") for name in names}
+        print(f"\n| {scenario} | each seed | mean | 95% interval |\n|---|---|---|---|")
+        for name in names:
+            each, mean, low, high = (found[scenario][name][key] for key in ("each", "mean", "low", "high"))
+            shown = ", ".join(f"{x:.2f}" for x in each)
+            print(f"| {VARIANTS[name][0]} | {shown} | {mean:.3f} | {low:.3f} to {high:.3f} |")
+        draw(curves, dots, scenario, found[scenario])
+    OUT.mkdir(parents=True, exist_ok=True)
+    write_json(OUT / "results.json", found)
+    figure.savefig(OUT / "ablation.png")
+
+
+def scores(run_dir: Path) -> dict[str, Any]:
+    """Greedy win rates: the curve of the mean, and each seed's mean over the last evaluations with its interval."""
+    rows = read_metrics(run_dir)
+    seeds = sorted({row["seed"] for row in rows})
+    wins = np.array([[row["eval_win_rate"] for row in rows if row["seed"] == seed] for seed in seeds])
+    steps = np.array([[row["env_steps"] for row in rows if row["seed"] == seed] for seed in seeds])
+    each = wins[:, -LAST:].mean(axis=1)
+    half = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each))
+    mean = each.mean()
+    low, high = max(mean - half, 0.0), min(mean + half, 1.0)
+    return {
+        "each": each,
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "steps": steps.mean(axis=0),
+        "curve": wins.mean(axis=0),
+    }
+
+
+def draw(curves: Axes, dots: Axes, scenario: str, found: dict[str, Any]) -> None:
+    """Mean curves on the left, scores with intervals on the right, in the same colours."""
+    for place, (name, score) in enumerate(found.items()):
+        colour = f"C{place}"
+        curves.plot(score["steps"], score["curve"], color=colour, linewidth=2.5 if name == "base" else 1.2)
+        dots.plot([score["low"], score["high"]], [place, place], color=colour, linewidth=2)
+        dots.plot(score["each"], [place] * len(score["each"]), "o", color=colour, alpha=0.35, markersize=5)
+        dots.plot(score["mean"], place, "D", color=colour, markersize=8)
+    dots.set_yticks(range(len(found)), [VARIANTS[name][0] for name in found])
+    dots.invert_yaxis()
+    dots.set_xlabel(f"greedy win rate, mean of the last {LAST} evaluations")
+    curves.set(
+        xlabel="environment steps of a seed", ylabel="greedy win rate", title=f"SMAX {scenario}: mean of 5 seeds"
+    )
+    dots.set_title(f"SMAX {scenario}: seeds, mean and 95% interval")
+    for axes in (curves, dots):
+        axes.grid(alpha=0.3)
+
+
+if __name__ == "__main__":
+    {"run": run, "report": report}[sys.argv[1]](*sys.argv[2:])

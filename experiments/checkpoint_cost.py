@@ -1,0 +1,88 @@
+"""What a checkpoint a minute costs: ``python experiments/checkpoint_cost.py [ROUNDS]`` (4).
+
+QMIX on SMAX 3m with replays of 500 MB in all, filled with noise so that nothing compresses. Spells of about half a
+minute of training without and with one checkpoint, in turns; prints the environment steps that one costs, as a share
+of a minute's.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qmix_jax import Waves, make_algorithm
+from qmix_jax.checkpoint import Checkpoints
+
+REPLAY_BYTES = 500e6
+SPELL = 30.0
+
+
+def main(rounds: str = "4") -> None:
+    """Measure and print."""
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    seeds = list(range(jax.local_device_count()))
+    settings = ["experiment=smax_3m", "evaluation.interval_env_steps=4000", "evaluation.episodes=8"]
+    small = Waves(*make_algorithm([*settings, "replay.capacity=32"]), seeds)
+    capacity = int(32 * REPLAY_BYTES / replay_bytes(small))
+    algorithm, hyper = make_algorithm([*settings, f"replay.capacity={capacity}", "learner.warmup_env_steps=0"])
+    waves = Waves(algorithm, hyper, seeds)
+    waves.compile()
+    fill_with_noise(waves)
+    print(f"{len(seeds)} seeds, replay.capacity={capacity}, {replay_bytes(waves) / 1e6:.0f} MB of replay")
+    waves.epoch()
+    shares = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder) / "checkpoints", keep=2)
+        for _ in range(int(rounds)):
+            without, _ = spell(waves, None)
+            with_one, blocked = spell(waves, checkpoints)
+            share = (1 - with_one / without) * SPELL / 60
+            shares.append(share)
+            print(
+                f"steps/s {without:.0f} without, {with_one:.0f} with one in {SPELL:.0f} s "
+                f"(training waited {blocked:.2f} s): {share:.1%} of a minute's",
+                flush=True,
+            )
+    print(f"median {np.median(shares):.1%}, from {min(shares):.1%} to {max(shares):.1%}")
+
+
+def spell(waves: Waves, checkpoints: Checkpoints | None) -> tuple[float, float]:
+    """Environment steps per second over a spell, and the seconds for which training waited for a checkpoint."""
+    before, started, blocked = int(waves.epoch()["env_steps"].sum()), time.monotonic(), 0.0
+    if checkpoints is not None:
+        checkpoints.save(waves.epochs, waves.snapshot(), {"epochs": waves.epochs})
+        blocked = time.monotonic() - started
+    after = before
+    while time.monotonic() - started < SPELL:
+        after = int(waves.epoch()["env_steps"].sum())
+    rate = (after - before) / (time.monotonic() - started)
+    if checkpoints is not None:
+        checkpoints.wait()
+    return rate, blocked
+
+
+def replay_bytes(waves: Waves) -> int:
+    """Of all seeds."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(waves.snapshot_like().replay))
+
+
+def fill_with_noise(waves: Waves) -> None:
+    """Random observations and states in all replays, every place taken."""
+    state = waves.snapshot()
+    numbers = np.random.default_rng(0)
+
+    def noise(x: np.ndarray) -> np.ndarray:
+        is_float = jnp.issubdtype(x.dtype, jnp.floating) and x.ndim > 3
+        return numbers.normal(size=x.shape).astype(x.dtype) if is_float else x
+
+    replay = state.replay._replace(slots=jax.tree.map(noise, state.replay.slots))
+    waves.restore(state._replace(replay=replay), waves.epochs)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
