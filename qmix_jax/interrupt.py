@@ -67,6 +67,7 @@ class Interruption:
                 if self.signal is not None or self.nothing_to_save:
                     self._leave()
                     self._end(128 + number)
+                    return
                 self.signal = number
                 self._tell("stopping after this epoch, with a checkpoint; once more to stop at once")
 

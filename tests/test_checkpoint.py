@@ -187,3 +187,11 @@ def test_the_one_before_a_damaged_one_is_used(written, tmp_path, warnings):
 def test_there_may_be_none(tmp_path, warnings):
     assert Checkpoints(tmp_path / "nothing", keep=1).latest(warnings.append) is None
     assert warnings == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_disk(tmp_path):
+    (tmp_path / "file").touch()
+    checkpoints = Checkpoints(tmp_path / "file" / "checkpoints", keep=1)
+    checkpoints.save(1, {}, {"epochs": 1})
+    with pytest.raises(OSError, match="Not a directory"):
+        checkpoints.wait()
