@@ -19,7 +19,9 @@ from qmix_jax.envs.contract.trees import is_key, plain, true
 from qmix_jax.envs.contract.types import parts
 from qmix_jax.types import EnvState, Outcome, TimeStep
 
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICKLY = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):  # later ones have no such option
+    QUICKLY["xla_cpu_use_fusion_emitters"] = False
 """Compiler options for the CPU: a few hundred transitions do not pay for optimising."""
 MOMENTS_ALONE, ROWS_ALONE = 4, 3
 """How many moments of how many episodes are also computed without ``vmap``."""
