@@ -104,6 +104,7 @@ def draw(curves: Axes, dots: Axes, scenario: str, found: dict[str, Any]) -> None
         xlabel="environment steps of a seed", ylabel="greedy win rate", title=f"SMAX {scenario}: mean of 5 seeds"
     )
     dots.set_title(f"SMAX {scenario}: seeds, mean and 95% interval")
+    curves.locator_params(axis="x", nbins=5)
     for axes in (curves, dots):
         axes.grid(alpha=0.3)
 
