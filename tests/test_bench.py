@@ -100,6 +100,13 @@ def test_a_mistake_is_named_in_one_line(argument, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.fixture
+def set_up_already(monkeypatch):
+    """JAX has computed in this process and cannot be set up once more."""
+    monkeypatch.setattr(bench, "set_up", lambda platform, seeds: None)
+
+
+@pytest.mark.usefixtures("set_up_already")
 def test_mistakes_end_the_command_with_status_2(capsys):
     for argument in ("bench.repetitions=0", "gama=0.9", "bench.peer=/nowhere"):
         with pytest.raises(SystemExit, match="2"):
@@ -362,6 +369,7 @@ def test_environments_of_our_own_are_not_compared():
         peer.peer_config(configuration(["env=two_step", "mixer.hypernet_layers=2"]), 3, 1, 1000)
 
 
+@pytest.mark.usefixtures("set_up_already")
 def test_a_run_that_hardly_learns_is_refused(tmp_path):
     program = tmp_path / peer.FILE
     program.parent.mkdir(parents=True)

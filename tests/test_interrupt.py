@@ -67,6 +67,15 @@ def test_where_there_is_nothing_to_save_one_signal_is_enough(interruption, heard
     assert (heard.left, heard.ended, heard.told) == (1, [130], [])
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where a shell started the tests in the background and had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_afterwards_signals_are_what_they_were(heard):
     before = [signal.getsignal(number) for number in SIGNALS]
     with Interruption(heard.told.append, heard.leave, heard.ended.append):

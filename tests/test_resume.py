@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import runpy
 import shutil
 import signal
@@ -42,12 +41,17 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "qmix_jax.train", *arguments]
 
 
-def train(folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
+def train(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=600, check=False, cwd=folder, **options
+        [*before, *command(*arguments)], capture_output=True, text=True, timeout=600, check=False, cwd=folder
     )
 
 
+SMALL_FILES = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 SOAK = runpy.run_path(str(Path(__file__).parents[1] / "experiments" / "soak.py"))
 results = SOAK["results"]
 
@@ -147,10 +151,9 @@ def test_a_disk_that_is_full_ends_in_an_error_and_earlier_checkpoints_stay(whole
     shutil.copytree(whole, tmp_path / "run")
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-
-    ended = train(tmp_path, "resume=run", f"total_env_steps={100 * EPOCHS + 100}", preexec_fn=limit)
+    ended = train(
+        tmp_path, "resume=run", f"total_env_steps={100 * EPOCHS + 100}", before=(sys.executable, "-c", SMALL_FILES)
+    )
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert ended.stderr.count("error: ") + ended.stderr.count("warning: could not save") >= 1
