@@ -4,7 +4,7 @@ import functools
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from qmix_jax.config import Config
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
 from qmix_jax.errors import ConfigError
-from qmix_jax.targets import Sequence
+from qmix_jax.targets import Sequence as TargetSequence
 from qmix_jax.types import HyperParams
 
 
@@ -81,6 +81,12 @@ def hyper_params(config: Config) -> HyperParams:
     )
 
 
+def hyper_params_of(configs: Sequence[Config], repeats: int) -> HyperParams:
+    """The numbers of several configurations as lanes: each ``repeats`` times in a row, ``[len(configs) * repeats]``."""
+    each = [hyper_params(config) for config in configs]
+    return jax.tree.map(lambda *numbers: jnp.repeat(jnp.stack(numbers), repeats), *each)
+
+
 def build_target(settings: Mapping[str, Any]) -> Callable[..., Any]:
     """The target function with the settings of its own."""
     settings = dict(settings)
@@ -91,7 +97,7 @@ def build_target(settings: Mapping[str, Any]) -> Callable[..., Any]:
         check_kind(f"target.{name}", value, parameters[name].default)
     target = functools.partial(target, **settings) if settings else target
     number = jnp.zeros(())
-    jax.eval_shape(target, Sequence(*(jnp.zeros(2) for _ in Sequence._fields)), number, number)
+    jax.eval_shape(target, TargetSequence(*(jnp.zeros(2) for _ in TargetSequence._fields)), number, number)
     return target
 
 

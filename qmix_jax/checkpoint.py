@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging.files import write_json
@@ -24,6 +25,8 @@ from qmix_jax.logging.files import write_json
 FORMAT = "qmix_jax-checkpoint-1"
 SUMS = "SHA256SUMS"
 ARRAYS = "arrays"
+OF_ONE_PROCESS = "arrays.safetensors"
+"""Instead of ``ARRAYS``, where several processes train one run and each saves its own part."""
 RECORD = "run.json"
 PARTIAL = ".partial"
 
@@ -89,9 +92,14 @@ class Checkpoints:
         for old in self._paths()[self._keep :]:
             shutil.rmtree(old)
 
-    def latest(self, warn: Callable[[str], None]) -> Saved | None:
-        """The newest checkpoint that is whole, None if there is none; each damaged one is named to ``warn``."""
+    def latest(self, warn: Callable[[str], None], at_most: int | None = None) -> Saved | None:
+        """The newest checkpoint that is whole, None if there is none; each damaged one is named to ``warn``.
+
+        With ``at_most`` the newest up to that epoch.
+        """
         for path in self._paths():
+            if at_most is not None and int(path.name) > at_most:
+                continue
             try:
                 return read_checkpoint(path)
             except DamagedCheckpointError as error:
@@ -106,12 +114,9 @@ class Checkpoints:
 
 def write_checkpoint(path: Path, arrays: Any, record: Mapping[str, Any]) -> None:
     """Write a checkpoint to the new folder ``path``, with everything flushed to the disk."""
-    import orbax.checkpoint as ocp  # Takes a second: only for runs that save.
-
     path.mkdir()
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            checkpointer.save((path / ARRAYS).absolute(), flatten(arrays))
+        _write_arrays(path, flatten(arrays))
     except Exception as error:  # orbax and tensorstore have many; what they say of a full disk is no OSError
         raise OSError(errno.EIO, " ".join(str(error).split())[:300], str(path)) from error
     write_json(path / RECORD, {"format": FORMAT, **record})
@@ -140,14 +145,30 @@ def read_checkpoint(path: Path) -> Saved:
         raise DamagedCheckpointError(f"{RECORD}: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise DamagedCheckpointError(f"{RECORD}: not a checkpoint of format {FORMAT}")
-    import orbax.checkpoint as ocp
-
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            arrays = checkpointer.restore((path / ARRAYS).absolute())
+        arrays = _read_arrays(path)
     except Exception as error:  # The sums hold, so this is a file that somebody made, or another version of orbax.
         raise DamagedCheckpointError(f"{ARRAYS}: {' '.join(str(error).split())[:200]}") from error
-    return Saved(path, {name: np.asarray(value) for name, value in arrays.items()}, record)
+    return Saved(path, arrays, record)
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    if jax.process_count() > 1:  # Orbax writes NumPy arrays of the first process only.
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path / OF_ONE_PROCESS)
+        return
+    import orbax.checkpoint as ocp  # Takes a second: only for runs that save.
+
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        checkpointer.save((path / ARRAYS).absolute(), arrays)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if (path / OF_ONE_PROCESS).is_file():
+        return load_file(path / OF_ONE_PROCESS)
+    import orbax.checkpoint as ocp
+
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return {name: np.asarray(array) for name, array in checkpointer.restore((path / ARRAYS).absolute()).items()}
 
 
 def verify(path: Path) -> None:

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from qmix_jax.cells import cells, check_key
 from qmix_jax.config import parse, to_container
 from qmix_jax.errors import ConfigError, unknown_choice
 
@@ -39,7 +40,8 @@ def check(arguments: Sequence[str]) -> None:
     """
     if any(argument.startswith("-") for argument in arguments):
         return
-    parse(to_container(compose_config(arguments)))
+    container = to_container(compose_config(arguments))
+    cells(container, parse(container))
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
@@ -89,6 +91,7 @@ def _check_keys(overrides: Iterable[Override]) -> None:
         if override in groups or override.is_add() or key.startswith("hydra"):
             continue
         if key not in known:
+            check_key(key, override.get_value_element_as_str())
             near = _nearest(key, known | names)
             raise ConfigError(f"{key}={override.get_value_element_as_str()}: unknown key; did you mean {near}?")
 

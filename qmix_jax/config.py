@@ -131,10 +131,43 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DistributedConfig:
+    """``distributed.*``."""
+
+    auto: bool
+    coordinator: str | None
+    num_processes: int | None = number(1)
+    process_id: int | None = number(0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """``sweep.*``; what the numbers may be is checked where they are read, in ``cells.py``."""
+
+    design: Literal["grid", "zip", "random"]
+    samples: int = number(1)
+    seed: int = number(0, 2**32 - 1)
+    halving: int | None = number(1)
+    lr: Any
+    gamma: Any
+    td_lambda: Any
+    target_update_interval: Any
+    tau: Any
+    epsilon_start: Any
+    epsilon_end: Any
+    epsilon_steps: Any
+    max_grad_norm: Any
+    reward_scale: Any
+    priority_alpha: Any
+    priority_beta: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class WandbConfig:
     """``logger.wandb.*``."""
 
     mode: Literal["online", "offline", "disabled"]
+    runs: Literal["each", "aggregate"]
     project: str
     name: str | None
     group: str | None
@@ -180,7 +213,9 @@ class Config:
     reward: RewardConfig
     exploration: ExplorationConfig
     evaluation: EvaluationConfig
+    sweep: SweepConfig
     devices: DevicesConfig
+    distributed: DistributedConfig
     checkpoint: CheckpointConfig
     logger: LoggerConfig
     seed: int = number(0, 2**31 - 1)
@@ -270,8 +305,35 @@ def _check_together(config: Config) -> None:
         )
     if exploration.schedule == "exponential" and exploration.epsilon_end == 0:
         raise ConfigError("exploration.epsilon_end=0: an exponential schedule never reaches 0; use a small number")
+    _check_distributed(config)
     if config.seed + config.num_seeds > 2**31:
         raise ConfigError(f"num_seeds={config.num_seeds}: the last seed would be above {2**31 - 1}")
+
+
+def _check_distributed(config: Config) -> None:
+    own = config.distributed
+    if own.auto and own.coordinator is not None:
+        raise ConfigError(
+            f"distributed.coordinator={own.coordinator}: found by distributed.auto=true; give only one of them"
+        )
+    for name in ("num_processes", "process_id"):
+        value = getattr(own, name)
+        if (value is None) != (own.coordinator is None) and not own.auto:
+            needed = f"needs distributed.{name}=..." if value is None else "has no effect"
+            key = f"distributed.coordinator={own.coordinator}" if value is None else f"distributed.{name}={value}"
+            raise ConfigError(f"{key}: {needed}{'' if value is None else ' without distributed.coordinator=HOST:PORT'}")
+    if not own.auto and own.coordinator is None:
+        return
+    if own.process_id is not None and own.num_processes is not None and own.process_id >= own.num_processes:
+        raise ConfigError(
+            f"distributed.process_id={own.process_id}: must be less than distributed.num_processes={own.num_processes}"
+        )
+    if config.run_dir is None and not isinstance(config.resume, str):
+        raise ConfigError("run_dir=null: several processes need the same folder; give run_dir=...")
+    if config.checkpoint.every_minutes is not None and config.checkpoint.keep < 2:
+        raise ConfigError(f"checkpoint.keep={config.checkpoint.keep}: several processes need at least 2")
+    if config.sweep.halving is not None:
+        raise ConfigError(f"sweep.halving={config.sweep.halving}: only where one process trains all cells")
 
 
 def parse_section(kind: type, section: Any, path: str) -> Any:
@@ -302,8 +364,8 @@ def parse_section(kind: type, section: Any, path: str) -> Any:
 def _parse_value(hint: Any, value: Any, key: str, limits: Range | None) -> Any:
     is_union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
     options = typing.get_args(hint) if is_union else (hint,)
-    if value is None and type(None) in options:
-        return None
+    if hint is Any or (value is None and type(None) in options):
+        return value
     kind = options[0]
     if options == (bool, str):
         if not isinstance(value, bool | str):
@@ -315,7 +377,7 @@ def _parse_value(hint: Any, value: Any, key: str, limits: Range | None) -> Any:
         if value not in typing.get_args(kind):
             raise unknown_choice(key, value, typing.get_args(kind))
         return value
-    if typing.get_origin(kind) is dict or kind is dict:
+    if dict in (kind, typing.get_origin(kind)):
         return value
     if typing.get_origin(kind) is list:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):

@@ -71,14 +71,14 @@ def learning_curves(
     Metrics without a value are left out; with none at all the picture says so.
     """
     rows = list(rows)
-    panels = {metric: found for metric in metrics if (found := curves(rows, metric)) is not None}
-    figure, all_axes = _panels(len(panels), title)
-    for axes, (metric, found) in zip(all_axes, panels.items(), strict=True):
+    drawn = {metric: found for metric in metrics if (found := curves(rows, metric)) is not None}
+    figure, all_axes = panels(len(drawn), title)
+    for axes, (metric, found) in zip(all_axes, drawn.items(), strict=True):
         _draw(axes, found, PALETTE[0], "-", "")
         if len(found.values) > 1:
             axes.plot(found.env_steps, found.values.T, color=PALETTE[0], linewidth=0.7, alpha=0.45)
         _describe(axes, metric)
-    return _save(figure, path, _note(panels.values()))
+    return save(figure, path, _note(drawn.values()))
 
 
 def compare_runs(
@@ -97,24 +97,41 @@ def compare_runs(
         FileNotFoundError: a folder has no ``metrics.jsonl``.
     """
     rows = {label: [read_metrics(run_dir) for run_dir in run_dirs] for label, run_dirs in runs.items()}
-    panels = {metric: _by_label(rows, metric) for metric in metrics}
-    panels = {metric: by_label for metric, by_label in panels.items() if by_label}
-    figure, all_axes = _panels(len(panels), title)
+    return compare_rows(rows, path, title=title, metrics=metrics)
+
+
+def compare_rows(
+    rows: Mapping[str, Sequence[Sequence[Row]]],
+    path: Path | str,
+    *,
+    title: str = "",
+    metrics: Sequence[str] = ("eval_return", "eval_win_rate"),
+    note: str = "",
+) -> Path:
+    """As :func:`compare_runs`, of rows that have been read; ``note`` is added below the picture."""
+    drawn = {metric: _by_label(rows, metric) for metric in metrics}
+    drawn = {metric: by_label for metric, by_label in drawn.items() if by_label}
+    figure, all_axes = panels(len(drawn), title)
     styles = {
         label: (PALETTE[index % len(PALETTE)], LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)])
-        for index, label in enumerate(runs)
+        for index, label in enumerate(rows)
     }
-    for axes, (metric, by_label) in zip(all_axes, panels.items(), strict=True):
+    for axes, (metric, by_label) in zip(all_axes, drawn.items(), strict=True):
         for label, found in by_label.items():
             _draw(axes, found, *styles[label], label)
         _describe(axes, metric)
-    if panels:
+    if drawn:
         handles, labels = all_axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper right", ncols=min(len(labels), 4), frameon=False)
-    return _save(figure, path, _note(found for by_label in panels.values() for found in by_label.values()))
+        if max(len(label) for label in labels) <= 15:
+            figure.legend(handles, labels, loc="outside upper right", ncols=min(len(labels), 4), frameon=False)
+        else:
+            figure.set_figwidth(figure.get_figwidth() + 0.09 * max(len(label) for label in labels))
+            figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    told = _note(found for by_label in drawn.values() for found in by_label.values())
+    return save(figure, path, told + note)
 
 
-def _by_label(rows: Mapping[str, Sequence[list[dict[str, Any]]]], metric: str) -> dict[str, Curves]:
+def _by_label(rows: Mapping[str, Sequence[Sequence[Row]]], metric: str) -> dict[str, Curves]:
     pooled = {}
     for label, runs in rows.items():
         parts = [found for run in runs if (found := curves(run, metric)) is not None]
@@ -144,7 +161,8 @@ def _on_common_steps(seeds: Sequence[np.ndarray]) -> Curves | None:
     return Curves(steps, np.stack([np.interp(steps, *seed) for seed in seeds]))
 
 
-def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
+def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` axes side by side."""
     figure = Figure(figsize=(6.2 * max(count, 1), 4.0), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
@@ -186,7 +204,8 @@ def _note(drawn: Iterable[Curves]) -> str:
     return f"mean of {counted} seeds, band from the lowest to the highest seed"
 
 
-def _save(figure: Figure, path: Path | str, note: str) -> Path:
+def save(figure: Figure, path: Path | str, note: str) -> Path:
+    """Write the figure with a small note below it."""
     figure.supxlabel(note, fontsize=8.5, color="0.35", x=0.01, horizontalalignment="left")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

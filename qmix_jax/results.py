@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,20 @@ from typing import Any
 import jax
 import numpy as np
 
+from qmix_jax.cells import Cell, Lane
 from qmix_jax.clock import Clock
 from qmix_jax.config import Config
 from qmix_jax.envs.base import Env
 from qmix_jax.logging import METRICS_FILE, RunInfo
 from qmix_jax.logging.files import read_rows
 from qmix_jax.policy import save_policy
+from qmix_jax.scores import Score, score
 from qmix_jax.sweep import Waves
 
 VERSIONS_OF = ("qmix_jax", "jax", "jaxlib", "flax", "optax", "distrax", "jaxmarl", "numpy")
 
 
-def run_info(config: Config, container: Mapping[str, Any], run_dir: Path, env: Env) -> RunInfo:
+def run_info(config: Config, container: Mapping[str, Any], cells: Sequence[Cell], run_dir: Path, env: Env) -> RunInfo:
     """What the sinks are told before a run."""
     return RunInfo(
         run_dir=run_dir,
@@ -31,13 +33,23 @@ def run_info(config: Config, container: Mapping[str, Any], run_dir: Path, env: E
         algorithm=config.algorithm.name,
         env=env.name,
         has_win_rate=env.has_win_rate,
+        cells=cells,
     )
 
 
 def save_policies(
-    waves: Waves, algorithm_name: str, container: Mapping[str, Any], rows: Mapping[str, np.ndarray], run_dir: Path
+    waves: Waves, lanes: Sequence[Lane], run: RunInfo, rows: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Write the final and the best agent of every seed; returns the best evaluations, named like ``rows``."""
+    """Write the final and the best agent of every lane of ``waves``.
+
+    Args:
+        waves: the agents.
+        lanes: what they are.
+        run: of which they are part.
+        rows: their metrics.
+
+    Returns the best evaluations, named like ``rows``.
+    """
     final, best = waves.online().agent, waves.best()
     env = waves.algorithm.env
     best_rows = {
@@ -47,24 +59,25 @@ def save_policies(
         "eval_episode_length": np.asarray(best.evaluation.episode_length),
     }
     for name, params, found in (("final", final, rows), ("best", best.agent, best_rows)):
-        for index, seed in enumerate(waves.seeds):
+        for index, lane in enumerate(lanes):
             one = {key: values[index : index + 1] for key, values in found.items()}
             description = {
-                "algorithm": algorithm_name,
-                "seed": seed,
+                "algorithm": run.algorithm,
+                "seed": lane.seed,
+                **({} if lane.cell is None else {"cell": lane.cell, "values": run.cells[lane.cell].values}),
                 "env_steps": found["env_steps"][index],
                 "evaluation": {key: values and values[0] for key, values in evaluation(one, env).items()},
                 "sizes": {key: getattr(env, key) for key in ("num_agents", "num_actions", "obs_size", "state_size")},
-                "agent": container["agent"],
-                "env": container["env"],
+                "agent": run.config["agent"],
+                "env": run.config["env"],
             }
             own = jax.tree.map(lambda x, index=index: x[index], params)
-            save_policy(run_dir / "policies" / f"seed_{seed}" / name, own, description)
+            save_policy(run.run_dir / "policies" / lane.name / name, own, description)
     return best_rows
 
 
 def evaluation(rows: Mapping[str, np.ndarray], env: Env) -> dict[str, list[float] | None]:
-    """Greedy return, win rate (None where the environment has none) and episode length, one number per seed."""
+    """Greedy return, win rate (None where the environment has none) and episode length, one number per lane."""
     return {
         "return": rows["eval_return"].tolist(),
         "win_rate": rows["eval_win_rate"].tolist() if env.has_win_rate else None,
@@ -103,16 +116,58 @@ def summarize(
     }
 
 
-def nonfinite(waves: Waves, run_dir: Path) -> list[dict[str, int]]:
-    """Seeds that learn no more: from which update on, and after how many steps (of the epoch's end) it was seen."""
+def summarize_cells(
+    run: RunInfo, rows: Mapping[str, np.ndarray], active: np.ndarray, best: Mapping[str, np.ndarray], env: Env
+) -> dict[str, Any]:
+    """What ``summary.json`` says of a sweep: ``score`` names what cells are ranked by, ``cells`` are their results."""
+    seeds = len(run.seeds)
+    scores = cell_scores(rows, env, len(run.cells))
+    # Of a cell that was stopped the score is an early one: it comes after all that went on for longer.
+    stayed = np.where(active.reshape(-1, seeds)[:, 0], np.inf, rows["env_steps"].reshape(-1, seeds).mean(axis=1))
+    order = np.lexsort((-np.nan_to_num(scores.iqm, nan=-np.inf), -stayed))
+    ranks = {int(cell): rank for rank, cell in enumerate(order, start=1)}
+
+    def of_cell(index: int, cell: Cell) -> dict[str, Any]:
+        places = slice(index * seeds, (index + 1) * seeds)
+        return {
+            "cell": index,
+            "values": cell.values,
+            "rank": ranks[index],
+            "score": {name: getattr(scores, name)[index] for name in scores._fields},
+            "stopped": not active[places.start],
+            "env_steps": round(float(rows["env_steps"][places].mean())),
+            "evaluation": evaluation({name: values[places] for name, values in rows.items()}, env),
+            "best": evaluation({name: values[places] for name, values in best.items()}, env),
+        }
+
+    return {
+        "score": "win_rate" if env.has_win_rate else "return",
+        "lanes": [lane._asdict() for lane in run.lanes],
+        "cells": [of_cell(index, cell) for index, cell in enumerate(run.cells)],
+    }
+
+
+def cell_scores(rows: Mapping[str, np.ndarray], env: Env, num_cells: int) -> Score:
+    """The latest greedy win rate (return where there is none) of every cell, over its seeds; ``[cells]`` each."""
+    values = np.asarray(rows["eval_win_rate" if env.has_win_rate else "eval_return"])
+    return score(values.reshape(num_cells, -1))
+
+
+def nonfinite(lanes: Sequence[Lane], updates: np.ndarray, run_dir: Path) -> list[dict[str, int | None]]:
+    """Lanes that learn no more: from which update on, and after how many steps (of the epoch's end) it was seen."""
     rows = read_rows(run_dir / METRICS_FILE)
     return [
         {
-            "seed": seed,
+            **({} if lane.cell is None else {"cell": lane.cell}),
+            "seed": lane.seed,
             "update": int(update),
-            "env_steps": next(row["env_steps"] for row in rows if row["seed"] == seed and row["frozen"]),
+            "env_steps": next(
+                row["env_steps"]
+                for row in rows
+                if (row.get("cell"), row["seed"]) == (lane.cell, lane.seed) and row["frozen"]
+            ),
         }
-        for seed, update in zip(waves.seeds, waves.nonfinite_updates(), strict=True)
+        for lane, update in zip(lanes, updates, strict=True)
         if update >= 0
     ]
 

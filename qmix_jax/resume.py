@@ -11,7 +11,7 @@ from qmix_jax.command_line import shipped_targets
 from qmix_jax.errors import ConfigError
 
 CONFIG_FILE = "config.json"
-MAY_CHANGE = ("total_env_steps", "run_dir", "resume", "on_nonfinite", "devices", "checkpoint", "logger")
+MAY_CHANGE = ("total_env_steps", "run_dir", "resume", "on_nonfinite", "devices", "distributed", "checkpoint", "logger")
 """Keys that may differ when a run goes on: how long, where and how it is run, not what is computed."""
 
 
@@ -65,6 +65,12 @@ def _merged(saved: Mapping[str, Any], given: Mapping[str, Any], keys: set[str]) 
 
 def check_same(container: Mapping[str, Any], saved: Mapping[str, Any], run_dir: Path) -> None:
     """Raise :class:`ConfigError` naming the settings that differ from those of the run in ``run_dir``."""
+    processes = [tree.get("distributed", {}).get("num_processes") or 1 for tree in (container, saved)]
+    if processes[0] != processes[1] and not container["distributed"]["auto"]:
+        raise ConfigError(
+            f"distributed.num_processes={processes[0]}: the run in {run_dir} was made by {processes[1]}, each of which "
+            f"has its own checkpoints; use as many"
+        )
     now, then = _leaves(container), _leaves(saved)
     differing = [
         f"{key}={now.get(key, 'nothing')} (was {then.get(key, 'nothing')})"
@@ -80,7 +86,7 @@ _NOTHING = object()
 
 
 def _may_change() -> str:
-    return "total_env_steps, on_nonfinite, devices.*, checkpoint.* and logger.* may change"
+    return "total_env_steps, on_nonfinite, devices.*, distributed.*, checkpoint.* and logger.* may change"
 
 
 def read_config(run_dir: Path) -> dict[str, Any] | None:

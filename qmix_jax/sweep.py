@@ -1,10 +1,10 @@
-"""Many seeds in one process: waves of seeds over a mesh of devices.
+"""Many seeds and settings in one process: waves of lanes over a mesh of devices.
 
-A wave is ``devices * seeds_per_device`` seeds that run at once: the seed axis is split over the devices with
-``shard_map`` and mapped with ``vmap`` inside each. Further waves reuse the compiled program one after the other, each
-with its own donated state. An accelerator takes all its seeds in one wave; a CPU device takes one seed at a time, which
-is faster there than ``vmap`` and copies no replay. A seed's numbers do not depend on which seeds run beside it, up to
-the rounding of batched matrix products.
+A lane is one seed with its own hyper-parameters. A wave is ``devices * lanes_per_device`` lanes that run at once: the
+lane axis is split over the devices with ``shard_map`` and mapped with ``vmap`` inside each. Further waves reuse the
+compiled program one after the other, each with its own donated state. An accelerator takes all its lanes in one wave; a
+CPU device takes one lane at a time, which is faster there than ``vmap`` and copies no replay. A lane's numbers do not
+depend on which others run beside it, up to the rounding of batched matrix products.
 """
 
 import math
@@ -24,13 +24,13 @@ from qmix_jax.types import Best, HyperParams, Params, TrainState
 
 
 class Waves:
-    """The compiled programs and the states of all seeds.
+    """The compiled programs and the states of all lanes.
 
     Args:
         algorithm: the parts to compile.
-        hyper: hyper-parameters shared by all seeds.
-        seeds: one integer per seed.
-        seeds_per_device: how many seeds one device runs at once; ``None`` is all of them on an accelerator, one on CPU.
+        hyper: hyper-parameters, numbers for all lanes or ``[L]``, one for each.
+        seeds: the seed of each lane, ``L`` integers.
+        seeds_per_device: how many lanes one device runs at once; ``None`` is all of them on an accelerator, one on CPU.
         devices: devices to use; ``None`` is all local ones, but no more than there is work for.
     """
 
@@ -42,32 +42,35 @@ class Waves:
         seeds_per_device: int | None = None,
         devices: list[Any] | None = None,
     ) -> None:
-        devices = (jax.local_devices() if devices is None else devices)[: len(seeds)]
+        devices = jax.local_devices() if devices is None else devices
+        self._layout = (seeds_per_device, devices)
+        devices = devices[: len(seeds)]
         if seeds_per_device is None:
             seeds_per_device = 1 if devices[0].platform == "cpu" else math.ceil(len(seeds) / len(devices))
         self.algorithm = algorithm
         self.seeds = seeds
         self.wave_size = len(devices) * seeds_per_device
-        self.hyper = hyper
-        mesh = Mesh(np.array(devices), ("seeds",))
+        self.hyper: HyperParams = jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (len(seeds),)), hyper)
+        mesh = Mesh(np.array(devices), ("lanes",))
         self._devices = devices
-        self._sharding = NamedSharding(mesh, P("seeds"))
-        self._init = self.over_seeds(mesh, lambda key: qmix.init(algorithm, key), (P("seeds"),))
-        self._epoch_function = self.over_seeds(
+        self._sharding = NamedSharding(mesh, P("lanes"))
+        self._init = self.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),))
+        self._epoch_function = self.over_lanes(
             mesh,
             lambda state, hyper, iteration: qmix.epoch(algorithm, hyper, state, iteration),
-            (P("seeds"), P(), P()),
+            (P("lanes"), P("lanes"), P()),
             donate_argnums=0,
         )
         self._iterations_per_epoch = algorithm.sizes.iterations_per_epoch
         self._states: list[TrainState] = []
+        self._hypers: list[HyperParams] = []
         self._epoch: Any = None
         self.epochs = 0
 
     @staticmethod
-    def over_seeds(mesh: Mesh, function: Callable, in_specs: tuple, **jit_options: Any) -> Any:
-        """``function`` of one seed, mapped over the sharded leading axis of the arguments whose spec says so."""
-        axes = tuple(0 if spec == P("seeds") else None for spec in in_specs)
+    def over_lanes(mesh: Mesh, function: Callable, in_specs: tuple, **jit_options: Any) -> Any:
+        """``function`` of one lane, mapped over the sharded leading axis of the arguments whose spec says so."""
+        axes = tuple(0 if spec == P("lanes") else None for spec in in_specs)
 
         def of_one_device(*args: Any) -> Any:
             sizes = {
@@ -80,12 +83,12 @@ class Waves:
             )
             return jax.tree.map(lambda x: x[None], function(*one))
 
-        # check_vma off: nothing is communicated between seeds, and it would refuse scans that start from constants.
-        mapped = jax.shard_map(of_one_device, mesh=mesh, in_specs=in_specs, out_specs=P("seeds"), check_vma=False)
+        # check_vma off: nothing is communicated between lanes, and it would refuse scans that start from constants.
+        mapped = jax.shard_map(of_one_device, mesh=mesh, in_specs=in_specs, out_specs=P("lanes"), check_vma=False)
         return jax.jit(mapped, **jit_options)
 
     def describe(self) -> str:
-        """Where the seeds run, for people."""
+        """Where the lanes run, for people."""
         devices = self._devices
         each = self.wave_size // len(devices)
         waves = math.ceil(len(self.seeds) / self.wave_size)
@@ -93,8 +96,8 @@ class Waves:
 
     def start(self) -> None:
         """Make the initial states."""
-        for seeds in self._in_waves(self.seeds):
-            keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+        for places in self._places():
+            keys = jax.vmap(jax.random.key)(jnp.asarray(np.asarray(self.seeds)[places], jnp.uint32))
             self._states.append(self._init(jax.device_put(keys, self._sharding)))
 
     def compile(self) -> None:
@@ -105,35 +108,36 @@ class Waves:
 
         # From shapes alone: the same program, found in the cache, whether states are new or from a checkpoint.
         wave = jax.tree.map(whole_wave, self._one_state())
+        hyper = jax.tree.map(lambda x: whole_wave(jax.ShapeDtypeStruct((), x.dtype)), self.hyper)
         iteration = jnp.zeros((), jnp.int32)
-        self._epoch = self._epoch_function.lower(wave, self.hyper, iteration).compile()
+        self._use(self._epoch_function.lower(wave, hyper, iteration).compile())
         if not self._states:
             self.start()
 
     def epoch(self) -> dict[str, np.ndarray]:
-        """Train every seed for one epoch and return the metrics on the host, ``[K]`` each."""
+        """Train every lane for one epoch and return the metrics on the host, ``[L]`` each."""
         iteration = jnp.asarray(self.epochs * self._iterations_per_epoch, jnp.int32)
         waves = []
-        for index, state in enumerate(self._states):
-            self._states[index], metrics = self._epoch(state, self.hyper, iteration)
+        for index, (state, hyper) in enumerate(zip(self._states, self._hypers, strict=True)):
+            self._states[index], metrics = self._epoch(state, hyper, iteration)
             waves.append(metrics)
         self.epochs += 1
         return self._gather(waves)
 
     def online(self) -> Params:
-        """The present parameters of every seed, on the host, ``[K, ...]``."""
+        """The present parameters of every lane, on the host, ``[L, ...]``."""
         return self._gather([state.learner.online for state in self._states])
 
     def best(self) -> Best:
-        """The best agent of every seed and its evaluation, on the host, ``[K, ...]``."""
+        """The best agent of every lane and its evaluation, on the host, ``[L, ...]``."""
         return self._gather([state.best for state in self._states])
 
     def nonfinite_updates(self) -> np.ndarray:
-        """For every seed the first update whose numbers were not finite, or -1; ``[K]``."""
+        """For every lane the first update whose numbers were not finite, or -1; ``[L]``."""
         return self._gather([state.learner.nonfinite_update for state in self._states])
 
     def snapshot(self) -> TrainState:
-        """A copy of the whole state of every seed on the host, ``[K, ...]``, for :meth:`restore`.
+        """A copy of the whole state of every lane on the host, ``[L, ...]``, for :meth:`restore`.
 
         PRNG keys are given as their data. The copy is made array by array: it takes no memory on the devices.
         """
@@ -146,7 +150,7 @@ class Waves:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(self.seeds), *x.shape), x.dtype), one)
 
     def _one_state(self) -> TrainState:
-        """Shapes and dtypes of one seed's state."""
+        """Shapes and dtypes of one lane's state."""
         return jax.eval_shape(lambda: qmix.init(self.algorithm, jax.random.key(0)))
 
     def restore(self, snapshot: TrainState, epochs: int) -> None:
@@ -154,20 +158,49 @@ class Waves:
         to_keys = jax.jit(jax.random.wrap_key_data, out_shardings=self._sharding)
         example = self._one_state()
         self._states.clear()
-        for places in self._in_waves(list(range(len(self.seeds)))):
+        for places in self._places():
 
-            def put(like: Any, x: np.ndarray, places: list[int] = places) -> Array:
-                placed = cast(Array, jax.device_put(x[np.asarray(places)], self._sharding))
+            def put(like: Any, x: np.ndarray, places: np.ndarray = places) -> Array:
+                placed = self._of_wave(x, places)
                 return to_keys(placed) if jnp.issubdtype(like.dtype, jax.dtypes.prng_key) else placed
 
             self._states.append(jax.tree.map(put, example, snapshot))
         self.epochs = epochs
 
-    def _in_waves(self, values: list[int]) -> list[list[int]]:
-        """One value per seed in groups of ``wave_size``; the last is filled up with the first value."""
-        count = math.ceil(len(values) / self.wave_size) * self.wave_size
-        padded = values + values[:1] * (count - len(values))
-        return [padded[start : start + self.wave_size] for start in range(0, count, self.wave_size)]
+    def only(self, places: np.ndarray) -> "Waves":
+        """These lanes alone, with the states that they have here, if any; these waves are of no use afterwards.
+
+        Compiled programs are kept where as many lanes run at once as before, else :meth:`compile` is to be called.
+        """
+        hyper = jax.tree.map(lambda x: x[places], self.hyper)
+        others = Waves(self.algorithm, hyper, [self.seeds[place] for place in places], *self._layout)
+        if self._states:
+            snapshot = self.snapshot()
+            self._states.clear()
+            others.restore(jax.tree.map(lambda x: x[places], snapshot), self.epochs)
+        if self._epoch is not None and others._devices == self._devices and others.wave_size == self.wave_size:
+            others._use(self._epoch)
+        return others
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether :meth:`epoch` can be called."""
+        return self._epoch is not None
+
+    def _use(self, compiled: Any) -> None:
+        self._epoch = compiled
+        self._hypers = [self._of_wave(self.hyper, places) for places in self._places()]
+
+    def _places(self) -> np.ndarray:
+        """The lanes of each wave; the last is filled up with the first lane."""
+        count = math.ceil(len(self.seeds) / self.wave_size) * self.wave_size
+        places = np.zeros(count, int)
+        places[: len(self.seeds)] = np.arange(len(self.seeds))
+        return places.reshape(-1, self.wave_size)
+
+    def _of_wave(self, tree: Any, places: np.ndarray) -> Any:
+        """These lanes of arrays on the host, over the devices."""
+        return jax.tree.map(lambda x: cast(Array, jax.device_put(x[places], self._sharding)), tree)
 
     def _gather(self, waves: list[Any]) -> Any:
         def join(*parts: Array) -> np.ndarray:

@@ -1,9 +1,10 @@
 """The command line: ``python -m qmix_jax.train [group=choice ...] [key=value ...]``."""
 
+import contextlib
 import errno
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from qmix_jax import command_line
+from qmix_jax.cells import Cell, cells, lanes
 from qmix_jax.clock import Clock
 from qmix_jax.config import Config, parse, to_container
 from qmix_jax.errors import ConfigError
+from qmix_jax.hosts import HostError, connect, disconnect
 from qmix_jax.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
 from qmix_jax.runtime import use_compilation_cache
 
@@ -41,46 +44,63 @@ def _hydra_main(tree: DictConfig) -> None:
         config = parse(container)
         run_dir = _run_dir(config)
         container["run_dir"] = str(run_dir)
-        status = run(config, container, run_dir)
+        status = run(config, container, cells(container, config), run_dir)
     if status:
         sys.exit(status)
 
 
-def run(config: Config, container: Mapping[str, Any], run_dir: Path) -> int:
+def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_dir: Path) -> int:
     """One training run, from the configuration to the run's folder.
+
+    Args:
+        config: what ``container`` says, typed.
+        container: the settings; those that only show later are filled in.
+        cells: of its sweep, if it is one.
+        run_dir: its folder.
 
     Returns the exit status: 0, 1 if something could not be saved or numbers went wrong under ``on_nonfinite=stop``,
     130 or 143 after Ctrl-C or SIGTERM.
     """
     clock = Clock()
     saved_config = _config_in(run_dir, config, container)
-    _configure_jax(config)
+    all_lanes = lanes(len(cells), list(range(config.seed, config.seed + config.num_seeds)))
+    _configure_jax(config, len(all_lanes))
+    hosts = connect(config.distributed, len(all_lanes))
+    container["distributed"] = {**container["distributed"], "num_processes": hosts.count if hosts.count > 1 else None}
+    import jax
+    import numpy as np
+
     # Not at the top, and the environment first: a wrong setting is reported before what takes seconds is imported.
     from qmix_jax.envs.build import make_env
 
     env = make_env(config.parts["env"])
 
     from qmix_jax import memory
-    from qmix_jax.build import build
+    from qmix_jax.build import build, hyper_params_of
     from qmix_jax.logging import ConsoleSink, write_json
     from qmix_jax.session import Session
     from qmix_jax.sweep import Waves
 
     algorithm, hyper = build(config, env)
-    seeds = list(range(config.seed, config.seed + config.num_seeds))
-    devices, each = _devices(config), config.devices.seeds_per_device
+    devices, each = _devices(config, len(hosts.share)), config.devices.seeds_per_device
     saves = config.checkpoint.every_minutes is not None
-    plan = memory.check(algorithm, config.num_seeds, devices, each, checkpoints=saves)
-    waves = Waves(algorithm, hyper, seeds, each, devices)
+    plan = memory.check(algorithm, len(hosts.share), devices, each, checkpoints=saves)
+    if cells:
+        of_all = hyper_params_of([cell.config for cell in cells], config.num_seeds)
+        hyper = jax.tree.map(lambda x: np.asarray(x)[hosts.share], of_all)
+    waves = Waves(algorithm, hyper, [all_lanes[place].seed for place in hosts.share], each, devices)
     _make_run_dir(run_dir)
-    console = ConsoleSink(quiet=not config.logger.progress)
+    console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
     console.message(memory.describe(plan))
-    with locked(run_dir):
-        session = Session(config, container, run_dir, env, waves, console, clock)
+    with locked(run_dir) if hosts.is_first else contextlib.nullcontext():
+        session = Session(config, container, cells, run_dir, env, waves, hosts, console, clock)
         if saved_config is not None:
             session.restore()
-        write_json(run_dir / CONFIG_FILE, container)
-        return session.run()
+        if hosts.is_first:
+            write_json(run_dir / CONFIG_FILE, container)
+        status = session.run()
+    disconnect(hosts)
+    return status
 
 
 def _config_in(run_dir: Path, config: Config, container: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -95,18 +115,18 @@ def _config_in(run_dir: Path, config: Config, container: Mapping[str, Any]) -> d
     return saved
 
 
-def _configure_jax(config: Config) -> None:
-    """Platform, one CPU device per core that has a seed, and the compilation cache; before JAX looks for devices."""
+def _configure_jax(config: Config, num_lanes: int) -> None:
+    """Platform, one CPU device per core that has a lane, and the compilation cache; before JAX looks for devices."""
     import jax
 
     if config.devices.platform is not None:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(config.devices.platform, config.devices.platform))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", min(config.devices.count or cores, config.num_seeds))
+    jax.config.update("jax_num_cpu_devices", min(config.devices.count or cores, num_lanes))
     use_compilation_cache()
 
 
-def _devices(config: Config) -> list[Any]:
+def _devices(config: Config, num_lanes: int) -> list[Any]:
     import jax
 
     try:
@@ -116,7 +136,7 @@ def _devices(config: Config) -> list[Any]:
             f"devices.platform={config.devices.platform}: not available here ({str(error).splitlines()[0]})"
         ) from error
     count = config.devices.count or len(devices)
-    if count > len(devices) and count <= config.num_seeds:
+    if count > len(devices) and count <= num_lanes:
         raise ConfigError(f"devices.count={count}: there are {len(devices)} devices; use at most {len(devices)}")
     return devices[:count]
 
@@ -149,6 +169,11 @@ class _errors_in_one_line:  # noqa: N801 - a context manager that reads as one
         if isinstance(error, ConfigError):
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        if isinstance(error, HostError):
+            # Not through the interpreter's end, where JAX's runtime would wait for the process that is gone.
+            print(f"error: {error}; when it is back, go on with resume=true", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(1)
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)

@@ -12,9 +12,10 @@ import pytest
 import wandb
 from rich.console import Console
 
+from qmix_jax.cells import Cell, Lane, lanes
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, WandbSink, strict_json, write_json
 from qmix_jax.logging.console import progress_line, result_rows
-from qmix_jax.logging.wandb import flat_metrics
+from qmix_jax.logging.wandb import aggregate_metrics, lane_metrics, part_config, parts
 
 TOTAL = 1000
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
@@ -258,14 +259,44 @@ def test_closing_several_sinks_reaches_all_of_them():
     assert closed == ["broken", "fine"]
 
 
-def test_wandb_gets_each_seed_and_the_mean_against_env_steps():
-    flat = flat_metrics(epoch(2, eval_return=[np.nan, 4.0], train_return=[np.nan, np.nan]), [3, 4])
-    assert flat["env_steps"] == 20
-    assert flat["updates"] == 6
-    assert flat["eval_return"] == flat["seed_4/eval_return"] == 4.0
-    assert flat["loss"] == 0.375
-    assert "seed_3/eval_return" not in flat
+def test_wandb_gets_of_a_seed_what_is_available():
+    rows = epoch(2, eval_return=[np.nan, 4.0])
+    assert "eval_return" not in lane_metrics(rows, 0)
+    assert lane_metrics(rows, 1) == {
+        "loss": 0.25, "epsilon": 0.1, "eval_return": 4.0, "eval_win_rate": 0.75, "updates": 6, "seconds": 4.0
+    }  # fmt: skip
+
+
+def test_the_aggregate_has_interquartile_means_intervals_and_extremes():
+    flat = aggregate_metrics(epoch(2, train_return=[np.nan, np.nan]), lanes(0, [3, 4]))
+    assert (flat["env_steps"], flat["updates"], flat["loss"]) == (20, 6, 0.375)
+    assert flat["eval_return"] == 12.5
+    assert [flat[f"eval_return/{name}"] for name in ("low", "high", "min", "max")] == [12.0, 13.0, 12.0, 13.0]
     assert not [name for name in flat if "train_return" in name]
+
+
+def test_the_aggregate_of_a_sweep_has_each_cell_that_is_still_trained():
+    two_cells = lanes(2, [5])
+    flat = aggregate_metrics(epoch(2), two_cells)
+    assert (flat["cell_0/eval_return"], flat["cell_1/eval_return"]) == (12.0, 13.0)
+    assert "cell_0/eval_return/low" not in flat, "one seed has no interval"
+    flat = aggregate_metrics(epoch(2)._replace(active=np.array([False, True])), two_cells)
+    assert "cell_0/eval_return" not in flat
+    assert flat["cell_1/loss"] == 0.25
+
+
+def test_wandb_runs_and_their_configurations(tmp_path):
+    cell = Cell({"gamma": 0.9}, {"gamma": 0.9, "seed": 0}, None)  # pyright: ignore[reportArgumentType]
+    run = run_info(tmp_path, cells=[cell, cell], seeds=[7])
+    found = parts(run.lanes, "mine", each=True)
+    assert [part.name for part in found] == ["mine/cell_0/seed_7", "mine/cell_1/seed_7", "mine"]
+    assert [part.job_type for part in found] == ["seed", "seed", "aggregate"]
+    assert [part_config(part, run)["gamma"] for part in found] == [0.9, 0.9, 0.99]
+    assert part_config(found[1], run) | {"gamma": 0} == {"gamma": 0, "cell": 1, "seed": 7, "num_seeds": 1}
+    assert part_config(found[2], run)["cells"] == {"cell_0": {"gamma": 0.9}, "cell_1": {"gamma": 0.9}}
+    assert [part.name for part in parts(run.lanes, "mine", each=False)] == ["mine"]
+    (alone,) = parts([Lane(None, 7)], "mine", each=True)
+    assert (alone.name, alone.lane) == ("mine", Lane(None, 7))
 
 
 @pytest.fixture
@@ -294,10 +325,12 @@ def test_wandb_needs_no_account_and_stays_in_the_run_folder(mode, lonely_home, t
     wandb.teardown()  # its service may still be writing when a run has finished
     assert len(warnings) == (mode == "online")
     assert sink.location is not None
-    (record,) = Path(sink.location).glob("*.wandb")
-    content = record.read_bytes()
-    for text in (b"seed_3/eval_return", b"final/win_rate", b"best/return", b"scenario"):
-        assert text in content
+    records = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(records) == 3
+    assert Path(sink.location) in [record.parent for record in records]
+    for record in records:
+        for text in (b"eval_return", b"final/win_rate", b"best/return", b"scenario"):
+            assert text in record.read_bytes()
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not [path for path in files if b"do-not-tell" in path.read_bytes()]
     assert not list(lonely_home.rglob("*"))
@@ -343,7 +376,7 @@ def test_wandb_that_breaks_in_the_middle_is_told_once_and_does_not_stop_the_run(
         sink.log(epoch(number))
     sink.finish(SUMMARY)
     sink.close()
-    assert broken.logged == 2
+    assert broken.logged == 2, "the first epoch of the second run was the last thing"
     assert warnings == ["W&B stopped working, the run goes on without it: ConnectionError: service is gone"]
 
 

@@ -5,7 +5,6 @@ import re
 import runpy
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb_record import history
 
 from qmix_jax import library
 from qmix_jax.command_line import compose_config
@@ -63,31 +62,9 @@ def metrics(run_dir: Path) -> list[dict]:
 
 
 def wandb_history(run_dir: Path) -> list[dict]:
-    """What a run's only offline W&B record says of each epoch, without the time that it took."""
-    (file,) = run_dir.glob("wandb/offline-run-*/*.wandb")
-    history = []
-    for content in leveldb_records(file.read_bytes()):
-        record = Record.FromString(content)
-        if record.HasField("history"):
-            items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-            history.append({key: items[key] for key in sorted(items.keys() - {"seconds", "_runtime", "_timestamp"})})
-    return history
-
-
-def leveldb_records(content: bytes) -> list[bytes]:
-    """The records of a file of W&B's: 7 bytes, then LevelDB's log format with blocks of 32 KiB."""
-    records, parts, place = [], [], 7
-    while place + 7 <= len(content):
-        if 32768 - place % 32768 < 7:
-            place += 32768 - place % 32768  # too small for another header
-            continue
-        length, kind = struct.unpack_from("<HB", content, place + 4)
-        parts.append(content[place + 7 : place + 7 + length])
-        place += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            records.append(b"".join(parts))
-            parts = []
-    return records
+    """What the offline W&B record of the aggregate says of each epoch, without the time that it took."""
+    (file,) = [path for path in run_dir.glob("wandb/offline-run-*/*.wandb") if "seed" not in path.name]
+    return history(file)
 
 
 @pytest.fixture(scope="module")

@@ -67,10 +67,10 @@ class Loop:
             indices = start + jnp.arange(self.iterations, dtype=jnp.int32)
             return jax.lax.scan(lambda s, i: qmix.iterate(algorithm, hyper, s, i), state, indices)
 
-        mesh = Mesh(np.array(jax.local_devices()[: request.seeds]), ("seeds",))
+        mesh = Mesh(np.array(jax.local_devices()[: request.seeds]), ("lanes",))
         started = time.perf_counter()
-        init = Waves.over_seeds(mesh, lambda key: qmix.init(algorithm, key), (P("seeds"),)).lower(self._keys[0])
-        loop = Waves.over_seeds(mesh, run, (P("seeds"), P()), donate_argnums=0).lower(init.out_info, hyper)
+        init = Waves.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),)).lower(self._keys[0])
+        loop = Waves.over_lanes(mesh, run, (P("lanes"), P()), donate_argnums=0).lower(init.out_info, hyper)
         traced = time.perf_counter()
         self._init, self._loop = init.compile(), loop.compile()
         self.trace_seconds = traced - started

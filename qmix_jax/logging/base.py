@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from qmix_jax.cells import Cell, Lane, lanes
+
 
 class RunInfo(NamedTuple):
     """What is known about a run before it starts."""
@@ -23,29 +25,42 @@ class RunInfo(NamedTuple):
     has_win_rate: bool
     resumed_epochs: int = 0
     """Epochs that an earlier process has trained and reported, 0 for a new run."""
+    cells: Sequence[Cell] = ()
+    """Of a sweep."""
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """What is trained side by side, in the order of all arrays ``[L]``."""
+        return lanes(len(self.cells), list(self.seeds))
 
 
 class EpochMetrics(NamedTuple):
-    """What one epoch of all K seeds reports, on the host."""
+    """What one epoch of all L lanes (seeds, of every cell) reports, on the host."""
 
     epoch: int
     env_steps: np.ndarray
-    """[K]: environment steps that each seed has taken so far."""
+    """[L]: environment steps that each lane has taken so far."""
     updates: int
     """Gradient steps of one seed so far."""
     seconds: float
     """Wall-clock time since training started, without compilation."""
     rows: Mapping[str, np.ndarray]
-    """Metric name to [K] values, one per seed; NaN where a metric is not available."""
+    """Metric name to [L] values, one per lane; NaN where a metric is not available."""
+    active: np.ndarray | None = None
+    """[L]: which lanes were trained in this epoch, where not all were; the others keep what they had before."""
+
+    def is_active(self, place: int) -> bool:
+        """Whether a lane was trained in this epoch."""
+        return self.active is None or bool(self.active[place])
 
     @property
     def mean_env_steps(self) -> int:
-        """Environment steps of the average seed."""
-        return round(float(np.mean(self.env_steps)))
+        """Environment steps of the average lane that is still trained."""
+        return round(float(np.mean(self._of_active(self.env_steps))))
 
     @property
     def steps_per_second(self) -> float:
-        """Environment steps of all seeds together, per second since training started."""
+        """Environment steps of all lanes together, per second since training started."""
         return float(np.sum(self.env_steps)) / self.seconds if self.seconds > 0 else 0.0
 
     def seconds_left(self, total_env_steps: int) -> float:
@@ -54,9 +69,12 @@ class EpochMetrics(NamedTuple):
         return self.seconds * max(total_env_steps - done, 0) / done if done > 0 else float("nan")
 
     def mean(self, name: str) -> float:
-        """Mean over seeds of one metric, NaN where it is not available."""
+        """Mean over lanes of one metric, NaN where it is not available."""
         values = self.rows.get(name)
-        return float("nan") if values is None else mean_over_seeds(np.asarray(values, np.float64))
+        return float("nan") if values is None else mean_over_seeds(self._of_active(np.asarray(values, np.float64)))
+
+    def _of_active(self, values: np.ndarray) -> np.ndarray:
+        return values if self.active is None else values[self.active]
 
 
 class Sink(Protocol):

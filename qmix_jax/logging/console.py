@@ -94,8 +94,11 @@ class ConsoleSink:
         self._stop_bar()
 
     def print_table(self, summary: Mapping[str, Any]) -> None:
-        """Final and best greedy evaluation of every seed and their mean, from the content of ``summary.json``."""
-        rows = result_rows(summary)
+        """Final and best greedy evaluation of every seed and their mean, from the content of ``summary.json``.
+
+        Of a sweep: the final evaluation of every cell, the best one first.
+        """
+        rows = cell_rows(summary) if summary.get("cells") else result_rows(summary)
         if not self._live:
             for row in rows:
                 self._plain(" ".join(f"{name}={value}" for name, value in row.items()))
@@ -105,8 +108,12 @@ class ConsoleSink:
         for name in rows[0]:
             table.add_column(name.replace("episode_", "").replace("_", " "), justify="right")
         for row in rows:
-            is_mean = row["seed"] == "mean"
-            table.add_row(*row.values(), style="bold" if is_mean else "", end_section=row is rows[-2])
+            is_mean = row.get("seed") == "mean"
+            table.add_row(
+                *row.values(),
+                style="bold" if is_mean else "",
+                end_section=len(rows) > 1 and row is rows[-2] and "seed" in row,
+            )
         self.console.print(table)
 
     def __enter__(self) -> Self:
@@ -184,10 +191,32 @@ def result_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     return [*rows, {"seed": "mean"} | {name: _result(name, mean_over_seeds(values)) for name, values in table.items()}]
 
 
+def cell_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One row per cell of a sweep, by rank: its values, and the interquartile mean of its score with its interval."""
+    measure = summary["score"]
+
+    some_stopped = any(cell["stopped"] for cell in summary["cells"])
+
+    def number(value: float | None) -> str:
+        return _result(measure, np.nan if value is None else value)
+
+    return [
+        {
+            "rank": str(cell["rank"]),
+            "cell": str(cell["cell"]),
+            **{name: f"{value:g}" for name, value in cell["values"].items()},
+            measure: number(cell["score"]["iqm"]),
+            **{f"{measure}_{end}": number(cell["score"][end]) for end in ("low", "high")},
+            **({"stopped_at": str(cell["env_steps"]) if cell["stopped"] else "-"} if some_stopped else {}),
+        }
+        for cell in sorted(summary["cells"], key=lambda cell: cell["rank"])
+    ]
+
+
 def _result(name: str, value: float) -> str:
     if np.isnan(value):
         return "-"
-    return f"{value:.3f}" if name.endswith("win_rate") else f"{value:.2f}"
+    return f"{value:.3f}" if "win_rate" in name else f"{value:.2f}"
 
 
 def _one_word(text: str) -> str:

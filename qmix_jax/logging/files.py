@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from qmix_jax.cells import Lane
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging.base import EpochMetrics, RunInfo
 
@@ -15,11 +16,11 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class FileSink:
-    """Writes ``metrics.jsonl`` into the run's folder: one line per epoch and seed, on the disk after every epoch."""
+    """Writes ``metrics.jsonl`` into the run's folder: one line per epoch and lane, on the disk after every epoch."""
 
     def __init__(self) -> None:
         self._file: TextIO | None = None
-        self._seeds: tuple[int, ...] = ()
+        self._lanes: list[Lane] = []
 
     def start(self, run: RunInfo) -> None:
         """Create the run's folder and an empty file in it.
@@ -27,7 +28,7 @@ class FileSink:
         Of a run that goes on, the lines up to where it does are kept; what came after them will come again.
         """
         run.run_dir.mkdir(parents=True, exist_ok=True)
-        self._seeds = tuple(run.seeds)
+        self._lanes = run.lanes
         path = run.run_dir / METRICS_FILE
         kept = "".join(f"{json.dumps(row)}\n" for row in read_rows(path) if row["epoch"] <= run.resumed_epochs)
         partial = path.with_name(path.name + ".partial")
@@ -36,13 +37,16 @@ class FileSink:
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, epoch: EpochMetrics) -> None:
-        """Write one line per seed."""
+        """Write one line for each lane that is still trained."""
         if self._file is None:
             raise RuntimeError("log() before start()")
-        for index, seed in enumerate(self._seeds):
+        for index, lane in enumerate(self._lanes):
+            if not epoch.is_active(index):
+                continue
             row = {
                 "epoch": epoch.epoch,
-                "seed": seed,
+                **({} if lane.cell is None else {"cell": lane.cell}),
+                "seed": lane.seed,
                 "env_steps": epoch.env_steps[index],
                 "updates": epoch.updates,
                 "seconds": round(epoch.seconds, 3),
@@ -77,21 +81,29 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_epochs(path: Path) -> list[EpochMetrics]:
+def read_epochs(path: Path, lanes: Sequence[Lane]) -> list[EpochMetrics]:
     """``metrics.jsonl`` as it was logged, one item per epoch."""
-    epochs: dict[int, list[dict[str, Any]]] = {}
+    epochs: dict[int, dict[Lane, dict[str, Any]]] = {}
+    known: dict[Lane, dict[str, Any]] = {}
     for row in read_rows(path):
-        epochs.setdefault(row["epoch"], []).append(row)
-    return [_epoch_metrics(epoch, rows) for epoch, rows in epochs.items()]
+        epochs.setdefault(row["epoch"], {})[Lane(row.get("cell"), row["seed"])] = row
+    found = []
+    for epoch, rows in epochs.items():
+        known |= rows  # a lane that has stopped keeps what it had
+        active = None if len(rows) == len(lanes) else np.array([lane in rows for lane in lanes])
+        found.append(_epoch_metrics(epoch, next(iter(rows.values())), [known[lane] for lane in lanes], active))
+    return found
 
 
-def _epoch_metrics(epoch: int, rows: list[dict[str, Any]]) -> EpochMetrics:
-    own = ("epoch", "seed", "seconds")
+def _epoch_metrics(
+    epoch: int, newest: Mapping[str, Any], rows: list[dict[str, Any]], active: np.ndarray | None
+) -> EpochMetrics:
     columns = {
-        name: np.array([math.nan if row[name] is None else row[name] for row in rows]) for name in rows[0].keys() - own
+        name: np.array([math.nan if row[name] is None else row[name] for row in rows])
+        for name in newest
+        if name not in ("epoch", "cell", "seed", "seconds")
     }
-    columns = {name: columns[name] for name in rows[0] if name in columns}
-    return EpochMetrics(epoch, columns["env_steps"], int(columns["updates"][0]), rows[0]["seconds"], columns)
+    return EpochMetrics(epoch, columns["env_steps"], newest["updates"], newest["seconds"], columns, active)
 
 
 def strict_json(value: Any) -> Any:

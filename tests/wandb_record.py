@@ -1,0 +1,34 @@
+"""Reads what W&B's offline files hold."""
+
+import json
+import struct
+from pathlib import Path
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+
+def history(file: Path) -> list[dict]:
+    """What an offline W&B record says of each epoch, without the time that it took."""
+    found = []
+    for content in leveldb_records(file.read_bytes()):
+        record = Record.FromString(content)
+        if record.HasField("history"):
+            items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            found.append({key: items[key] for key in sorted(items.keys() - {"seconds", "_runtime", "_timestamp"})})
+    return found
+
+
+def leveldb_records(content: bytes) -> list[bytes]:
+    """The records of a file of W&B's: 7 bytes, then LevelDB's log format with blocks of 32 KiB."""
+    records, parts, place = [], [], 7
+    while place + 7 <= len(content):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768  # too small for another header
+            continue
+        length, kind = struct.unpack_from("<HB", content, place + 4)
+        parts.append(content[place + 7 : place + 7 + length])
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            records.append(b"".join(parts))
+            parts = []
+    return records
