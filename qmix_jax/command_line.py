@@ -1,6 +1,7 @@
 """What the user typed, checked before JAX is imported: errors are one line with key, value and nearest choice."""
 
 import difflib
+import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,36 @@ def check(arguments: Sequence[str]) -> None:
     Raises :class:`ConfigError`.
     """
     if any(argument.startswith("-") for argument in arguments):
+        _check_launcher(arguments)
         return
     container = to_container(compose_config(arguments))
     cells(container, parse(container))
+
+
+LAUNCHERS = {
+    "slurm": ("submitit", "hydra_submitit_launcher"),
+    "submitit_slurm": ("submitit", "hydra_submitit_launcher"),
+    "local": ("submitit", "hydra_submitit_launcher"),
+    "submitit_local": ("submitit", "hydra_submitit_launcher"),
+    "ray_cluster": ("ray", "hydra_ray_launcher"),
+    "ray": ("ray", "hydra_ray_launcher"),
+}
+"""Values of ``hydra/launcher``: the extra that brings them, and the package in it that Hydra looks for."""
+
+
+def _check_launcher(arguments: Sequence[str]) -> None:
+    """Hydra shows a trace where a launcher is not installed."""
+    for argument in arguments:
+        key, _, name = argument.partition("=")
+        if key != "hydra/launcher":
+            continue
+        if name not in (*LAUNCHERS, "basic"):
+            raise unknown_choice(key, name, (*LAUNCHERS, "basic"))
+        extra, package = LAUNCHERS.get(name, ("", ""))
+        plugins = importlib.util.find_spec("hydra_plugins") if package else None
+        folders = [] if plugins is None else list(plugins.submodule_search_locations or ())
+        if package and not any((Path(folder) / package).is_dir() for folder in folders):
+            raise ConfigError(f"{argument}: is not installed; pip install 'qmix_jax[{extra}]'")
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:

@@ -71,7 +71,7 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
     from qmix_jax.policy import Policy, check_policy, save_policy
     from qmix_jax.pymarl import agent_from_pymarl, mixer_from_pymarl
 
-    if any(run_dir.glob("policies/seed_*")):
+    if any(run_dir.glob("policies/*")):
         raise ConfigError(f"run_dir={run_dir}: holds policies already; give another folder")
     env_settings = to_container(compose_config(overrides))["env"]
     env = make_env(env_settings)

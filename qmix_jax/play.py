@@ -6,6 +6,7 @@ it is executed, and it can only name environments and agents that this package c
 
 import dataclasses
 import difflib
+import json
 import math
 import re
 import sys
@@ -43,6 +44,7 @@ Usage: python -m qmix_jax.evaluate run_dir=FOLDER [key=value ...]
   run_dir=FOLDER      folder of a run, with policies/seed_*/final.safetensors and .json
   episodes=1000       episodes of each policy
   which=final         final: the policy at the end of training; best: the one with the best evaluation in training
+  cell=null           of a sweep: whose policies are played; null is the one with the highest rank
   seed=null           training seed whose policy is played; null is every seed of the run
   evaluation_seed=1   of the episodes; training evaluates with evaluation.seed, 0 unless set
   batch=256           most environments played in parallel; episodes are counted alike whatever it is
@@ -69,6 +71,7 @@ DEFAULTS: dict[str, Any] = {
     "run_dir": "",
     "episodes": 1000,
     "which": "final",
+    "cell": None,
     "seed": None,
     "evaluation_seed": 1,
     "batch": 256,
@@ -91,6 +94,7 @@ class Settings:
     run_dir: str
     episodes: int = number(1)
     which: Literal["final", "best"]
+    cell: int | None = number(0)
     seed: int | None = number(0)
     evaluation_seed: int = number(0, 2**32 - 1)
     batch: int = number(1)
@@ -365,7 +369,8 @@ def _policy_paths(settings: Settings) -> dict[int, Path]:
     folder = Path(settings.run_dir)
     if not folder.is_dir():
         raise ConfigError(f"run_dir={settings.run_dir}: no such folder{_sibling(folder)}")
-    matches = ((re.fullmatch(r"seed_(\d+)", path.name), path) for path in folder.glob("policies/seed_*"))
+    policies = _policies_folder(settings)
+    matches = ((re.fullmatch(r"seed_(\d+)", path.name), path) for path in policies.glob("seed_*"))
     found = sorted((int(match[1]), path / settings.which) for match, path in matches if match)
     if not found:
         raise ConfigError(f"run_dir={settings.run_dir}: holds no policies (policies/seed_*/{settings.which}.json)")
@@ -379,6 +384,27 @@ def _policy_paths(settings: Settings) -> dict[int, Path]:
             f"seed={settings.seed}: not in this run; did you mean {near}? (choices: {', '.join(map(str, paths))})"
         )
     return {settings.seed: paths[settings.seed]}
+
+
+def _policies_folder(settings: Settings) -> Path:
+    """Where the policies are; of a sweep, those of the chosen cell or of the best one."""
+    folder = Path(settings.run_dir) / "policies"
+    cells = sorted(int(path.name[5:]) for path in folder.glob("cell_*") if path.name[5:].isdigit())
+    if settings.cell is not None and settings.cell not in cells:
+        there = f"choices: {', '.join(map(str, cells))}" if cells else "the run is no sweep"
+        raise ConfigError(f"cell={settings.cell}: not in this run ({there})")
+    if not cells:
+        return folder
+    return folder / f"cell_{_best_cell(settings, cells) if settings.cell is None else settings.cell}"
+
+
+def _best_cell(settings: Settings, cells: Sequence[int]) -> int:
+    path = Path(settings.run_dir) / "summary.json"
+    try:
+        ranks = {cell["cell"]: cell["rank"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]}
+        return min(cells, key=lambda cell: ranks[cell])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{path}: does not say which cell is the best; choose one with cell=...") from error
 
 
 def _sibling(folder: Path) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from wandb_record import history
 
+from qmix_jax import play
 from qmix_jax.cells import KEYS, cells
 from qmix_jax.command_line import check, compose_config
 from qmix_jax.config import SweepConfig, parse, to_container
@@ -224,6 +226,19 @@ def test_what_a_sweep_leaves(whole):
     assert run[f"step_{EPOCHS - 1}"]["return"] == [last[0, 1]]
 
 
+def test_policies_of_the_best_cell_or_another_are_played(whole, capsys):
+    best = min(summary(whole)["cells"], key=lambda cell: cell["rank"])
+    for arguments, cell in ([], best["cell"]), (["cell=2"], 2):
+        play.main([f"run_dir={whole}", "episodes=4", "evaluation_seed=0", *arguments])
+        shown = capsys.readouterr().out
+        expected = summary(whole)["cells"][cell]["evaluation"]["return"]
+        found = re.findall(r"^seed=\d .* return=([0-9.]+)", shown, re.MULTILINE)
+        assert [float(x) for x in found] == expected
+    with pytest.raises(SystemExit, match="2"):
+        play.main([f"run_dir={whole}", "cell=4"])
+    assert "cell=4: not in this run (choices: 0, 1, 2, 3)" in capsys.readouterr().err
+
+
 def test_a_sweep_that_is_extended_is_one_sweep(whole, tmp_path):
     train(tmp_path, *SETTINGS, *GRID, "total_env_steps=100", "run_dir=run")
     assert "going on after epoch 1" in train(tmp_path, "resume=run", STEPS).stdout
@@ -389,3 +404,27 @@ def test_lanes_are_shared_out():
     assert [Hosts(7, index, 3).share.tolist() for index in range(3)] == [[0, 1, 2], [3, 4], [5, 6]]
     with pytest.raises(ConfigError, match=r"num_processes=3: more than there are .*; use at most 2"):
         Hosts(2, 0, 3)
+
+
+# Launchers
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("hydra/launcher=slrum", "did you mean 'slurm'"),
+        ("hydra/launcher=ray_cluster", r"is not installed; pip install 'qmix_jax\[ray\]'"),
+    ],
+)
+def test_a_launcher_that_is_not_there_is_refused_in_one_line(argument, words, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=words):
+        check(["--multirun", argument, "algorithm=iql,vdn"])
+
+
+@pytest.mark.slow
+def test_a_launcher_runs_the_jobs_of_a_multirun(tmp_path):
+    """For real, with submitit on this machine."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra submitit")
+    train(tmp_path, "--multirun", "hydra/launcher=local", "hydra.sweep.dir=jobs", "algorithm=iql,vdn", *SETTINGS, STEPS)
+    assert [summary(tmp_path / "jobs" / job)["algorithm"] for job in "01"] == ["iql", "vdn"]
