@@ -177,7 +177,9 @@ def _values(key: str, value: Any) -> list[float]:
 
 def _number(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"sweep.{key}={value}: must be a number or a list of numbers")
+        torn = str(value).startswith(("low:", "high:", "log:"))
+        hint = "; quote the range, for the shell takes braces apart: 'sweep.lr={low:1e-5,high:1e-3}'" if torn else ""
+        raise ConfigError(f"sweep.{key}={value}: must be a number or a list of numbers{hint}")
     return value
 
 

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from qmix_jax import algorithm as qmix
 from qmix_jax import check_env, import_pymarl, make_algorithm, play
+from qmix_jax.command_line import check
 from qmix_jax.pymarl import agent_to_pymarl, mixer_to_pymarl
 
 ROOT = Path(__file__).parents[1]
@@ -51,11 +52,23 @@ def test_the_documents_show_commands():
     assert len(commands("qmix_jax.check_env")) >= 1
 
 
+def first_of_several(argument: str) -> str:
+    """What the first job of a multirun gets; launchers must be there."""
+    key, _, value = argument.partition("=")
+    if key == "hydra/launcher":
+        assert (ROOT / "conf/hydra/launcher" / f"{value}.yaml").is_file()
+    # A job does not see the launcher; another harmless key stands for it.
+    return "seed=0" if key.startswith("hydra") else f"{key}={value.split(',')[0]}"
+
+
 @pytest.mark.parametrize("command", commands("qmix_jax.train"))
 def test_training_commands_build_what_they_would_train(command: str, example_package: None):
     arguments = [a for a in shlex.split(command) if a != "--help"]
     # The document's placeholder for a user's own package stands for the example package here.
     arguments = [a.replace("my_package.my_module", "example_envs.grid") for a in arguments]
+    if "--multirun" in arguments:
+        arguments = [first_of_several(argument) for argument in arguments if argument != "--multirun"]
+    check([argument for argument in arguments if not argument.startswith("resume=runs/")])
     algorithm, _ = make_algorithm(arguments)
     assert algorithm.env.num_agents >= 2
 

@@ -124,6 +124,7 @@ def test_every_key_changes_its_number(tmp_path):
         (["sweep.hidden_size=[64,128]"], r"sweep.hidden_size=\[64,128\]: not a number that may differ inside one prog"),
         (["sweep.td_lamda=[0,1]"], "unknown key; did you mean sweep.td_lambda"),
         (["sweep.lr=fast"], "sweep.lr=fast: must be a number or a list of numbers"),
+        (["sweep.lr=low:1e-4", "sweep.lr=high:1e-2"], "quote the range, for the shell takes braces apart"),
         (["sweep.lr=[]"], r"sweep.lr=\[\]: must hold at least one number"),
         (["sweep.lr=[-1]"], "optimizer.learning_rate=-1.0: must be more than 0 .from sweep.lr"),
         (["sweep.epsilon_start=[0.01]"], "exploration.epsilon_end=0.05: above"),
