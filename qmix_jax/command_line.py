@@ -120,7 +120,8 @@ def _check_keys(overrides: Iterable[Override]) -> None:
             continue
         if key not in known:
             check_key(key, override.get_value_element_as_str())
-            near = _nearest(key, known | names)
+            others = {name for name in known if not name.startswith("sweep.") or key.startswith("sweep")}
+            near = _nearest(key, others | names)
             raise ConfigError(f"{key}={override.get_value_element_as_str()}: unknown key; did you mean {near}?")
 
 

@@ -110,7 +110,9 @@ def connect(config: DistributedConfig, num_lanes: int) -> Hosts:
         reason = " ".join(str(error).split())[:200]
         where = "distributed.auto=true" if config.auto else f"distributed.coordinator={config.coordinator}"
         raise ConfigError(f"{where}: the processes of this run do not find each other: {reason}") from error
-    return Hosts(num_lanes, jax.process_index(), jax.process_count())
+    hosts = Hosts(num_lanes, jax.process_index(), jax.process_count())
+    hosts.each(0)  # Connects them; later, when one may still compile while another waits, there are 30 s for that.
+    return hosts
 
 
 def disconnect(hosts: Hosts) -> None:

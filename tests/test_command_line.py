@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from qmix_jax import config as config_module
 from qmix_jax import play
+from qmix_jax.cells import KEYS
 from qmix_jax.command_line import check, compose_config, conf_dir
 from qmix_jax.config import Config, from_arguments, parse, to_container
 from qmix_jax.envs.build import make_env
@@ -363,6 +364,7 @@ class TestConfigurationFiles:
         }
         kinds = [kind for kind in vars(config_module).values() if dataclasses.is_dataclass(kind)]
         assert len(kinds) > 10
+        used |= set(KEYS)  # what a sweep varies, which it does one by one in test_sweep.py
         assert {field.name for kind in kinds for field in dataclasses.fields(kind)} <= used
 
     @pytest.mark.parametrize(
@@ -506,7 +508,7 @@ class TestRun:
             for name in ("final", "best")
             for suffix in (".json", ".safetensors")
         }
-        assert names == {"config.json", "metrics.jsonl", "summary.json", "curves.png", *policies}
+        assert names == {"config.json", "metrics.jsonl", "summary.json", "marl_eval.json", "curves.png", *policies}
         assert [path.name for path in finished.run_dir.parent.iterdir()] == ["run"]
 
     def test_the_resolved_configuration_can_be_used_again(self, finished):

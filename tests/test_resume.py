@@ -51,8 +51,7 @@ import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 os.execv(sys.argv[1], sys.argv[1:])
 """
-SOAK = runpy.run_path(str(Path(__file__).parents[1] / "experiments" / "soak.py"))
-results = SOAK["results"]
+results = runpy.run_path(str(Path(__file__).parents[1] / "experiments" / "soak.py"))["results"]
 
 
 def metrics(run_dir: Path) -> list[dict]:
@@ -116,11 +115,6 @@ def start_until(folder: Path, arguments: tuple[str, ...], ready, **options) -> s
     while process.poll() is None and not ready():
         time.sleep(0.002)
     return process
-
-
-def test_a_run_that_is_killed_again_and_again_is_the_same_run(tmp_path):
-    """``kill -9`` at 20 random moments, while training, while a checkpoint is written, or while a run starts."""
-    assert SOAK["soak"](tmp_path, kills=20)
 
 
 def test_a_disk_that_is_full_ends_in_an_error_and_earlier_checkpoints_stay(whole, tmp_path):

@@ -1,5 +1,6 @@
 """Sweeps: what the command line makes cells of, cells against runs of their own, devices, processes, halving."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -334,9 +335,10 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def start_processes(folder: Path, *arguments: str) -> list[subprocess.Popen]:
+@contextlib.contextmanager
+def processes(folder: Path, *arguments: str) -> Iterator[list[subprocess.Popen]]:
     together = (f"distributed.coordinator=127.0.0.1:{free_port()}", "distributed.num_processes=2")
-    return [
+    started = [
         subprocess.Popen(
             command(*arguments, *together, f"distributed.process_id={index}"),
             cwd=folder,
@@ -346,25 +348,31 @@ def start_processes(folder: Path, *arguments: str) -> list[subprocess.Popen]:
         )
         for index in range(2)
     ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
 
 
-def end(processes: list[subprocess.Popen]) -> Iterator[tuple[int, str, str]]:
-    for process in processes:
+def end(started: list[subprocess.Popen]) -> Iterator[tuple[int, str, str]]:
+    for process in started:
         out, err = process.communicate(timeout=300)
         yield process.returncode, out, err
 
 
 def test_two_processes_of_which_one_dies_make_the_run_of_one(whole, tmp_path):
     settings = (*SETTINGS, *GRID, STEPS, "run_dir=run", "checkpoint.every_minutes=0")
-    processes = start_processes(tmp_path, *settings)
     file = tmp_path / "run" / "metrics.jsonl"
-    until = time.monotonic() + 200
-    while not (file.exists() and file.read_text().count("\n") >= 16):
-        assert time.monotonic() < until
-        assert all(process.poll() is None for process in processes), processes[0].communicate()
-        time.sleep(0.002)
-    processes[1].send_signal(signal.SIGKILL)
-    (status, _, err), (killed, _, _) = end(processes)
+    with processes(tmp_path, *settings) as started:
+        until = time.monotonic() + 400
+        while not (file.exists() and file.read_text().count("\n") >= 16):
+            assert time.monotonic() < until
+            assert all(process.poll() is None for process in started), started[0].communicate()
+            time.sleep(0.002)
+        started[1].send_signal(signal.SIGKILL)
+        (status, _, err), (killed, _, _) = end(started)
     assert (status, killed) == (1, -signal.SIGKILL), "the run was over before: make it longer"
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "another process of this run does not answer" in line
@@ -373,7 +381,8 @@ def test_two_processes_of_which_one_dies_make_the_run_of_one(whole, tmp_path):
     alone = subprocess.run(command(*settings, "resume=true"), capture_output=True, text=True, check=False, cwd=tmp_path)
     assert alone.returncode == 2
     assert "distributed.num_processes=1: the run in run was made by 2" in alone.stderr
-    (first, out, err), (second, quiet, _) = end(start_processes(tmp_path, *settings, "resume=true"))
+    with processes(tmp_path, *settings, "resume=true") as started:
+        (first, out, err), (second, quiet, _) = end(started)
     assert (first, second) == (0, 0), err
     assert "going on after epoch" in out
     assert "results in run" in out
