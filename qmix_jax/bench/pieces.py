@@ -159,7 +159,7 @@ def sample_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, it
     def iteration(carry: Any, _: jax.Array, hyper: HyperParams, memory: Any) -> tuple[Any, Any]:
         def draw(carry: Any, _: None) -> tuple[Any, None]:
             key, sample_key = jax.random.split(carry[0])
-            return (key, qmix._sample(algorithm, hyper, memory, sample_key)), None
+            return (key, qmix.sample(algorithm, hyper, memory, sample_key)), None
 
         return jax.lax.scan(draw, carry, None, length=algorithm.sizes.updates_per_iteration)
 
@@ -190,7 +190,7 @@ def evaluation_seconds(algorithm: Algorithm) -> Callable[[], float]:
 
 
 def _sample(algorithm: Algorithm, hyper: HyperParams, memory: Any) -> Any:
-    return jax.jit(lambda memory, key: qmix._sample(algorithm, hyper, memory, key))(memory, jax.random.key(2))
+    return jax.jit(lambda memory, key: qmix.sample(algorithm, hyper, memory, key))(memory, jax.random.key(2))
 
 
 def _choose(condition: jax.Array, yes: Any, no: Any) -> Any:
