@@ -22,7 +22,6 @@ from qmix_jax import algorithm as qmix
 from qmix_jax.algorithm import Algorithm
 from qmix_jax.types import Best, HyperParams, Params, TrainState
 
-
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 """For CPUs: a sixth less time to compile, into code of the same speed (experiments/speed)."""
 
