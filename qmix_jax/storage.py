@@ -1,7 +1,7 @@
 """How slots are kept in the replay: the same information in fewer bytes.
 
-Available actions are bits, small actions one byte, and the three flags of a slot (``discount``, ``mask``, ``first``)
-bits of another byte. A state that is the observations in a row is not kept at all. Only observations and states may
+Available actions are bits, small actions one byte, and the two flags of a slot (``mask``, ``first``) bits of
+another byte. A state that is the observations in a row is not kept at all. Only observations and states may
 lose digits, where a smaller type is asked for. Nothing here knows about rings and sampling (``replay.py`` does).
 """
 
@@ -29,8 +29,10 @@ class Stored(NamedTuple):
     """The lowest bit of the first byte is the first action."""
     action: Int[Array, "*batch N"]
     reward: Float[Array, "*batch"]
+    discount: Float[Array, "*batch"]
+    """As a number: environments may give others than 0 and 1."""
     flags: UInt8[Array, "*batch"]
-    """Bits, from the lowest: ``discount``, ``mask``, ``first``."""
+    """Bits, from the lowest: ``mask``, ``first``."""
 
 
 class Storage(NamedTuple):
@@ -51,13 +53,14 @@ def storage_for(env: Env, dtype: Any = jnp.float32) -> Storage:
 def pack(storage: Storage, slot: Slot) -> Stored:
     """``slot`` as it is kept; any leading axes."""
     small = jnp.uint8 if storage.num_actions <= 2**BITS else jnp.int32
-    flags = [jnp.asarray(x, bool) for x in (slot.discount, slot.mask, slot.first)]
+    flags = [jnp.asarray(x, bool) for x in (slot.mask, slot.first)]
     return Stored(
         obs=slot.step.obs.astype(storage.dtype),
         state=None if storage.state_from_obs else slot.step.state.astype(storage.dtype),
         avail_actions=_to_bytes(slot.step.avail_actions),
         action=slot.action.astype(small),
         reward=slot.reward,
+        discount=slot.discount,
         flags=_to_bytes(jnp.stack(flags, axis=-1))[..., 0],
     )
 
@@ -66,14 +69,14 @@ def unpack(storage: Storage, stored: Stored) -> Slot:
     """The slot again."""
     obs = stored.obs.astype(jnp.float32)
     state = obs.reshape(*obs.shape[:-2], -1) if stored.state is None else stored.state.astype(jnp.float32)
-    flags = _to_bits(stored.flags[..., None], 3)
+    flags = _to_bits(stored.flags[..., None], 2)
     return Slot(
         step=TimeStep(obs=obs, avail_actions=_to_bits(stored.avail_actions, storage.num_actions), state=state),
         action=stored.action.astype(jnp.int32),
         reward=stored.reward,
-        discount=flags[..., 0].astype(jnp.float32),
-        mask=flags[..., 1].astype(jnp.float32),
-        first=flags[..., 2],
+        discount=stored.discount,
+        mask=flags[..., 0].astype(jnp.float32),
+        first=flags[..., 1],
     )
 
 

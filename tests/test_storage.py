@@ -24,7 +24,7 @@ def slots(num_actions: int, state_from_obs: bool) -> Slot:
         step=TimeStep(obs=obs, avail_actions=flag(2, num_actions), state=state),
         action=numbers.integers(num_actions, size=(5, 6, 2)).astype(np.int32),
         reward=numbers.normal(size=(5, 6)).astype(np.float32),
-        discount=flag().astype(np.float32),
+        discount=numbers.random((5, 6)).astype(np.float32),
         mask=flag().astype(np.float32),
         first=flag(),
     )
@@ -53,9 +53,9 @@ def test_what_a_slot_takes():
     def count(kept: Storage) -> int:
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(pack(kept, slots(7, True)))) // 30
 
-    assert count(Storage(7)) == 4 * (6 + 6) + 2 + 2 + 4 + 1
-    assert count(Storage(7, state_from_obs=True)) == 4 * 6 + 2 + 2 + 4 + 1
-    assert count(Storage(7, state_from_obs=True, dtype=jnp.bfloat16)) == 2 * 6 + 2 + 2 + 4 + 1
+    assert count(Storage(7)) == 4 * (6 + 6) + 2 + 2 + 4 + 4 + 1
+    assert count(Storage(7, state_from_obs=True)) == 4 * 6 + 2 + 2 + 4 + 4 + 1
+    assert count(Storage(7, state_from_obs=True, dtype=jnp.bfloat16)) == 2 * 6 + 2 + 2 + 4 + 4 + 1
 
 
 @pytest.mark.parametrize("task", ["simple_spread", "simple_speaker_listener"])
