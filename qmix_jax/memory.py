@@ -7,8 +7,8 @@ Replay and parameters are counted exactly. What an iteration needs for a moment 
   much for the backward pass itself,
 - the gradients and their steps, and the collected sequences twice.
 
-By XLA's own count of its CPU programs the estimate is somewhat high: 84 MB for 80 on MPE simple_spread with JaxMARL's
-sizes, 174 MB for 149 on SMAX 3m (replays and all). The environments' own states and the evaluation are left out; they
+By XLA's own count of its CPU programs the estimate is somewhat high: 50 MB for 46 on MPE simple_spread with JaxMARL's
+sizes, 250 MB for 225 on SMAX 3m (replays and all). The environments' own states and the evaluation are left out; they
 are small beside the rest.
 """
 
