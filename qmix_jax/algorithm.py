@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from qmix_jax import replay, standardise
+from qmix_jax import replay, standardise, storage
 from qmix_jax.agents import AnyAgent
 from qmix_jax.envs.base import Env
 from qmix_jax.evaluate import greedy_episodes, summarize
@@ -33,7 +33,6 @@ from qmix_jax.types import (
     Replay,
     Slot,
     Statistics,
-    TimeStep,
     TrainState,
 )
 from qmix_jax.values import action_values, chosen_values, joint_values, like
@@ -79,6 +78,13 @@ class Algorithm(NamedTuple):
     half_loss: bool = False
     standardise_rewards: bool = False
     standardise_returns: bool = False
+    obs_dtype: Any = jnp.float32
+    """Of the observations and states in the replay."""
+
+    @property
+    def storage(self) -> storage.Storage:
+        """How slots are kept in the replay."""
+        return storage.storage_for(self.env, self.obs_dtype)
 
 
 def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
@@ -98,7 +104,7 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
     worst = Evaluation(*(jnp.asarray(-jnp.inf, jnp.float32) for _ in Evaluation._fields))
     return TrainState(
         key=key,
-        replay=replay.init(_example_slot(env), sizes.capacity, sizes.length),
+        replay=replay.init(storage.empty_slot(algorithm.storage, env), sizes.capacity, sizes.length),
         learner=Learner(
             online=online,
             target=jax.tree.map(jnp.copy, online),
@@ -136,7 +142,7 @@ def collect_and_store(
     )
     state = state._replace(
         key=key,
-        replay=replay.add(state.replay, slots),
+        replay=replay.add(state.replay, storage.pack(algorithm.storage, slots)),
         env_steps=state.env_steps + stats.env_steps,
         episodes=state.episodes + stats.episodes,
     )
@@ -279,7 +285,7 @@ def iterate(
     def update(carry: Changing, key: Key[Array, ""]) -> tuple[Changing, Metrics]:
         learner, priorities = carry
         memory = state.replay._replace(**priorities._asdict())
-        minibatch = _sample(algorithm, now, memory, key)
+        minibatch = sample(algorithm, now, memory, key)
         learner, metrics, priority = learn(algorithm, now, learner, minibatch)
         if algorithm.prioritised:
             priorities = replay.update_priorities(priorities, minibatch.places, priority)
@@ -303,11 +309,15 @@ def iterate(
     return state, {**metrics, "epsilon": epsilon, "learning_rate": now.learning_rate, **episode_sums(stats)}
 
 
-def _sample(algorithm: Algorithm, hyper: HyperParams, memory: Replay, key: Key[Array, ""]) -> Minibatch:
+def sample(algorithm: Algorithm, hyper: HyperParams, memory: Replay, key: Key[Array, ""]) -> Minibatch:
+    """A minibatch of slots from the replay."""
     size, replacement = algorithm.sizes.batch_size, algorithm.replacement
     if algorithm.prioritised:
-        return replay.sample_prioritised(memory, key, size, hyper.priority_alpha, hyper.priority_beta, replacement)
-    return replay.sample(memory, key, size, replacement)
+        alpha, beta = hyper.priority_alpha, hyper.priority_beta
+        minibatch = replay.sample_prioritised(memory, key, size, alpha, beta, replacement)
+    else:
+        minibatch = replay.sample(memory, key, size, replacement)
+    return minibatch._replace(slots=storage.unpack(algorithm.storage, minibatch.slots))
 
 
 def _copy_after_episodes(hyper: HyperParams, learner: Learner, episodes: Int[Array, ""]) -> Learner:
@@ -332,7 +342,9 @@ def epoch(
 
 
 def _warning_signs(algorithm: Algorithm, hyper: HyperParams, state: TrainState) -> Metrics:
-    batch = replay.sample(state.replay, jax.random.fold_in(state.key, 0), algorithm.sizes.batch_size).slots
+    key = jax.random.fold_in(state.key, 0)
+    stored = replay.sample(state.replay, key, algorithm.sizes.batch_size).slots
+    batch = storage.unpack(algorithm.storage, stored)
     signs = warning_signs(algorithm.env, algorithm.agent, algorithm.mixer, hyper, state.learner, batch)
     if algorithm.standardise_returns:
         del signs["q_tot_excess"]  # values are in another unit than returns
@@ -354,17 +366,3 @@ def train(algorithm: Algorithm, hyper: HyperParams, key: Key[Array, ""], num_epo
     """
     first_iterations = jnp.arange(num_epochs, dtype=jnp.int32) * algorithm.sizes.iterations_per_epoch
     return jax.lax.scan(lambda s, i: epoch(algorithm, hyper, s, i), init(algorithm, key), first_iterations)
-
-
-def _example_slot(env: Env) -> Slot:
-    _, step = jax.eval_shape(env.reset, jax.random.key(0))
-    step = TimeStep(*(jnp.zeros(x.shape, x.dtype) for x in step))
-    number = jnp.zeros(())
-    return Slot(
-        step=step,
-        action=jnp.zeros(env.num_agents, jnp.int32),
-        reward=number,
-        discount=number,
-        mask=number,
-        first=jnp.zeros((), bool),
-    )

@@ -16,6 +16,7 @@ from qmix_jax.config import Config
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
 from qmix_jax.errors import ConfigError
+from qmix_jax.storage import OBS_DTYPES
 from qmix_jax.targets import Sequence as TargetSequence
 from qmix_jax.types import HyperParams
 
@@ -42,6 +43,7 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
         half_loss=config.learner.half_loss,
         standardise_rewards=config.reward.standardise,
         standardise_returns=config.reward.standardise_returns,
+        obs_dtype=OBS_DTYPES[config.replay.obs_dtype],
     )
     return algorithm, hyper_params(config)
 

@@ -18,9 +18,20 @@ def epsilon_greedy(
     epsilon: Float[Array, ""],
 ) -> Int[Array, "*batch"]:
     """With probability ``epsilon`` a uniformly random available action, else the greedy one; a coin per row."""
+    return noisy_choice(jax.random.gumbel(key, q.shape, q.dtype), q, avail_actions, epsilon)
+
+
+def noisy_choice(
+    noise: Float[Array, "*batch A"],
+    q: Float[Array, "*batch A"],
+    avail_actions: Bool[Array, "*batch A"],
+    epsilon: Float[Array, ""],
+) -> Int[Array, "*batch"]:
+    """:func:`epsilon_greedy` with its Gumbel noise given, so that the noise of many steps can be drawn at once."""
     greedy = jax.nn.one_hot(masked_argmax(q, avail_actions), q.shape[-1], dtype=q.dtype)
     uniform = avail_actions / avail_actions.sum(axis=-1, keepdims=True)
-    return distrax.Categorical(probs=epsilon * uniform + (1 - epsilon) * greedy).sample(seed=key)
+    policy = distrax.Categorical(probs=epsilon * uniform + (1 - epsilon) * greedy)
+    return (policy.logits + noise).argmax(axis=-1).astype(jnp.int32)
 
 
 def linear_schedule(

@@ -2,13 +2,13 @@
 
 Replay and parameters are counted exactly. What an iteration needs for a moment is estimated:
 
-- the minibatch twice, as it is read from the replay and with time as its first axis,
+- the minibatch twice, as it is read from the replay and unpacked,
 - everything that automatic differentiation of the loss keeps between the forward and the backward pass, and again as
   much for the backward pass itself,
 - the gradients and their steps, and the collected sequences twice.
 
-By XLA's own count of its CPU programs the estimate is somewhat high: 84 MB for 80 on MPE simple_spread with JaxMARL's
-sizes, 174 MB for 149 on SMAX 3m (replays and all). The environments' own states and the evaluation are left out; they
+By XLA's own count of its CPU programs the estimate is somewhat high: 50 MB for 46 on MPE simple_spread with JaxMARL's
+sizes, 250 MB for 225 on SMAX 3m (replays and all). The environments' own states and the evaluation are left out; they
 are small beside the rest.
 """
 
@@ -114,20 +114,20 @@ def seed_bytes(algorithm: Algorithm) -> SeedBytes:
     sizes = algorithm.sizes
     capacity = state.replay.priority.shape[0]
     sequence = _bytes(state.replay.slots) // capacity
-    minibatch = jax.eval_shape(lambda memory, key: replay.sample(memory, key, sizes.batch_size), state.replay, key)
-    kept = jax.eval_shape(lambda learner, batch: _kept(algorithm, learner, batch), state.learner, minibatch)
+    hyper = HyperParams(*(jnp.zeros(()) for _ in HyperParams._fields))
+    minibatch = jax.eval_shape(lambda memory, key: qmix.sample(algorithm, hyper, memory, key), state.replay, key)
+    kept = jax.eval_shape(lambda learner, batch: _kept(algorithm, hyper, learner, batch), state.learner, minibatch)
     gradients = _bytes(state.learner.online)
+    read = sequence * sizes.batch_size + _bytes(minibatch.slots)
     return SeedBytes(
         replay=_bytes(state.replay),
         parameters=_bytes(state) - _bytes(state.replay),
-        batches=2 * sequence * (sizes.batch_size + sizes.num_envs) + 2 * _bytes(kept) + 2 * gradients,
+        batches=read + 2 * sequence * sizes.num_envs + 2 * _bytes(kept) + 2 * gradients,
     )
 
 
-def _kept(algorithm: Algorithm, learner: Learner, minibatch: replay.Minibatch) -> Any:
+def _kept(algorithm: Algorithm, hyper: HyperParams, learner: Learner, minibatch: replay.Minibatch) -> Any:
     """What the gradient of the loss keeps from its forward pass."""
-    number = jnp.zeros(())
-    hyper = HyperParams(*(number for _ in HyperParams._fields))
 
     def loss(online: Params) -> jax.Array:
         return qmix.loss(algorithm, hyper, online, learner, minibatch)[0]

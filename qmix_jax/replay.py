@@ -1,12 +1,12 @@
 """Experience replay on the device: a ring of whole sequences, sampled uniformly or by priority."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from qmix_jax.types import Replay, Slot
+from qmix_jax.types import Replay
 
 SMALLEST_PRIORITY = 1e-6
 
@@ -21,15 +21,15 @@ class Priorities(NamedTuple):
 class Minibatch(NamedTuple):
     """Sequences, where they came from, and what they count."""
 
-    slots: Slot
+    slots: Any
     """Time first: ``[T, M]``."""
     places: Int[Array, " M"]
     weights: Float[Array, " M"]
     """Importance-sampling weights; 1 for uniform sampling."""
 
 
-def init(example: Slot, capacity: int, length: int) -> Replay:
-    """An empty ring of ``capacity`` sequences of ``length`` slots shaped like ``example`` (one slot)."""
+def init(example: Any, capacity: int, length: int) -> Replay:
+    """An empty ring of ``capacity`` sequences of ``length`` slots shaped like ``example`` (one slot, any pytree)."""
     slots = jax.tree.map(lambda x: jnp.zeros((capacity, length, *x.shape), x.dtype), example)
     return Replay(
         slots=slots,
@@ -40,9 +40,9 @@ def init(example: Slot, capacity: int, length: int) -> Replay:
     )
 
 
-def add(replay: Replay, slots: Slot) -> Replay:
+def add(replay: Replay, slots: Any) -> Replay:
     """Store sequences ``[B, T]`` with the largest priority seen so far; the oldest go when the ring is full."""
-    capacity, added = replay.slots.mask.shape[0], slots.mask.shape[0]
+    capacity, added = replay.priority.shape[0], jax.tree.leaves(slots)[0].shape[0]
     places = (replay.cursor + jnp.arange(added, dtype=jnp.int32)) % capacity
     return replay._replace(
         slots=jax.tree.map(lambda stored, new: stored.at[places].set(new), replay.slots, slots),
@@ -101,7 +101,7 @@ def update_priorities(priorities: Priorities, places: Int[Array, " M"], priority
     )
 
 
-def _read(replay: Replay, places: Int[Array, " M"]) -> Slot:
+def _read(replay: Replay, places: Int[Array, " M"]) -> Any:
     return jax.tree.map(lambda stored: jnp.swapaxes(stored[places], 0, 1), replay.slots)
 
 

@@ -1,6 +1,7 @@
 """Policy and environment make slots."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax.agents import NO_ACTION, AnyAgent, act
 from qmix_jax.envs.base import Env
-from qmix_jax.explore import epsilon_greedy
+from qmix_jax.explore import noisy_choice
 from qmix_jax.types import EnvState, Outcome, Slot, TimeStep
+
+STARTS = 16
+"""Start states drawn for a sequence, fewer where it cannot hold as many episodes."""
 
 
 class Actors(NamedTuple):
@@ -50,21 +54,32 @@ def collect(
 
     With ``auto_reset`` a new episode follows in the slot after a final observation; without it the rest of the
     sequence is padding (``mask`` 0). The last slot is only looked at, never acted in.
-    """
-    reset_key, rollout_key = jax.random.split(key)
-    actors = start(env, agent, jax.random.split(reset_key, num_envs))
 
-    def tick(actors: Actors, key: Key[Array, ""]) -> tuple[Actors, tuple[Slot, RolloutStats]]:
-        act_key, env_key, reset_key = jax.random.split(key, 3)
+    The states that episodes start from are drawn beforehand, :data:`STARTS` for every sequence. A sequence with more
+    episodes than that goes through them again, with new randomness in the steps.
+    """
+    reset_key, act_key, env_key = jax.random.split(key, 3)
+    # An episode takes at least two slots.
+    starts = min(STARTS, math.ceil(length / 2)) if auto_reset else 1
+    begin = jax.vmap(jax.vmap(env.reset))(jax.random.split(reset_key, (starts, num_envs)))
+    fresh = _fresh(agent, env.num_agents, *jax.tree.map(lambda x: x[0], begin))
+    # Random numbers of all steps at once: one at a time they take longer than a small environment's step.
+    env_keys = jax.random.split(env_key, (length - 1, num_envs))
+    noise = jax.random.gumbel(act_key, (length - 1, num_envs, env.num_agents, env.num_actions))
+
+    def tick(carry: tuple[Actors, Array], random: tuple[Array, Array]) -> tuple[Any, tuple[Slot, RolloutStats]]:
+        (actors, episode), (env_key, noise) = carry, random
         hidden, q = act(agent, agent_params, actors.hidden, actors.step.obs, actors.last_action)
-        action = epsilon_greedy(act_key, q, actors.step.avail_actions, epsilon)
-        env_state, step, outcome = jax.vmap(env.step)(jax.random.split(env_key, num_envs), actors.env_state, action)
+        action = noisy_choice(noise, q, actors.step.avail_actions, epsilon)
+        env_state, step, outcome = jax.vmap(env.step)(env_key, actors.env_state, action)
         slot = _slot(actors, action, outcome)
         following = _advance(actors, env_state, step, hidden, action, outcome)
-        restarted = start(env, agent, jax.random.split(reset_key, num_envs)) if auto_reset else actors
-        return _where(actors.over, restarted, following), (slot, _stats(actors, following, outcome))
+        episode = episode + actors.over
+        restarted = _restarted(fresh, begin, episode) if auto_reset else actors
+        return (_where(actors.over, restarted, following), episode), (slot, _stats(actors, following, outcome))
 
-    actors, (slots, stats) = jax.lax.scan(tick, actors, jax.random.split(rollout_key, length - 1))
+    carry = (fresh, jnp.zeros(num_envs, jnp.int32))
+    (actors, _), (slots, stats) = jax.lax.scan(tick, carry, (env_keys, noise))
     ending = _slot(actors, jnp.zeros_like(actors.last_action), None)
     slots = jax.tree.map(lambda x, end: jnp.concatenate([x, end[None]]), slots, ending)
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), slots), jax.tree.map(lambda x: x.sum(axis=0), stats)
@@ -72,18 +87,32 @@ def collect(
 
 def start(env: Env, agent: AnyAgent, keys: Key[Array, " B"]) -> Actors:
     """Fresh episodes, one per key."""
-    num_envs = keys.shape[0]
-    env_state, step = jax.vmap(env.reset)(keys)
+    return _fresh(agent, env.num_agents, *jax.vmap(env.reset)(keys))
+
+
+def _fresh(agent: AnyAgent, num_agents: int, env_state: EnvState, step: TimeStep) -> Actors:
+    """Actors at the start of their episodes."""
+    num_envs = step.obs.shape[0]
     return Actors(
         env_state=env_state,
         step=step,
         hidden=agent.initial_hidden(num_envs),
-        last_action=jnp.full((num_envs, env.num_agents), NO_ACTION, jnp.int32),
+        last_action=jnp.full((num_envs, num_agents), NO_ACTION, jnp.int32),
         first=jnp.ones(num_envs, bool),
         over=jnp.zeros(num_envs, bool),
         episode_return=jnp.zeros(num_envs),
         episode_length=jnp.zeros(num_envs, jnp.int32),
     )
+
+
+def _restarted(fresh: Actors, begin: tuple[EnvState, TimeStep], episode: Int[Array, " B"]) -> Actors:
+    """``fresh``, each environment with its start number ``episode`` of those in ``begin`` ``[S, B]``."""
+    starts = begin[1].obs.shape[0]
+    if starts == 1:
+        return fresh
+    pick = jax.vmap(lambda x, number: x[number], in_axes=(1, 0))
+    env_state, step = jax.tree.map(lambda x: pick(x, episode % starts), begin)
+    return fresh._replace(env_state=env_state, step=step)
 
 
 def _slot(actors: Actors, action: Int[Array, "B N"], outcome: Outcome | None) -> Slot:

@@ -69,7 +69,8 @@ class Slot(NamedTuple):
 class Replay(NamedTuple):
     """A ring of the newest C sequences."""
 
-    slots: Slot
+    slots: Any
+    """Sequences ``[C, T]`` in the form they are kept in: see ``storage.py``."""
     priority: Float[Array, " C"]
     max_priority: Float[Array, ""]
     """The largest priority seen so far, that of new sequences."""

@@ -17,7 +17,7 @@ import pytest
 from toy_env import QUICKLY, Kind, make_toy
 
 from qmix_jax import algorithm as qmix
-from qmix_jax import make_algorithm
+from qmix_jax import make_algorithm, storage
 from qmix_jax.agents import RecurrentAgent, unroll
 from qmix_jax.bench import __main__ as bench
 from qmix_jax.bench import baselines, figure, jaxmarl_driver, peer, pieces, settings, worker
@@ -171,7 +171,9 @@ def test_iterations_cover_the_steps(small):
 
 def test_every_place_of_a_filled_replay_may_be_sampled(small, state):
     assert int(state.replay.size) == 7
-    assert (np.asarray(state.replay.slots.mask).sum(axis=1) > 0).sum() == 2  # and two were played
+    assert (
+        np.asarray(storage.unpack(small[0].storage, state.replay.slots).mask).sum(axis=1) > 0
+    ).sum() == 2  # and two were played
 
 
 def test_the_environments_step_and_begin_again(small):

@@ -21,7 +21,7 @@ LAYERS = (
         "targets",
         "values",
     },
-    {"envs", "rollout"},
+    {"envs", "rollout", "storage"},
     {"evaluate", "metrics"},
     {"algorithm"},
     {"memory", "sweep"},

@@ -17,7 +17,7 @@ from toy_env import QUICKLY, Kind, make_toy
 
 from qmix_jax import algorithm as qmix
 from qmix_jax import metrics as reports
-from qmix_jax import optimizers, replay, targets
+from qmix_jax import optimizers, targets
 from qmix_jax.agents import RecurrentAgent
 from qmix_jax.algorithm import Algorithm, Sizes, TargetUpdate
 from qmix_jax.errors import ConfigError
@@ -25,6 +25,7 @@ from qmix_jax.mixers.qmix import QMIXMixer
 from qmix_jax.mixers.vdn import VDNMixer
 from qmix_jax.policy import load_policy, save_policy
 from qmix_jax.replay import Minibatch
+from qmix_jax.storage import unpack
 from qmix_jax.sweep import Waves
 from qmix_jax.types import Best, Evaluation, HyperParams, Learner, TrainState
 from qmix_jax.values import action_values
@@ -158,7 +159,7 @@ def test_every_iteration_stores_its_sequences(history):
         assert state.replay.size == min(count * SIZES.num_envs, SIZES.capacity)
     # While nothing has been overwritten, the transitions in the replay are the steps that were made.
     assert [int(state.env_steps) for state, _ in history[:3]] == [
-        int(s.replay.slots.mask.sum()) for s, _ in history[:3]
+        int(unpack(ALGORITHM.storage, s.replay.slots).mask.sum()) for s, _ in history[:3]
     ]
     assert history[-1][0].env_steps > history[2][0].env_steps > 0
 
@@ -305,7 +306,7 @@ def test_a_seed_does_not_depend_on_its_wave_or_device():
 
 @pytest.fixture(scope="module")
 def batch(history) -> Minibatch:
-    return replay.sample(history[-1][0].replay, jax.random.key(0), SIZES.batch_size)
+    return qmix.sample(ALGORITHM, HYPER, history[-1][0].replay, jax.random.key(0))
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ import pytest
 from toy_env import QUICKLY, Kind, expected_avail, expected_reward, expected_win, make_toy
 
 from qmix_jax.agents import NO_ACTION, RecurrentAgent, last_actions
+from qmix_jax.envs.base import Env
 from qmix_jax.evaluate import greedy_episodes, summarize
 from qmix_jax.explore import masked_argmax
-from qmix_jax.rollout import RolloutStats, collect
-from qmix_jax.types import Slot
+from qmix_jax.rollout import STARTS, RolloutStats, collect
+from qmix_jax.types import Outcome, Slot, TimeStep
 
 KINDS = (Kind(3, True), Kind(2, False), Kind(1, True))
 ENV = make_toy(KINDS)
@@ -221,3 +222,27 @@ def test_the_summary_is_the_mean_over_episodes(greedy):
     assert summary.episode_length == pytest.approx(np.mean(greedy.episode_length))
     assert summary.win_rate == pytest.approx(np.mean(greedy.won))
     assert np.isnan(summarize(ENV._replace(has_win_rate=False), greedy).win_rate)
+
+
+def test_start_states_are_new_until_all_that_were_drawn_are_used():
+    def see(number: jax.Array) -> TimeStep:
+        return TimeStep(obs=number.reshape(1, 1), avail_actions=jnp.ones((1, 2), bool), state=number.reshape(1))
+
+    def reset(key):
+        number = jax.random.uniform(key)
+        return number, see(number)
+
+    def step(key, number, action):
+        ended = Outcome(reward=number, discount=jnp.zeros(()), last=jnp.ones((), bool), won=jnp.zeros((), bool))
+        return -number, see(-number), ended
+
+    env = Env("one step", 1, 2, 1, 1, 1, reset, step)
+    agent = RecurrentAgent(obs_size=1, num_agents=1, num_actions=2, hidden_size=2)
+    params = agent.init(jax.random.key(0), jnp.zeros((1, 1, 2)), jnp.zeros((1, 1, 1)), jnp.zeros((1, 1), jnp.int32))
+    program = jax.jit(functools.partial(collect, env, agent), static_argnums=(3, 4, 5), compiler_options=QUICKLY)
+    slots, stats = program(params, jax.random.key(1), np.float32(1.0), 3, 2 * STARTS + 4, True)
+    assert stats.episodes == 3 * (STARTS + 2)
+    starts = np.asarray(slots.step.state)[:, ::2, 0]
+    assert np.asarray(slots.first)[:, ::2].all()
+    assert len(set(starts[:, :STARTS].ravel().tolist())) == 3 * STARTS
+    np.testing.assert_array_equal(starts[:, STARTS:], starts[:, :2])

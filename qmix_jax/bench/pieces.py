@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from qmix_jax import algorithm as qmix
 from qmix_jax.agents import NO_ACTION, act
 from qmix_jax.algorithm import Algorithm
-from qmix_jax.explore import epsilon_greedy, masked_argmax
+from qmix_jax.explore import masked_argmax, noisy_choice
 from qmix_jax.types import HyperParams, TrainState
 
 VARIANTS = 4
@@ -85,14 +85,15 @@ def env_piece(algorithm: Algorithm, iterations: int) -> Piece:
         key, reset_key, step_key = jax.random.split(key, 3)
         fresh = starts(reset_key)
 
-        def tick(current: Any, at: jax.Array) -> tuple[Any, jax.Array]:
-            env_state, seen = current
+        def tick(current: Any, random: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
+            (env_state, seen), (at, keys) = current, random
             action = masked_argmax(noise[at % VARIANTS], seen.avail_actions).astype(jnp.int32)
-            keys = jax.random.split(jax.random.fold_in(step_key, at), count)
             *following, outcome = jax.vmap(env.step)(keys, env_state, action)
             return _choose(outcome.last, fresh, tuple(following)), outcome.reward
 
-        current, rewards = jax.lax.scan(tick, current, jnp.arange(sizes.length - 1))
+        steps = jnp.arange(sizes.length - 1)
+        keys = jax.random.split(step_key, (sizes.length - 1, count))
+        current, rewards = jax.lax.scan(tick, current, (steps, keys))
         return (key, current), rewards
 
     noise = jax.random.uniform(jax.random.key(1), (VARIANTS, count, env.num_agents, env.num_actions))
@@ -109,12 +110,16 @@ def act_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, itera
         key, actors = carry
         key, act_key = jax.random.split(key)
 
-        def tick(actors: Any, at: jax.Array) -> tuple[Any, None]:
+        steps = jnp.arange(sizes.length - 1)
+        noise = jax.random.gumbel(act_key, (sizes.length - 1, count, env.num_agents, env.num_actions))
+
+        def tick(actors: Any, random: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+            at, noise = random
             hidden, q = act(agent, params, actors[0], obs[at % VARIANTS], actors[1])
-            action = epsilon_greedy(jax.random.fold_in(act_key, at), q, avail, hyper.epsilon_end)
+            action = noisy_choice(noise, q, avail, hyper.epsilon_end)
             return (hidden, action), None
 
-        actors = jax.lax.scan(tick, actors, jnp.arange(sizes.length - 1))[0]
+        actors = jax.lax.scan(tick, actors, (steps, noise))[0]
         return (key, actors), None
 
     actors = (agent.initial_hidden(count), jnp.full((count, env.num_agents), NO_ACTION, jnp.int32))
@@ -159,7 +164,7 @@ def sample_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, it
     def iteration(carry: Any, _: jax.Array, hyper: HyperParams, memory: Any) -> tuple[Any, Any]:
         def draw(carry: Any, _: None) -> tuple[Any, None]:
             key, sample_key = jax.random.split(carry[0])
-            return (key, qmix._sample(algorithm, hyper, memory, sample_key)), None
+            return (key, qmix.sample(algorithm, hyper, memory, sample_key)), None
 
         return jax.lax.scan(draw, carry, None, length=algorithm.sizes.updates_per_iteration)
 
@@ -190,7 +195,7 @@ def evaluation_seconds(algorithm: Algorithm) -> Callable[[], float]:
 
 
 def _sample(algorithm: Algorithm, hyper: HyperParams, memory: Any) -> Any:
-    return jax.jit(lambda memory, key: qmix._sample(algorithm, hyper, memory, key))(memory, jax.random.key(2))
+    return jax.jit(lambda memory, key: qmix.sample(algorithm, hyper, memory, key))(memory, jax.random.key(2))
 
 
 def _choose(condition: jax.Array, yes: Any, no: Any) -> Any:

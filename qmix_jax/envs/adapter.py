@@ -104,7 +104,9 @@ def from_jaxmarl(
     with _foreign_code():
         obs_like, env_state_like = jax.eval_shape(env.reset, jax.random.key(0))
         obs_sizes = [_size(obs_like[agent]) for agent in agents]
-        see_state = state or _find_state(env, agents, obs_like)
+        see_state = state or _find_state(env, obs_like)
+        own_state = see_state is not None
+        see_state = see_state or _observations_in_a_row(agents)
         see_avail = _find_avail_actions(env, agents, num_actions, env_state_like)
         state_like = jax.eval_shape(see_state, obs_like, env_state_like)
 
@@ -152,6 +154,8 @@ def from_jaxmarl(
         step=step,
         has_win_rate=won is not None,
         max_return=max_return,
+        # Padding of observations would be a part of such a state.
+        state_from_obs=not own_state and len(set(obs_sizes)) == 1,
         render=None if render is None else partial(_render, render, env),
     )
 
@@ -192,13 +196,16 @@ def _num_actions(env: Any, agent: str) -> int:
     return int(count)
 
 
-def _find_state(
-    env: Any, agents: Sequence[str], obs_like: Mapping[str, Any]
-) -> Callable[[Mapping[str, Any], Any], Array]:
+def _find_state(env: Any, obs_like: Mapping[str, Any]) -> Callable[[Mapping[str, Any], Any], Array] | None:
+    """The environment's own global state, where it has one."""
     if "world_state" in obs_like:
         return lambda obs, env_state: _flatten(obs["world_state"])
     if hasattr(env, "get_world_state"):
         return lambda obs, env_state: _flatten(env.get_world_state(env_state))
+    return None
+
+
+def _observations_in_a_row(agents: Sequence[str]) -> Callable[[Mapping[str, Any], Any], Array]:
     return lambda obs, env_state: jnp.concatenate([_flatten(obs[agent]) for agent in agents])
 
 

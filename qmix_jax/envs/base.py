@@ -18,8 +18,9 @@ class Env(NamedTuple):
     arguments, and leave at least one action available to every agent.
 
     ``episode_limit`` is the largest number of transitions in an episode. ``max_return``, where known, bounds the
-    absolute value of the undiscounted team return. ``render(env_states, actions, rewards, path)`` draws one recorded
-    episode to a file.
+    absolute value of the undiscounted team return. ``state_from_obs`` says that the state is always the observations
+    in a row (``obs.reshape(-1)``), so that it need not be stored beside them. ``render(env_states, actions, rewards,
+    path)`` draws one recorded episode to a file.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Env(NamedTuple):
     step: Callable[[Key[Array, ""], EnvState, Int[Array, " N"]], tuple[EnvState, TimeStep, Outcome]]
     has_win_rate: bool = False
     max_return: float | None = None
+    state_from_obs: bool = False
     render: Callable[["Episode", Path], None] | None = None
 
 

@@ -1,0 +1,115 @@
+"""How slots are kept in the replay: the same information in fewer bytes.
+
+Available actions are bits, small actions one byte, and the two flags of a slot (``mask``, ``first``) bits of
+another byte. A state that is the observations in a row is not kept at all. Only observations and states may
+lose digits, where a smaller type is asked for. Nothing here knows about rings and sampling (``replay.py`` does).
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+from qmix_jax.envs.base import Env
+from qmix_jax.types import Slot, TimeStep
+
+OBS_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+BITS = 8
+
+
+class Stored(NamedTuple):
+    """A :class:`Slot` as it is kept."""
+
+    obs: Float[Array, "*batch N O"]
+    state: Float[Array, "*batch G"] | None
+    """None where it is made of ``obs``."""
+    avail_actions: UInt8[Array, "*batch N bytes"]
+    """The lowest bit of the first byte is the first action."""
+    action: Int[Array, "*batch N"]
+    reward: Float[Array, "*batch"]
+    discount: Float[Array, "*batch"]
+    """As a number: environments may give others than 0 and 1."""
+    flags: UInt8[Array, "*batch"]
+    """Bits, from the lowest: ``mask``, ``first``."""
+
+
+class Storage(NamedTuple):
+    """What is needed to pack the slots of an environment and to unpack them."""
+
+    num_actions: int
+    state_from_obs: bool = False
+    """The state is the observations in a row."""
+    dtype: Any = jnp.float32
+    """Of stored observations and states; unpacked are always float32."""
+
+
+def storage_for(env: Env, dtype: Any = jnp.float32) -> Storage:
+    """How the slots of ``env`` are kept."""
+    return Storage(num_actions=env.num_actions, state_from_obs=env.state_from_obs, dtype=dtype)
+
+
+def pack(storage: Storage, slot: Slot) -> Stored:
+    """``slot`` as it is kept; any leading axes."""
+    small = jnp.uint8 if storage.num_actions <= 2**BITS else jnp.int32
+    flags = [jnp.asarray(x, bool) for x in (slot.mask, slot.first)]
+    return Stored(
+        obs=slot.step.obs.astype(storage.dtype),
+        state=None if storage.state_from_obs else slot.step.state.astype(storage.dtype),
+        avail_actions=_to_bytes(slot.step.avail_actions),
+        action=slot.action.astype(small),
+        reward=slot.reward,
+        discount=slot.discount,
+        flags=_to_bytes(jnp.stack(flags, axis=-1))[..., 0],
+    )
+
+
+def unpack(storage: Storage, stored: Stored) -> Slot:
+    """The slot again."""
+    obs = stored.obs.astype(jnp.float32)
+    state = obs.reshape(*obs.shape[:-2], -1) if stored.state is None else stored.state.astype(jnp.float32)
+    flags = _to_bits(stored.flags[..., None], 2)
+    return Slot(
+        step=TimeStep(obs=obs, avail_actions=_to_bits(stored.avail_actions, storage.num_actions), state=state),
+        action=stored.action.astype(jnp.int32),
+        reward=stored.reward,
+        discount=stored.discount,
+        mask=flags[..., 0].astype(jnp.float32),
+        first=flags[..., 1],
+    )
+
+
+def empty_slot(storage: Storage, env: Env) -> Stored:
+    """One slot of zeros."""
+    _, step = jax.eval_shape(env.reset, jax.random.key(0))
+    number = jnp.zeros(())
+    slot = Slot(
+        step=TimeStep(*(jnp.zeros(x.shape, x.dtype) for x in step)),
+        action=jnp.zeros(env.num_agents, jnp.int32),
+        reward=number,
+        discount=number,
+        mask=number,
+        first=jnp.zeros((), bool),
+    )
+    return pack(storage, slot)
+
+
+def _to_bytes(bits: Array) -> UInt8[Array, "*batch bytes"]:
+    """Bits on the last axis, eight in a byte from the lowest on."""
+    count = bits.shape[-1]
+    size = math.ceil(count / BITS)
+    padded = jnp.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, size * BITS - count)])
+    grouped = padded.reshape(*bits.shape[:-1], size, BITS).astype(jnp.uint8)
+    return (grouped << _places(grouped.ndim)).sum(axis=-1, dtype=jnp.uint8)
+
+
+def _to_bits(stored: UInt8[Array, "*batch bytes"], count: int) -> Array:
+    """The first ``count`` bits, as booleans."""
+    grouped = (stored[..., None] >> _places(stored.ndim + 1)) & 1
+    return grouped.reshape(*stored.shape[:-1], -1)[..., :count].astype(bool)
+
+
+def _places(ndim: int) -> UInt8[Array, "..."]:
+    """0 to 7 on the last of ``ndim`` axes."""
+    return jnp.arange(BITS, dtype=jnp.uint8).reshape((1,) * (ndim - 1) + (BITS,))
