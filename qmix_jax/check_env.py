@@ -17,7 +17,7 @@ from qmix_jax.envs.build import make_env
 from qmix_jax.envs.contract import PROMISES, Finding, check_contract, failed_to_make
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink
-from qmix_jax.runtime import use_compilation_cache
+from qmix_jax.runtime import set_up
 
 USAGE = f"""\
 qmix_jax: check that an environment keeps the promises that training relies on (qmix_jax.envs.base.Env)
@@ -113,7 +113,7 @@ def check(settings: Settings) -> Report:
 
     Raises :class:`ConfigError` for settings that the environment refuses.
     """
-    use_compilation_cache()
+    set_up()
     try:
         env, twin = make_env(settings.env), make_env(settings.env)
     except ConfigError:

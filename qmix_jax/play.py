@@ -33,7 +33,7 @@ from qmix_jax.evaluate import Episodes, greedy_episodes
 from qmix_jax.explore import masked_argmax
 from qmix_jax.logging import ConsoleSink, write_json
 from qmix_jax.policy import check_policy, load_policy
-from qmix_jax.runtime import use_compilation_cache
+from qmix_jax.runtime import set_up
 from qmix_jax.types import EnvState, Outcome, TimeStep
 
 USAGE = """\
@@ -169,7 +169,7 @@ def evaluate(settings: Settings) -> None:
 
     Raises :class:`ConfigError` for what does not fit together.
     """
-    use_compilation_cache()
+    set_up()
     team = load_team(settings)
     render = team.env.render
     if settings.render is not None and render is None:

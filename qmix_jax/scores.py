@@ -7,7 +7,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -25,7 +24,8 @@ class Score(NamedTuple):
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
     """Mean of the middle half along the last axis, ``[*batch, K] -> [*batch]``."""
-    return np.asarray(stats.trim_mean(values, 0.25, axis=-1))
+    count = np.shape(values)[-1]
+    return np.sort(values, axis=-1)[..., count // 4 : count - count // 4].mean(axis=-1)
 
 
 def score(values: np.ndarray) -> Score:
@@ -38,12 +38,14 @@ def score(values: np.ndarray) -> Score:
     iqm = interquartile_mean(values)
     low = high = np.full(values.shape[:-1], np.nan)
     if values.shape[-1] > 1:
+        from scipy import stats  # Not at the top: it takes two seconds.
+
         with warnings.catch_warnings():
             # Where all seeds are equal the interval is that point, and where one is NaN, NaN.
             warnings.simplefilter("ignore", stats.DegenerateDataWarning)
             low, high = stats.bootstrap(
                 (values,),
-                lambda x, axis: stats.trim_mean(x, 0.25, axis=axis),
+                lambda x, axis: interquartile_mean(np.moveaxis(x, axis, -1)),
                 axis=-1,
                 n_resamples=RESAMPLES,
                 confidence_level=CONFIDENCE,

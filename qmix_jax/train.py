@@ -21,7 +21,7 @@ from qmix_jax.config import Config, parse, to_container
 from qmix_jax.errors import ConfigError
 from qmix_jax.hosts import HostError, connect, disconnect
 from qmix_jax.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
-from qmix_jax.runtime import use_compilation_cache
+from qmix_jax.runtime import cores, set_up
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
@@ -64,7 +64,8 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
     clock = Clock()
     saved_config = _config_in(run_dir, config, container)
     all_lanes = lanes(len(cells), list(range(config.seed, config.seed + config.num_seeds)))
-    _configure_jax(config, len(all_lanes))
+    # One CPU device for every core that has a lane.
+    set_up(config.devices.platform, min(config.devices.count or cores(), len(all_lanes)))
     hosts = connect(config.distributed, len(all_lanes))
     container["distributed"] = {**container["distributed"], "num_processes": hosts.count if hosts.count > 1 else None}
     import jax
@@ -113,17 +114,6 @@ def _config_in(run_dir: Path, config: Config, container: Mapping[str, Any]) -> d
     if saved is not None:
         check_same(container, saved, run_dir)
     return saved
-
-
-def _configure_jax(config: Config, num_lanes: int) -> None:
-    """Platform, one CPU device per core that has a lane, and the compilation cache; before JAX looks for devices."""
-    import jax
-
-    if config.devices.platform is not None:
-        jax.config.update("jax_platforms", {"gpu": "cuda"}.get(config.devices.platform, config.devices.platform))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", min(config.devices.count or cores, num_lanes))
-    use_compilation_cache()
 
 
 def _devices(config: Config, num_lanes: int) -> list[Any]:

@@ -12,6 +12,9 @@ import hypothesis
 import jax
 import pytest
 
+from qmix_jax.runtime import avoid_wrong_reductions
+
+avoid_wrong_reductions()
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

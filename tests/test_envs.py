@@ -263,11 +263,12 @@ def attack(key: jax.Array, time_step: TimeStep) -> jax.Array:
 
 def test_the_choices_are_jaxmarls():
     from jaxmarl import registered_envs
+    from jaxmarl.environments import mpe
     from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 
     assert tuple(MAP_NAME_TO_SCENARIO) == SCENARIOS
     assert sorted(registered_envs) == sorted(jaxmarl_envs.JAXMARL_IDS)
-    assert set(jaxmarl_envs.MPE_TASKS.values()) <= set(registered_envs)
+    assert set(jaxmarl_envs.MPE_TASKS.values()) <= set(vars(mpe))
 
 
 def test_smax_defaults_are_jaxmarls():
@@ -715,3 +716,23 @@ def test_battles_are_drawn_and_the_drawn_simulation_is_the_true_one(tmp_path):
             )
     env.render(episode, tmp_path / "episode.gif")
     assert picture_frames(tmp_path / "episode.gif") >= 3
+
+
+ONLY_A_PART = """
+import sys
+from qmix_jax.envs.jaxmarl import make_jaxmarl, make_mpe, make_smax
+assert make_smax().has_win_rate and make_mpe().num_agents == 3
+assert "jaxmarl.environments.storm" not in sys.modules, "everything was imported"
+kind = sys.modules["jaxmarl.environments.smax"].HeuristicEnemySMAX
+import jaxmarl
+env = jaxmarl.make("HeuristicEnemySMAX")
+assert "jaxmarl.environments.storm" in sys.modules
+assert isinstance(env, kind) and isinstance(env, jaxmarl.environments.HeuristicEnemySMAX)
+assert make_jaxmarl("MPE_simple_spread_v3").num_agents == 3
+assert not hasattr(jaxmarl, "nothing_of_the_kind")
+"""
+
+
+def test_only_the_part_of_jaxmarl_that_is_used_is_imported_until_more_is():
+    done = subprocess.run([sys.executable, "-c", ONLY_A_PART], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

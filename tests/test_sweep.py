@@ -258,7 +258,7 @@ from qmix_jax.sweep import Waves
 import jax.numpy as jnp
 import toy_env
 plain = jax.jit
-jax.jit = lambda *args, **options: plain(*args, compiler_options=toy_env.QUICKLY, **options)
+jax.jit = lambda *args, **options: plain(*args, **{**options, "compiler_options": toy_env.QUICKLY})
 
 rates = np.array([1e-3, 1e-2, 1e-3, 1e-2, 5e-3, 0.1], np.float32)
 seeds = [1, 1, 2, 2, 3, 4]

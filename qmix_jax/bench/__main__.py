@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from qmix_jax.bench.process import Process, ProcessError, worker_command
 from qmix_jax.bench.settings import CURVES, USAGE, Settings, parse
-from qmix_jax.bench.setup import cores, set_up
+from qmix_jax.bench.setup import set_up
 from qmix_jax.bench.spread import Spread, in_turns, ratio, spread
 from qmix_jax.command_line import compose_config
 from qmix_jax.config import Config, to_container
 from qmix_jax.config import parse as parse_config
 from qmix_jax.errors import ConfigError
+from qmix_jax.runtime import cores
 
 if TYPE_CHECKING:
     from qmix_jax.algorithm import Algorithm

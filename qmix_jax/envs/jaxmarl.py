@@ -3,6 +3,7 @@
 It is imported inside functions, after the settings have been checked, because that takes seconds.
 """
 
+import importlib
 import inspect
 import io
 import sys
@@ -17,6 +18,7 @@ from jaxtyping import Array, Bool
 
 from qmix_jax.envs.adapter import TEAM_REWARDS, TIME_LIMITS, Transition, from_jaxmarl
 from qmix_jax.envs.base import Env, Episode
+from qmix_jax.envs.lazy_package import make_lazy
 from qmix_jax.envs.render import render_mpe, render_smax
 from qmix_jax.envs.settings import check_at_least, check_choice, check_known
 from qmix_jax.errors import ConfigError
@@ -42,9 +44,9 @@ SMAX_SCENARIOS = (
 )
 
 MPE_TASKS = {
-    "simple_spread": "MPE_simple_spread_v3",
-    "simple_reference": "MPE_simple_reference_v3",
-    "simple_speaker_listener": "MPE_simple_speaker_listener_v4",
+    "simple_spread": "SimpleSpreadMPE",
+    "simple_reference": "SimpleReferenceMPE",
+    "simple_speaker_listener": "SimpleSpeakerListenerMPE",
 }
 
 JAXMARL_IDS = (
@@ -120,10 +122,9 @@ def make_smax(
     check_choice("env.observation_type", observation_type, ("unit_list", "conic"))
     check_at_least("env.max_steps", max_steps, 1)
     check_at_least("env.world_steps_per_env_step", world_steps_per_env_step, 1)
-    jaxmarl = _import_jaxmarl()
-    env = jaxmarl.make(
-        "HeuristicEnemySMAX",
-        scenario=jaxmarl.environments.smax.map_name_to_scenario(scenario),
+    smax = _import("environments.smax")
+    env = smax.HeuristicEnemySMAX(
+        scenario=smax.map_name_to_scenario(scenario),
         max_steps=max_steps,
         won_battle_bonus=float(won_battle_bonus),
         see_enemy_actions=see_enemy_actions,
@@ -171,7 +172,7 @@ def make_mpe(
             raise ConfigError(f"env.{name}={value}: {task} has no such setting; leave it null")
     if local_ratio is not None and local_ratio > 1:
         raise ConfigError(f"env.local_ratio={local_ratio}: must be at most 1")
-    env = _construct(MPE_TASKS[task], {"max_steps": max_steps, **given})
+    env = getattr(_import("environments.mpe"), MPE_TASKS[task])(max_steps=max_steps, **given)
     return adapt(env, name=f"mpe-{task}", time_limit=time_limit)
 
 
@@ -193,13 +194,13 @@ def make_switch_riddle(
     """
     check_choice("env.time_limit", time_limit, TIME_LIMITS)
     check_at_least("env.num_agents", num_agents, 3)
-    settings = {
-        "num_agents": num_agents,
-        "initial_bulb_state": initial_bulb_state,
-        "reward_all_live": float(reward_all_live),
-        "reward_all_die": float(reward_all_die),
-    }
-    return adapt(_construct("switch_riddle", settings), name="switch_riddle", time_limit=time_limit)
+    env = _import("environments.switch_riddle").SwitchRiddle(
+        num_agents=num_agents,
+        initial_bulb_state=initial_bulb_state,
+        reward_all_live=float(reward_all_live),
+        reward_all_die=float(reward_all_die),
+    )
+    return adapt(env, name="switch_riddle", time_limit=time_limit)
 
 
 def make_jaxmarl(
@@ -232,23 +233,26 @@ def adapt(env: Any, **options: Any) -> Env:
     return from_jaxmarl(env, **{**_known(env), **options})
 
 
-def _import_jaxmarl() -> Any:
-    """Import it in silence: it prints, and points ``sys.stdout`` and ``sys.stderr`` at the process's own streams."""
+def _import(part: str) -> Any:
+    """A part of JaxMARL, without all its environments: to import those takes six seconds.
+
+    In silence: it prints, and points ``sys.stdout`` and ``sys.stderr`` at the process's own streams.
+    """
+    make_lazy("jaxmarl", "jaxmarl.environments")
     streams = sys.stdout, sys.stderr, sys.__stdout__
     try:
         sys.stdout = sys.__stdout__ = io.StringIO()  # type: ignore[misc]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import jaxmarl
+            return importlib.import_module(f"jaxmarl.{part}")
     finally:
         sys.stdout, sys.stderr, sys.__stdout__ = streams  # type: ignore[misc]
-    return jaxmarl
 
 
 def _construct(id: str, settings: Mapping[str, Any]) -> Any:
-    jaxmarl = _import_jaxmarl()
+    make = _import("registration").make
     try:
-        env = jaxmarl.make(id, **settings)
+        env = make(id, **settings)
     except (TypeError, ValueError, AssertionError, ImportError, NotImplementedError) as error:
         raise ConfigError(f"env.id={id}: {' '.join(str(error).split())}") from error
     check_known(settings, _constructor_settings(type(env)))
@@ -265,17 +269,18 @@ def _constructor_settings(kind: type) -> tuple[str, ...]:
 
 def _known(env: Any) -> dict[str, Any]:
     """The arguments of :func:`from_jaxmarl` that are known for JaxMARL's own classes."""
-    environments = _import_jaxmarl().environments
-    known: dict[type, Callable[[Any], dict[str, Any]]] = {
-        environments.HeuristicEnemySMAX: _smax,
-        environments.LearnedPolicyEnemySMAX: _smax,
-        environments.SimpleMPE: _mpe,
-        environments.SwitchRiddle: _switch_riddle,
-        environments.Hanabi: _hanabi,
-        environments.Overcooked: _overcooked,
-        environments.OvercookedV2: _overcooked,
+    known: dict[str, Callable[[Any], dict[str, Any]]] = {
+        "HeuristicEnemySMAX": _smax,
+        "LearnedPolicyEnemySMAX": _smax,
+        "SimpleMPE": _mpe,
+        "SwitchRiddle": _switch_riddle,
+        "HanabiEnv": _hanabi,
+        "Overcooked": _overcooked,
+        "OvercookedV2": _overcooked,
     }
-    return next((parts(env) for kind, parts in known.items() if isinstance(env, kind)), {})
+    # By name: to look the classes up would import all environments.
+    kinds = [kind.__name__ for kind in type(env).__mro__ if kind.__module__.startswith("jaxmarl.")]
+    return next((known[kind](env) for kind in kinds if kind in known), {})
 
 
 def _smax(env: Any) -> dict[str, Any]:
