@@ -72,7 +72,7 @@ class ReplayConfig:
     capacity: int = number(1)
     batch_size: int = number(1)
     replacement: bool
-    obs_dtype: Literal["float32", "bfloat16"]
+    obs_dtype: Literal["float32", "float16", "bfloat16"]
     priority: PriorityConfig | None
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from qmix_jax.envs.base import Env
 from qmix_jax.types import Slot, TimeStep
 
-OBS_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+OBS_DTYPES = {"float32": jnp.float32, "float16": jnp.float16, "bfloat16": jnp.bfloat16}
 BITS = 8
 
 
@@ -55,8 +55,8 @@ def pack(storage: Storage, slot: Slot) -> Stored:
     small = jnp.uint8 if storage.num_actions <= 2**BITS else jnp.int32
     flags = [jnp.asarray(x, bool) for x in (slot.mask, slot.first)]
     return Stored(
-        obs=slot.step.obs.astype(storage.dtype),
-        state=None if storage.state_from_obs else slot.step.state.astype(storage.dtype),
+        obs=_rounded(slot.step.obs, storage.dtype),
+        state=None if storage.state_from_obs else _rounded(slot.step.state, storage.dtype),
         avail_actions=_to_bytes(slot.step.avail_actions),
         action=slot.action.astype(small),
         reward=slot.reward,
@@ -93,6 +93,13 @@ def empty_slot(storage: Storage, env: Env) -> Stored:
         first=jnp.zeros((), bool),
     )
     return pack(storage, slot)
+
+
+def _rounded(x: Array, dtype: Any) -> Array:
+    """``x`` in a smaller type, at most as large as that can be (65504 for float16), so that it stays finite."""
+    largest = float(jnp.finfo(dtype).max)
+    fits = largest >= float(jnp.finfo(x.dtype).max)
+    return (x if fits else x.clip(-largest, largest)).astype(dtype)
 
 
 def _to_bytes(bits: Array) -> UInt8[Array, "*batch bytes"]:

@@ -40,13 +40,21 @@ def test_a_slot_comes_back_as_it_was(num_actions, state_from_obs):
     assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(before)]
 
 
-def test_only_observations_and_states_lose_digits():
-    kept, before = Storage(7, dtype=jnp.bfloat16), slots(7, state_from_obs=False)
+@pytest.mark.parametrize(("dtype", "error"), [(jnp.bfloat16, 2**-8), (jnp.float16, 2**-11)])
+def test_only_observations_and_states_lose_digits(dtype, error):
+    kept, before = Storage(7, dtype=dtype), slots(7, state_from_obs=False)
     after = unpack(kept, pack(kept, before))
-    np.testing.assert_allclose(after.step.obs, before.step.obs, rtol=2**-8)
-    np.testing.assert_allclose(after.step.state, before.step.state, rtol=2**-8)
+    np.testing.assert_allclose(after.step.obs, before.step.obs, rtol=error)
+    np.testing.assert_allclose(after.step.state, before.step.state, rtol=error)
     exact = before.step._replace(obs=after.step.obs, state=after.step.state)
     jax.tree.map(np.testing.assert_array_equal, after, before._replace(step=exact))
+
+
+def test_what_is_too_large_for_float16_stays_finite():
+    slot = slots(7, state_from_obs=False)
+    slot = slot._replace(step=slot.step._replace(obs=slot.step.obs * 1e9))
+    assert np.abs(pack(Storage(7, dtype=jnp.float16), slot).obs).max() == 65504
+    assert np.isfinite(pack(Storage(7, dtype=jnp.bfloat16), slot).obs.astype(jnp.float32)).all()
 
 
 def test_what_a_slot_takes():
