@@ -31,10 +31,10 @@ train: $(STAMP) ## train QMIX on SMAX 3m (ARGS="num_seeds=5 gamma=0.98" changes 
 	$(BIN)/python -m qmix_jax.train experiment=smax_3m $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS="-k replay" chooses some)
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
 test-all: $(STAMP) ## run the tests, slow ones too
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -34,6 +34,14 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+LONGEST = ("test_sweep.py", "test_resume.py", "test_envs.py", "test_kills.py", "test_learning_step.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: a worker that takes up one of them last would keep the other one waiting."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 def _machine() -> str:
     """A short name for this kind of processor: programs compiled for one may not run on another."""
     cpuinfo = Path("/proc/cpuinfo")

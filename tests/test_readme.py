@@ -4,6 +4,7 @@ Training commands are run up to the point where compilation would begin (compose
 each of them would take minutes. ``test_command_line.py`` trains one to the end.
 """
 
+import functools
 import re
 import shlex
 import sys
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from toy_env import QUICKLY
 
 from qmix_jax import algorithm as qmix
 from qmix_jax import check_env, import_pymarl, make_algorithm, play
@@ -124,6 +126,7 @@ def test_help_names_groups_and_keys(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 @pytest.mark.parametrize("example", blocks("python"))
-def test_python_examples_run(example: str, capsys: pytest.CaptureFixture[str]):
+def test_python_examples_run(example: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=QUICKLY))
     exec(compile(example, "README.md", "exec"), {})
     assert capsys.readouterr().out.strip()

@@ -254,6 +254,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from test_learning_step import ALGORITHM, HYPER, differ
+from qmix_jax.mixers.vdn import VDNMixer
 from qmix_jax.sweep import Waves
 import jax.numpy as jnp
 import toy_env
@@ -265,7 +266,7 @@ seeds = [1, 1, 2, 2, 3, 4]
 
 def run(count):
     hyper = HYPER._replace(learning_rate=rates, learning_rate_end=rates)
-    waves = Waves(ALGORITHM, hyper, seeds, None, jax.devices()[:count])
+    waves = Waves(ALGORITHM._replace(mixer=VDNMixer(2, 2)), hyper, seeds, None, jax.devices()[:count])
     waves.compile()
     metrics = [waves.epoch() for _ in range(2)]
     return metrics, waves.online()
