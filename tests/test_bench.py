@@ -108,7 +108,7 @@ def set_up_already(monkeypatch):
 
 @pytest.mark.usefixtures("set_up_already")
 def test_mistakes_end_the_command_with_status_2(capsys):
-    for argument in ("bench.repetitions=0", "gama=0.9", "bench.peer=/nowhere"):
+    for argument in ("bench.repetitions=0", "gama=0.9", "bench.peer=/nowhere", "run_dir=somewhere"):
         with pytest.raises(SystemExit, match="2"):
             bench.main([*TINY, argument])
         assert capsys.readouterr().err.startswith(f"error: {argument.partition('=')[0]}=")

@@ -71,6 +71,8 @@ def measure(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:
 
 def _check(settings: Settings, config: Config, algorithm: "Algorithm") -> None:
     """What can be wrong with the settings, found before anything takes time."""
+    if config.run_dir is not None:
+        raise ConfigError(f"run_dir={config.run_dir}: has no effect here; use bench.output={config.run_dir}")
     if settings.scenarios and "scenario" not in config.parts["env"]:
         raise ConfigError(f"bench.scenarios={settings.scenarios}: env.scenario is no setting of {algorithm.env.name}")
     if settings.peer is not None:
