@@ -10,5 +10,5 @@ SOAK = runpy.run_path(str(Path(__file__).parents[1] / "experiments" / "soak.py")
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_is_the_same_run(tmp_path, kills):
-    """A start takes ten seconds: five kills always, twenty with the slow tests, a hundred in experiments/soak.py."""
+    """A start takes ten seconds: three kills always, twenty with the slow tests, a hundred in experiments/soak.py."""
     assert SOAK["soak"](tmp_path, kills=kills, seed=kills)
