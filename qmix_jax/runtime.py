@@ -6,7 +6,7 @@ from pathlib import Path
 WITHOUT_YNN_REDUCTIONS = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
 """jaxlib 0.10.2 hands reductions on CPU to a library that gets some of them wrong, silently, from some tens of
 thousands of rows on (https://github.com/jax-ml/jax/issues/39103); a map with many agents has as many. Doing without
-costs no measurable time (experiments/speed)."""
+costs a few per cent of the time at most (experiments/speed)."""
 
 
 def set_up(platform: str | None = None, num_cpu_devices: int | None = None) -> None:
