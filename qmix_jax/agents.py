@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax.errors import require
 from qmix_jax.initializers import uniform_fan_in
-from qmix_jax.recurrent import GateInputs, RecurrentWeights, gate_inputs, gru_step, gru_unroll
+from qmix_jax.linear import add_bias
+from qmix_jax.recurrent import GRUWeights, gru_step, gru_unroll
 
 Initializer = Callable[..., jax.Array]
 
@@ -103,7 +104,7 @@ class Agent(nn.Module):
         x = self._first_layer(obs, last_action).reshape(length, rows, self.hidden_size)
         keep = jnp.broadcast_to(~first[..., None], obs.shape[:-1]).reshape(length, rows, 1).astype(obs.dtype)
         output = self.unroll_cell(x, keep)
-        return self._values(output.reshape(-1, self.hidden_size)).reshape(*obs.shape[:-1], self.num_actions)
+        return self._values(output).reshape(*obs.shape[:-1], self.num_actions)
 
     def initial_hidden(self, *batch: int) -> Float[Array, "*batch N C"]:
         """The hidden state at the start of an episode."""
@@ -113,17 +114,21 @@ class Agent(nn.Module):
         self, obs: Float[Array, "*batch N O"], last_action: Int[Array, "*batch N"]
     ) -> Float[Array, "*batch N H"]:
         # Flat matrices: with several leading axes XLA's CPU backend takes twice as long for the weight gradients.
-        x = obs.reshape(-1, self.obs_size) @ self.obs_kernel + self.first_bias[None]
+        x = obs.reshape(-1, self.obs_size) @ self.obs_kernel
         if self.last_action:
             one_hot = jax.nn.one_hot(last_action.reshape(-1), self.num_actions, dtype=obs.dtype)
             x = x + one_hot @ self.last_action_kernel
-        x = x.reshape(*obs.shape[:-1], self.hidden_size)
         if self.agent_id:
-            x = x + _expand(self.agent_id_kernel, x.ndim)
+            of_team = self.agent_id_kernel + self.first_bias[None]
+            x = add_bias(x.reshape(-1, of_team.size), of_team.reshape(-1))
+        else:
+            x = add_bias(x, self.first_bias)
+        x = x.reshape(*obs.shape[:-1], self.hidden_size)
         return nn.relu(self.norm(x) if self.layer_norm else x)
 
     def _values(self, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows A"]:
-        return hidden @ self.q_kernel + _expand(self.q_bias, hidden.ndim)
+        flat = hidden.reshape(-1, self.hidden_size) @ self.q_kernel
+        return add_bias(flat, self.q_bias).reshape(*hidden.shape[:-1], self.num_actions)
 
 
 class RecurrentAgent(Agent):
@@ -141,20 +146,15 @@ class RecurrentAgent(Agent):
         self, x: Float[Array, "*batch H"], carry: Float[Array, "*batch H"]
     ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
         """See :func:`qmix_jax.recurrent.gru_step`."""
-        hidden = gru_step(self._recurrent_weights(), self._gate_inputs(x), carry)
+        hidden = gru_step(self._weights(), x, carry)
         return hidden, hidden
 
     def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
         """See :func:`qmix_jax.recurrent.gru_unroll`."""
-        return gru_unroll(self._recurrent_weights(), self._gate_inputs(x), keep)
+        return gru_unroll(self._weights(), x, keep)
 
-    def _gate_inputs(self, x: Float[Array, "*batch H"]) -> GateInputs:
-        flat = x.reshape(-1, self.hidden_size)
-        inputs = gate_inputs(flat, self.gru_input_kernel, self.gru_input_bias, self.gru_hidden_bias)
-        return GateInputs(*(gate.reshape(x.shape) for gate in inputs))
-
-    def _recurrent_weights(self) -> RecurrentWeights:
-        return RecurrentWeights(self.gru_hidden_kernel, self.gru_hidden_bias[2 * self.hidden_size :])
+    def _weights(self) -> GRUWeights:
+        return GRUWeights(self.gru_input_kernel, self.gru_input_bias, self.gru_hidden_kernel, self.gru_hidden_bias)
 
 
 class LSTMAgent(Agent):

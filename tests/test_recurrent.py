@@ -18,7 +18,7 @@ from qmix_jax.agents import (
     SeparateAgents,
     last_actions,
 )
-from qmix_jax.recurrent import GateInputs, RecurrentWeights, gate_inputs, gru_step, gru_unroll
+from qmix_jax.recurrent import GRUWeights, gru_step, gru_unroll
 
 LENGTH, ROWS, INPUT, HIDDEN = 7, 5, 4, 3
 AGENTS, ACTIONS, OBS, MINIBATCH = 3, 4, 5, 2
@@ -39,18 +39,16 @@ def random_gru() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     return params, numbers.normal(size=(LENGTH, ROWS, INPUT)), keep
 
 
-def scan_of_steps(weights: RecurrentWeights, inputs: GateInputs, keep: jax.Array) -> jax.Array:
-    def step(hidden, x):
-        hidden = gru_step(weights, x[0], hidden * x[1])
+def scan_of_steps(weights: GRUWeights, x: jax.Array, keep: jax.Array) -> jax.Array:
+    def step(hidden, slot):
+        hidden = gru_step(weights, slot[0], hidden * slot[1])
         return hidden, hidden
 
-    return jax.lax.scan(step, jnp.zeros_like(inputs.new[0]), (inputs, keep))[1]
+    return jax.lax.scan(step, jnp.zeros((ROWS, HIDDEN), x.dtype), (x, keep))[1]
 
 
 def unrolled(unroll, params, x, keep) -> jax.Array:
-    inputs = gate_inputs(x, params["input_kernel"], params["input_bias"], params["hidden_bias"])
-    weights = RecurrentWeights(params["hidden_kernel"], params["hidden_bias"][2 * HIDDEN :])
-    return unroll(weights, inputs, keep)
+    return unroll(GRUWeights(**params), x, keep)
 
 
 def gru_in_numpy(params, x, keep) -> np.ndarray:
@@ -83,7 +81,10 @@ def test_the_unroll_is_pytorchs_gru_with_resets():
     np.testing.assert_allclose(hidden, gru_in_numpy(params, x, keep), rtol=1e-12, atol=1e-14)
 
 
-def test_the_unrolls_own_gradient_is_that_of_a_scan_of_steps():
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_the_unrolls_own_gradient_is_that_of_a_scan_of_steps(platform, monkeypatch):
+    """Both ways to add up weight gradients, each of which another platform takes."""
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
     params, x, keep = random_gru()
     weights_of_outputs = np.random.default_rng(1).normal(size=(LENGTH, ROWS, HIDDEN))
 
