@@ -123,8 +123,9 @@ class Agent(nn.Module):
             x = add_bias(x.reshape(-1, of_team.size), of_team.reshape(-1))
         else:
             x = add_bias(x, self.first_bias)
-        x = x.reshape(*obs.shape[:-1], self.hidden_size)
-        return nn.relu(self.norm(x) if self.layer_norm else x)
+        if self.layer_norm:
+            x = self.norm(x.reshape(-1, self.hidden_size))
+        return nn.relu(x).reshape(*obs.shape[:-1], self.hidden_size)
 
     def _values(self, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows A"]:
         flat = hidden.reshape(-1, self.hidden_size) @ self.q_kernel

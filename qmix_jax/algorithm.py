@@ -5,6 +5,7 @@ traced, ``TrainState`` all that changes. Seeds are an axis that the caller adds 
 """
 
 import enum
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -21,6 +22,7 @@ from qmix_jax.evaluate import greedy_episodes, summarize
 from qmix_jax.explore import exponential_schedule, linear_schedule, masked_argmax
 from qmix_jax.metrics import Metrics, better, episode_sums, epoch_metrics, warning_signs
 from qmix_jax.optimizers import clip_by_global_norm
+from qmix_jax.parts import in_parts
 from qmix_jax.replay import Minibatch, Priorities
 from qmix_jax.rollout import RolloutStats, collect
 from qmix_jax.targets import Sequence
@@ -59,6 +61,10 @@ class Sizes(NamedTuple):
     iterations_per_epoch: int
     evaluation_episodes: int
     evaluation_seed: int
+    minibatch_parts: int = 1
+    """Parts in which a minibatch is worked through."""
+    devices_per_seed: int = 1
+    """Devices that share these parts."""
 
 
 class Algorithm(NamedTuple):
@@ -154,22 +160,29 @@ Changing = tuple[Learner, Priorities]
 
 
 class LossInfo(NamedTuple):
-    """What comes out of a minibatch besides its loss."""
+    """What comes out of a minibatch, or of a part of it, besides its loss."""
 
     metrics: Metrics
-    priority: Float[Array, " M"]
-    rewards: Statistics
-    returns: Statistics
+    """Means over the minibatch; of a part what it adds to them."""
+    q_tot_max: Float[Array, ""]
     max_reward: Float[Array, ""]
+    priority: Float[Array, " M"]
+    returns: Statistics
 
 
 def loss(
-    algorithm: Algorithm, hyper: HyperParams, online: Params, learner: Learner, minibatch: Minibatch
+    algorithm: Algorithm,
+    hyper: HyperParams,
+    online: Params,
+    learner: Learner,
+    minibatch: Minibatch,
+    transitions: Float[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], LossInfo]:
     """Mean squared error of ``q_tot`` over the transitions of a minibatch (Rashid et al. 2018, equation 5).
 
     ``sum(weights * mask * td_error^2) / sum(mask)``; without a mixer the sums run over agents as well. ``online`` are
-    the parameters to differentiate by; of ``learner`` the target networks and the statistics are read.
+    the parameters to differentiate by; of ``learner`` the target networks and the statistics are read. ``transitions``
+    are those of the whole minibatch, where this is a part of one: the losses of all parts add up to the whole's.
     """
     batch = minibatch.slots
     online_q = action_values(algorithm.agent, online.agent, batch)
@@ -184,38 +197,55 @@ def loss(
     q_tot = mixed(online, online_q, batch.action)
     value = mixed(learner.target, target_q, greedy_action)
     taken_value = mixed(learner.target, target_q, batch.action)
-    y, rewards, returns, max_reward = _targets(algorithm, hyper, learner, batch, value, taken_value)
+    reward = _rewards(algorithm, hyper, learner, batch)
+    y, returns = _targets(algorithm, hyper, learner, batch, reward, value, taken_value)
 
     mask = like(batch.mask, q_tot)
     td_error = (q_tot - jax.lax.stop_gradient(y)) * mask
-    count = jnp.maximum(jnp.broadcast_to(mask, q_tot.shape).sum(), 1.0)
+    count = batch.mask.sum() if transitions is None else transitions
+    count = jnp.maximum(count * math.prod(q_tot.shape[2:]), 1.0)
     squares = (td_error**2 * like(minibatch.weights[None], q_tot)).sum() / count
     metrics = {
         "td_error": jnp.abs(td_error).sum() / count,
         "q_tot_mean": (q_tot * mask).sum() / count,
-        "q_tot_max": (jnp.abs(q_tot) * mask).max(),
         "target_mean": (y * mask).sum() / count,
     }
-    info = LossInfo(metrics, _priority(td_error, batch.mask), rewards, returns, max_reward)
+    info = LossInfo(
+        metrics=metrics,
+        q_tot_max=(jnp.abs(q_tot) * mask).max(),
+        max_reward=(jnp.abs(reward) * batch.mask).max(),
+        priority=_priority(td_error, batch.mask),
+        returns=returns,
+    )
     return squares * (0.5 if algorithm.half_loss else 1.0), info
 
 
-def _targets(
-    algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot, value: Array, taken_value: Array
-) -> tuple[Float[Array, "T M *N"], Statistics, Statistics, Float[Array, ""]]:
-    """Targets of a minibatch, and with it added: the statistics of rewards and returns, the largest ``|reward|``."""
-    mask, discount = like(batch.mask, value), like(batch.discount, value)
+def _rewards(algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot) -> Float[Array, "T M"]:
+    """Rewards as they are learned from."""
     reward = batch.reward * hyper.reward_scale
-    rewards = standardise.update(learner.rewards, reward, batch.mask)
-    if algorithm.standardise_rewards:
-        reward = standardise.standardise(rewards, reward)
+    return standardise.standardise(learner.rewards, reward) if algorithm.standardise_rewards else reward
+
+
+def _targets(
+    algorithm: Algorithm,
+    hyper: HyperParams,
+    learner: Learner,
+    batch: Slot,
+    reward: Float[Array, "T M"],
+    value: Float[Array, "T M *N"],
+    taken_value: Float[Array, "T M *N"],
+) -> tuple[Float[Array, "T M *N"], Statistics]:
+    """Targets of a minibatch, and the statistics of returns with them added where they are needed."""
+    mask, discount = like(batch.mask, value), like(batch.discount, value)
+    returns = learner.returns
     if algorithm.standardise_returns:
-        value, taken_value = (standardise.restore(learner.returns, x) for x in (value, taken_value))
+        value, taken_value = (standardise.restore(returns, x) for x in (value, taken_value))
     sequence = Sequence(like(reward, value), discount, mask, value, taken_value)
     y = jax.lax.stop_gradient(algorithm.target(sequence, hyper.gamma, hyper.td_lambda))
-    returns = standardise.update(learner.returns, y, mask)
-    max_reward = jnp.maximum(learner.max_reward, (jnp.abs(reward) * batch.mask).max())
-    return standardise.standardise(returns, y) if algorithm.standardise_returns else y, rewards, returns, max_reward
+    if algorithm.standardise_returns:
+        returns = standardise.update(returns, y, mask)
+        y = standardise.standardise(returns, y)
+    return y, returns
 
 
 def _priority(td_error: Float[Array, "T M *N"], mask: Float[Array, "T M"]) -> Float[Array, " M"]:
@@ -233,11 +263,20 @@ def learn(
 
     Returns the new priorities of the sequences as well.
     """
+    batch, before = minibatch.slots, learner
+    if algorithm.standardise_rewards:
+        reward = batch.reward * hyper.reward_scale
+        learner = learner._replace(rewards=standardise.update(learner.rewards, reward, batch.mask))
 
-    def batch_loss(online: Params) -> tuple[Float[Array, ""], LossInfo]:
-        return loss(algorithm, hyper, online, learner, minibatch)
+    def part_loss(online: Params, part: Minibatch) -> tuple[Float[Array, ""], LossInfo]:
+        return loss(algorithm, hyper, online, learner, part, transitions=batch.mask.sum())
 
-    (value, info), gradients = jax.value_and_grad(batch_loss, has_aux=True)(learner.online)
+    def gradient(part: Minibatch) -> tuple[tuple[Float[Array, ""], LossInfo], Params]:
+        return jax.value_and_grad(part_loss, has_aux=True)(learner.online, part)
+
+    sizes = algorithm.sizes
+    (losses, info), gradients = in_parts(gradient, minibatch, sizes.minibatch_parts, sizes.devices_per_seed)
+    value, metrics, gradients = jax.tree.map(lambda x: x.sum(axis=0), (losses, info.metrics, gradients))
     gradients, grad_norm = clip_by_global_norm(gradients, hyper.max_grad_norm)
     steps, opt_state = algorithm.optimizer.update(gradients, learner.opt_state, learner.online)
     online = jax.tree.map(lambda p, step: p - hyper.learning_rate * step, learner.online, steps)
@@ -250,13 +289,13 @@ def learn(
         online=online,
         target=target,
         opt_state=opt_state,
-        rewards=info.rewards,
-        returns=info.returns,
-        max_reward=info.max_reward,
+        returns=jax.tree.map(lambda x: x[0], info.returns),  # these are never learned in parts
+        max_reward=jnp.maximum(learner.max_reward, info.max_reward.max()),
     )
     finite = jnp.isfinite(value) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(online))
-    learner = _unless_nonfinite(finite, updates, stepped, learner)
-    return learner, {"loss": value, "grad_norm": grad_norm, **info.metrics}, jnp.where(finite, info.priority, 0.0)
+    learner = _unless_nonfinite(finite, updates, stepped, before)
+    metrics = {"loss": value, "grad_norm": grad_norm, "q_tot_max": info.q_tot_max.max(), **metrics}
+    return learner, metrics, jnp.where(finite, info.priority.reshape(-1), 0.0)
 
 
 def _unless_nonfinite(finite: Bool[Array, ""], updates: Int[Array, ""], stepped: Learner, learner: Learner) -> Learner:

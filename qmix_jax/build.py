@@ -12,13 +12,16 @@ import jax.numpy as jnp
 
 from qmix_jax.agents import AnyAgent, SeparateAgents
 from qmix_jax.algorithm import Algorithm, Sizes, TargetUpdate
-from qmix_jax.config import Config
+from qmix_jax.config import PARTS_ON_CPU, Config
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
 from qmix_jax.errors import ConfigError
 from qmix_jax.storage import OBS_DTYPES
 from qmix_jax.targets import Sequence as TargetSequence
 from qmix_jax.types import HyperParams
+
+ROWS_OF_A_PART = 1024
+"""With fewer, the price of starting each of XLA's operations once more exceeds what a second core saves."""
 
 
 def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
@@ -126,7 +129,21 @@ def sizes(config: Config, env: Env) -> Sizes:
         iterations_per_epoch=max(1, round(config.evaluation.interval_env_steps / steps)),
         evaluation_episodes=config.evaluation.episodes,
         evaluation_seed=config.evaluation.seed,
+        minibatch_parts=_minibatch_parts(config, rows=length * replay.batch_size * env.num_agents),
     )
+
+
+def _minibatch_parts(config: Config, rows: int) -> int:
+    """Parts to work through a minibatch in, of which each of ``rows`` is one agent at one step of one sequence.
+
+    Where nothing was asked for that depends on the platform and on sizes, but not on the number of devices or seeds:
+    a seed's numbers shall not depend on these.
+    """
+    if config.learner.minibatch_parts is not None:
+        return config.learner.minibatch_parts
+    small = rows < PARTS_ON_CPU * ROWS_OF_A_PART
+    uneven = config.replay.batch_size % PARTS_ON_CPU or config.reward.standardise_returns
+    return 1 if jax.default_backend() != "cpu" or small or uneven else PARTS_ON_CPU
 
 
 def build_part(key: str, settings: Mapping[str, Any], **given: Any) -> Any:

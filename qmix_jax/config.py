@@ -26,6 +26,8 @@ class Range(NamedTuple):
 
 LARGEST = {int: 2**31 - 1, float: 1e38}
 """On the device numbers have 32 bits."""
+PARTS_ON_CPU = 2
+"""See ``learner.minibatch_parts``."""
 
 
 def number(
@@ -84,6 +86,12 @@ class LearnerConfig:
     warmup_env_steps: int = number(0)
     max_grad_norm: float | None = number(0, above=True)
     half_loss: bool
+    minibatch_parts: int | None = number(1)
+
+    @property
+    def most_parts(self) -> int:
+        """The most parts that a minibatch may come in; how many is only known with the environment (``build.py``)."""
+        return self.minibatch_parts or PARTS_ON_CPU
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -293,6 +301,16 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             f"replay.batch_size={replay.batch_size}: larger than replay.capacity={replay.capacity}; "
             f"use at most {replay.capacity}"
+        )
+    parts = config.learner.minibatch_parts or 1
+    if replay.batch_size % parts:
+        fits = max(count for count in range(1, parts) if replay.batch_size % count == 0)
+        raise ConfigError(
+            f"learner.minibatch_parts={parts}: does not divide replay.batch_size={replay.batch_size}; use {fits}"
+        )
+    if parts > 1 and config.reward.standardise_returns:
+        raise ConfigError(
+            f"learner.minibatch_parts={parts}: reward.standardise_returns needs the whole minibatch; use 1"
         )
     if rollout.num_envs > replay.capacity:
         raise ConfigError(

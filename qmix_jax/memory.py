@@ -24,6 +24,7 @@ from qmix_jax import algorithm as qmix
 from qmix_jax import replay
 from qmix_jax.algorithm import Algorithm
 from qmix_jax.errors import ConfigError
+from qmix_jax.sweep import devices_per_seed
 from qmix_jax.types import HyperParams, Learner, Params
 
 
@@ -43,18 +44,18 @@ class Plan(NamedTuple):
     one: SeedBytes
     num_seeds: int
     resident: int
-    """Seeds whose states live there: those of all waves do, throughout."""
+    """States that live there: those of all waves do, throughout; each device of several that share a seed has one."""
     at_once: int
-    """Seeds that run there at the same time."""
-    copies: int
-    """How often a seed's state is there: 1, or 2 where checkpoints are copied to the same memory first."""
+    """How many of them are trained at the same time."""
+    snapshots: int
+    """States that are there once more where checkpoints are copied to the same memory first."""
     limit: int | None
     """Bytes there are; None where nobody can say."""
 
     @property
     def total(self) -> int:
         """Bytes that the run takes there."""
-        states = self.copies * self.resident * (self.one.replay + self.one.parameters)
+        states = (self.resident + self.snapshots) * (self.one.replay + self.one.parameters)
         return states + self.at_once * self.one.batches
 
 
@@ -84,14 +85,19 @@ def check(
         limit = available_bytes(devices[0])
     on_cpu = devices[0].platform == "cpu"
 
-    def planned(num_seeds: int) -> Plan:
-        resident, at_once = placement(num_seeds, len(devices), seeds_per_device, on_cpu)
-        return Plan(one, num_seeds, resident, at_once, 2 if on_cpu and checkpoints else 1, limit)
+    def planned(num_seeds: int, num_devices: int = len(devices)) -> Plan:
+        parts = algorithm.sizes.minibatch_parts
+        resident, at_once = placement(num_seeds, num_devices, seeds_per_device, on_cpu, parts)
+        return Plan(one, num_seeds, resident, at_once, num_seeds if on_cpu and checkpoints else 0, limit)
 
     plan = planned(num_seeds)
     if limit is None or plan.total <= limit:
         return plan
-    # More seeds never take less, so the first that fits from above is the largest.
+    if num_seeds < len(devices) and planned(num_seeds, num_seeds).total <= limit:
+        raise ConfigError(
+            f"devices.count={len(devices)}: {_would_take(plan, limit)}; use devices.count={num_seeds}, so that every "
+            f"seed is on one device only"
+        )
     seeds = next((n for n in range(num_seeds - 1, 0, -1) if planned(n).total <= limit), None)
     raise ConfigError(_refusal(plan, limit, algorithm, largest_capacity(plan, algorithm), seeds))
 
@@ -102,8 +108,8 @@ def describe(plan: Plan) -> str:
     there = "" if plan.limit is None else f" of {_size(plan.limit)} there are"
     return (
         f"memory: {_size(plan.total)}{there}; a seed takes {_size(one.replay)} for the replay, {_size(one.parameters)} "
-        f"for parameters and about {_size(one.batches)} for batches while it runs ({plan.resident} seed(s) in memory, "
-        f"{plan.at_once} at once)"
+        f"for parameters and about {_size(one.batches)} for batches while it runs ({plan.num_seeds} seed(s), "
+        f"{plan.resident} state(s) in memory, {plan.at_once} at once)"
     )
 
 
@@ -127,21 +133,27 @@ def seed_bytes(algorithm: Algorithm) -> SeedBytes:
 
 
 def _kept(algorithm: Algorithm, hyper: HyperParams, learner: Learner, minibatch: replay.Minibatch) -> Any:
-    """What the gradient of the loss keeps from its forward pass."""
+    """What the gradient of the loss of one part of a minibatch keeps from its forward pass."""
+    size = algorithm.sizes.batch_size // algorithm.sizes.minibatch_parts
+    slots = jax.tree.map(lambda x: x[:, :size], minibatch.slots)
+    part = minibatch._replace(slots=slots, weights=minibatch.weights[:size])
 
     def loss(online: Params) -> jax.Array:
-        return qmix.loss(algorithm, hyper, online, learner, minibatch)[0]
+        return qmix.loss(algorithm, hyper, online, learner, part)[0]
 
     return jax.vjp(loss, learner.online)[1]
 
 
-def placement(num_seeds: int, num_devices: int, seeds_per_device: int | None, on_cpu: bool) -> tuple[int, int]:
-    """Seeds whose states share one memory, and how many of them run at once; by the rules of ``Waves``."""
-    num_devices = min(num_devices, num_seeds)
+def placement(
+    num_seeds: int, num_devices: int, seeds_per_device: int | None, on_cpu: bool, minibatch_parts: int = 1
+) -> tuple[int, int]:
+    """States that share one memory, and how many of them are trained at once; by the rules of ``Waves``."""
+    sharing = devices_per_seed(minibatch_parts, num_seeds, num_devices)
+    groups = min(num_devices // sharing, num_seeds)
     if seeds_per_device is None:
-        seeds_per_device = 1 if on_cpu else math.ceil(num_seeds / num_devices)
-    waves = math.ceil(num_seeds / (num_devices * seeds_per_device))
-    at_once = seeds_per_device * (num_devices if on_cpu else 1)
+        seeds_per_device = 1 if on_cpu else math.ceil(num_seeds / groups)
+    waves = math.ceil(num_seeds / (groups * seeds_per_device))
+    at_once = seeds_per_device * (groups * sharing if on_cpu else 1)
     return waves * at_once, at_once
 
 
@@ -151,7 +163,7 @@ def largest_capacity(plan: Plan, algorithm: Algorithm) -> int | None:
         return None
     capacity = algorithm.sizes.capacity
     sequence = plan.one.replay / capacity
-    replays = plan.copies * plan.resident
+    replays = plan.resident + plan.snapshots
     free = plan.limit - (plan.total - replays * plan.one.replay)
     # A few numbers of a replay do not grow with its capacity: one sequence less makes up for them.
     largest = math.floor(free / replays / sequence) - 1
@@ -174,9 +186,12 @@ def _refusal(plan: Plan, limit: int, algorithm: Algorithm, capacity: int | None,
     remedies += [] if seeds is None else [f"num_seeds={seeds}"]
     advice = f"use at most {' or '.join(remedies)}" if remedies else "make replay.batch_size or rollout.length smaller"
     return (
-        f"replay.capacity={algorithm.sizes.capacity} num_seeds={plan.num_seeds}: would take {_size(plan.total)} where "
-        f"{_size(limit)} are free; {advice}"
+        f"replay.capacity={algorithm.sizes.capacity} num_seeds={plan.num_seeds}: {_would_take(plan, limit)}; {advice}"
     )
+
+
+def _would_take(plan: Plan, limit: int) -> str:
+    return f"would take {_size(plan.total)} where {_size(limit)} are free"
 
 
 def _bytes(tree: Any) -> int:

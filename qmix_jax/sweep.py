@@ -5,6 +5,9 @@ lane axis is split over the devices with ``shard_map`` and mapped with ``vmap`` 
 compiled program one after the other, each with its own donated state. An accelerator takes all its lanes in one wave; a
 CPU device takes one lane at a time, which is faster there than ``vmap`` and copies no replay. A lane's numbers do not
 depend on which others run beside it, up to the rounding of batched matrix products.
+
+Where there are more devices than lanes, several share a lane: each holds its whole state and does all of its work but
+the learning, of which it does some of a minibatch's parts (``parts.py``). Numbers do not depend on that either.
 """
 
 import math
@@ -20,10 +23,13 @@ from jaxtyping import Array
 
 from qmix_jax import algorithm as qmix
 from qmix_jax.algorithm import Algorithm
+from qmix_jax.parts import AXIS as PARTS
 from qmix_jax.types import Best, HyperParams, Params, TrainState
 
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 """For CPUs: a sixth less time to compile, into code of the same speed (experiments/speed)."""
+RUN_ONCE = {"xla_backend_optimization_level": 0}
+"""For CPUs: half the time to compile, into slow code."""
 
 
 class Waves:
@@ -47,17 +53,20 @@ class Waves:
     ) -> None:
         devices = jax.local_devices() if devices is None else devices
         self._layout = (seeds_per_device, devices)
-        devices = devices[: len(seeds)]
+        shared_by = devices_per_seed(algorithm.sizes.minibatch_parts, len(seeds), len(devices))
+        algorithm = algorithm._replace(sizes=algorithm.sizes._replace(devices_per_seed=shared_by))
+        devices = devices[: len(seeds) * shared_by]
         if seeds_per_device is None:
-            seeds_per_device = 1 if devices[0].platform == "cpu" else math.ceil(len(seeds) / len(devices))
+            groups = len(devices) // shared_by
+            seeds_per_device = 1 if devices[0].platform == "cpu" else math.ceil(len(seeds) / groups)
         self.algorithm = algorithm
         self.seeds = seeds
-        self.wave_size = len(devices) * seeds_per_device
+        self.wave_size = len(devices) // shared_by * seeds_per_device
         self.hyper: HyperParams = jax.tree.map(lambda x: np.broadcast_to(np.asarray(x), (len(seeds),)), hyper)
-        mesh = Mesh(np.array(devices), ("lanes",))
+        mesh = self.mesh = Mesh(np.array(devices).reshape(-1, shared_by), ("lanes", PARTS))
         self._devices = devices
         self._sharding = NamedSharding(mesh, P("lanes"))
-        self._init = self.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),))
+        self._init = self.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),), RUN_ONCE)
         self._epoch_function = self.over_lanes(
             mesh,
             lambda state, hyper, iteration: qmix.epoch(algorithm, hyper, state, iteration),
@@ -71,8 +80,13 @@ class Waves:
         self.epochs = 0
 
     @staticmethod
-    def over_lanes(mesh: Mesh, function: Callable, in_specs: tuple, **jit_options: Any) -> Any:
-        """``function`` of one lane, mapped over the sharded leading axis of the arguments whose spec says so."""
+    def over_lanes(
+        mesh: Mesh, function: Callable, in_specs: tuple, on_cpu: dict = COMPILER_OPTIONS, **jit_options: Any
+    ) -> Any:
+        """``function`` of one lane, mapped over the sharded leading axis of the arguments whose spec says so.
+
+        ``on_cpu`` are XLA's options there.
+        """
         axes = tuple(0 if spec == P("lanes") else None for spec in in_specs)
 
         def of_one_device(*args: Any) -> Any:
@@ -88,15 +102,17 @@ class Waves:
 
         # check_vma off: nothing is communicated between lanes, and it would refuse scans that start from constants.
         mapped = jax.shard_map(of_one_device, mesh=mesh, in_specs=in_specs, out_specs=P("lanes"), check_vma=False)
-        options = COMPILER_OPTIONS if mesh.devices.flat[0].platform == "cpu" else None
+        options = on_cpu if mesh.devices.flat[0].platform == "cpu" else None
         return jax.jit(mapped, compiler_options=options, **jit_options)
 
     def describe(self) -> str:
         """Where the lanes run, for people."""
         devices = self._devices
-        each = self.wave_size // len(devices)
+        shared_by = self.algorithm.sizes.devices_per_seed
+        each = self.wave_size * shared_by // len(devices)
         waves = math.ceil(len(self.seeds) / self.wave_size)
-        return f"{len(devices)} {devices[0].platform} device(s), {each} at once on each, in {waves} wave(s)"
+        shared = f", {shared_by} sharing a seed's minibatches" if shared_by > 1 else ""
+        return f"{len(devices)} {devices[0].platform} device(s), {each} at once on each{shared}, in {waves} wave(s)"
 
     def start(self) -> None:
         """Make the initial states."""
@@ -211,6 +227,12 @@ class Waves:
             return np.concatenate([np.asarray(part) for part in parts])[: len(self.seeds)]
 
         return jax.tree.map(join, *waves)
+
+
+def devices_per_seed(minibatch_parts: int, num_seeds: int, num_devices: int) -> int:
+    """Devices that share a lane: as many as are free and its minibatch's parts can be dealt out to evenly."""
+    free = max(1, num_devices // num_seeds)
+    return max(count for count in range(1, minibatch_parts + 1) if minibatch_parts % count == 0 and count <= free)
 
 
 def _data(x: Array) -> Array:

@@ -64,8 +64,9 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
     clock = Clock()
     saved_config = _config_in(run_dir, config, container)
     all_lanes = lanes(len(cells), list(range(config.seed, config.seed + config.num_seeds)))
-    # One CPU device for every core that has a lane.
-    set_up(config.devices.platform, min(config.devices.count or cores(), len(all_lanes)))
+    # One CPU device for every core that has a lane, or a part of one's minibatches.
+    useful = len(all_lanes) * config.learner.most_parts
+    set_up(config.devices.platform, min(config.devices.count or cores(), useful))
     hosts = connect(config.distributed, len(all_lanes))
     container["distributed"] = {**container["distributed"], "num_processes": hosts.count if hosts.count > 1 else None}
     import jax

@@ -103,7 +103,7 @@ def test_a_mistake_is_named_in_one_line(argument, words):
 @pytest.fixture
 def set_up_already(monkeypatch):
     """JAX has computed in this process and cannot be set up once more."""
-    monkeypatch.setattr(bench, "set_up", lambda platform, seeds: None)
+    monkeypatch.setattr(bench, "set_up", lambda platform, num_devices: None)
 
 
 @pytest.mark.usefixtures("set_up_already")

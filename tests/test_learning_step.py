@@ -21,6 +21,7 @@ from qmix_jax import optimizers, targets
 from qmix_jax.agents import RecurrentAgent
 from qmix_jax.algorithm import Algorithm, Sizes, TargetUpdate
 from qmix_jax.errors import ConfigError
+from qmix_jax.mixers.independent import IndependentMixer
 from qmix_jax.mixers.qmix import QMIXMixer
 from qmix_jax.mixers.vdn import VDNMixer
 from qmix_jax.policy import load_policy, save_policy
@@ -510,6 +511,23 @@ def test_scaled_rewards_scale_the_targets(learner, batch):
     zero, one, three = (float(loss(HYPER._replace(reward_scale=jnp.float32(scale)))) for scale in (0.0, 1.0, 3.0))
     assert one != zero
     assert three - zero == pytest.approx(3 * (one - zero), rel=1e-3)
+
+
+@pytest.mark.parametrize("mixer", [ALGORITHM.mixer, IndependentMixer(num_agents=2, state_size=2)], ids=["qmix", "iql"])
+def test_a_minibatch_in_parts_teaches_what_it_does_as_a_whole(mixer, learner, batch):
+    """Though its parts have different numbers of transitions."""
+    batch = batch._replace(slots=batch.slots._replace(mask=batch.slots.mask.at[1, 0].set(0.0)))
+    assert len(set(np.asarray(batch.slots.mask).sum(axis=0))) > 1
+    if isinstance(mixer, IndependentMixer):
+        learner = learner._replace(online=learner.online._replace(mixer={}), target=learner.target._replace(mixer={}))
+    unclipped = HYPER._replace(max_grad_norm=jnp.float32(jnp.inf))
+    whole, parts = (
+        learning(mixer=mixer, standardise_rewards=True, sizes=SIZES._replace(minibatch_parts=count))
+        for count in (1, SIZES.batch_size)
+    )
+    learned = whole(unclipped, learner, batch)
+    assert differ(learned[0].online.agent, learner.online.agent)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), learned, parts(unclipped, learner, batch))
 
 
 def test_standardised_rewards_have_the_statistics_of_all_that_was_learned_from(learner, batch):

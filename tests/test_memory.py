@@ -44,24 +44,27 @@ def test_batches_hold_the_minibatch_and_what_its_gradient_keeps(algorithm):
 
 
 @pytest.mark.parametrize(
-    ("num_seeds", "num_devices", "seeds_per_device", "on_cpu", "expected"),
+    ("num_seeds", "num_devices", "seeds_per_device", "on_cpu", "parts", "expected"),
     [
-        (1, 2, None, True, (1, 1)),
-        (5, 2, None, True, (6, 2)),  # three waves of two, the last filled up
-        (8, 2, 3, True, (12, 6)),
-        (8, 1, None, False, (8, 8)),
-        (9, 4, None, False, (3, 3)),  # of the fullest device
-        (9, 4, 1, False, (3, 1)),
+        (1, 2, None, True, 1, (1, 1)),
+        (5, 2, None, True, 2, (6, 2)),  # three waves of two, the last filled up
+        (8, 2, 3, True, 1, (12, 6)),
+        (8, 1, None, False, 1, (8, 8)),
+        (9, 4, None, False, 1, (3, 3)),  # of the fullest device
+        (9, 4, 1, False, 1, (3, 1)),
+        (1, 2, None, True, 2, (2, 2)),  # both have the state of the one seed
+        (2, 8, None, True, 2, (4, 4)),
+        (2, 8, None, False, 2, (1, 1)),
     ],
 )
-def test_states_of_all_waves_stay_and_one_wave_runs(num_seeds, num_devices, seeds_per_device, on_cpu, expected):
-    assert memory.placement(num_seeds, num_devices, seeds_per_device, on_cpu) == expected
+def test_states_of_all_waves_stay_and_one_wave_runs(num_seeds, num_devices, seeds_per_device, on_cpu, parts, expected):
+    assert memory.placement(num_seeds, num_devices, seeds_per_device, on_cpu, parts) == expected
 
 
 def test_the_total_counts_states_and_what_runs():
-    plan = Plan(ONE, num_seeds=5, resident=6, at_once=2, copies=1, limit=None)
+    plan = Plan(ONE, num_seeds=5, resident=6, at_once=2, snapshots=0, limit=None)
     assert plan.total == 6 * 1100 + 2 * 10
-    assert plan._replace(copies=2).total == 2 * 6 * 1100 + 2 * 10
+    assert plan._replace(snapshots=5).total == (6 + 5) * 1100 + 2 * 10
 
 
 @pytest.fixture
@@ -72,19 +75,34 @@ def known(monkeypatch):
         return SeedBytes(20 * algorithm.sizes.capacity + 12, parameters=100, batches=10)
 
     monkeypatch.setattr(memory, "seed_bytes", seed_bytes)
-    return lambda capacity: SimpleNamespace(sizes=SimpleNamespace(capacity=capacity, batch_size=8, num_envs=4))
+
+    def algorithm(capacity, parts=1):
+        return SimpleNamespace(
+            sizes=SimpleNamespace(capacity=capacity, batch_size=8, num_envs=4, minibatch_parts=parts)
+        )
+
+    return algorithm
 
 
 def test_checkpoints_count_where_they_share_the_memory(known):
-    for platform, copies in (("cpu", 2), ("gpu", 1)):
-        assert memory.check(known(50), 3, [device(platform)], checkpoints=True, limit=10**9).copies == copies
+    for platform, snapshots in (("cpu", 3), ("gpu", 0)):
+        assert memory.check(known(50), 3, [device(platform)], checkpoints=True, limit=10**9).snapshots == snapshots
+
+
+def test_sharing_a_seed_is_left_out_where_only_its_copies_do_not_fit(known):
+    devices = [device("cpu")] * 2
+    one, both = (memory.check(known(50, parts), 1, devices, limit=10**9).total for parts in (1, 2))
+    assert both == 2 * one
+    with pytest.raises(ConfigError, match=r"^devices.count=2: would take .* are free; use devices.count=1, so that"):
+        memory.check(known(50, 2), 1, devices, limit=both - 1)
+    memory.check(known(50, 2), 1, devices[:1], limit=both - 1)
 
 
 def test_what_fits_is_described(known):
     text = memory.describe(memory.check(known(50), 3, [device()], limit=2**30))
     assert text == (
         "memory: 3.287 KiB of 1 GiB there are; a seed takes 1012 B for the replay, 100 B for parameters and about 10 B "
-        "for batches while it runs (3 seed(s) in memory, 3 at once)"
+        "for batches while it runs (3 seed(s), 3 state(s) in memory, 3 at once)"
     )
 
 

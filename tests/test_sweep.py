@@ -278,11 +278,36 @@ for count in (2, 4, 8):  # with 4 the second wave is padded, with 8 there are mo
 assert differ(*(jax.tree.map(lambda x: x[i], one[1]) for i in (0, 1))), "the learning rate has no effect"
 """
 
+SHARING = (
+    ON_DEVICES[: ON_DEVICES.index("rates")]
+    + """
+sizes = ALGORITHM.sizes._replace(minibatch_parts=4, batch_size=8)
+algorithm = ALGORITHM._replace(mixer=VDNMixer(2, 2), sizes=sizes, prioritised=True)
 
-def test_lanes_do_not_depend_on_the_number_of_devices():
-    """With 1, 2, 4 and 8 CPU devices: the same bits, since each device runs one lane at a time."""
+def run(count):
+    waves = Waves(algorithm, HYPER, [1, 2], None, jax.devices()[:count])
+    assert waves.algorithm.sizes.devices_per_seed == count // 2
+    waves.compile()
+    metrics = [waves.epoch() for _ in range(2)]
+    return metrics, waves.snapshot()
+
+two = run(2)
+assert two[0][1]["loss"].all() and two[1].learner.updates.all()
+for count in (4, 8):
+    shared = run(count)
+    for a, b in zip(jax.tree.leaves(two[1]), jax.tree.leaves(shared[1]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(jax.tree.leaves(two[0]), jax.tree.leaves(shared[0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+"""
+)
+
+
+@pytest.mark.parametrize("script", [ON_DEVICES, SHARING], ids=["lanes", "sharing"])
+def test_lanes_do_not_depend_on_the_number_of_devices(script):
+    """The same bits: each device runs one lane at a time, and several that share one learn from parts in order."""
     done = subprocess.run(
-        [sys.executable, "-c", ON_DEVICES, str(Path(__file__).parent)],
+        [sys.executable, "-c", script, str(Path(__file__).parent)],
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,

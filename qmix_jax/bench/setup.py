@@ -3,9 +3,9 @@
 from qmix_jax import runtime
 
 
-def set_up(platform: str | None, seeds: int, cache: str | None = None) -> None:
-    """Platform and CPU devices as for training ``seeds`` seeds; compiled programs are kept in ``cache`` or nowhere."""
-    runtime.set_up(platform, min(runtime.cores(), seeds))
+def set_up(platform: str | None, num_devices: int, cache: str | None = None) -> None:
+    """The platform, and as many CPU devices unless there are fewer cores; compiled programs are kept in ``cache``."""
+    runtime.set_up(platform, min(runtime.cores(), num_devices))
     import jax  # Not at the top: a wrong setting is reported before what takes seconds is imported.
 
     jax.config.update("jax_enable_compilation_cache", cache is not None)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from qmix_jax import algorithm as qmix
@@ -28,7 +27,7 @@ from qmix_jax.build import build
 from qmix_jax.command_line import compose_config
 from qmix_jax.config import parse, to_container
 from qmix_jax.envs.build import make_env
-from qmix_jax.sweep import Waves
+from qmix_jax.sweep import RUN_ONCE, Waves
 from qmix_jax.types import HyperParams, TrainState
 
 
@@ -56,7 +55,8 @@ class Loop:
         first = 0 if request.warm_up else algorithm.sizes.warmup_iterations
         algorithm = algorithm._replace(sizes=algorithm.sizes._replace(iterations_per_epoch=self.iterations))
         self._seeds, self._hyper = request.seeds, hyper
-        self._wave_size = Waves(algorithm, hyper, list(range(request.seeds)), per_device).wave_size
+        layout = Waves(algorithm, hyper, list(range(request.seeds)), per_device)
+        algorithm, mesh, self._wave_size = layout.algorithm, layout.mesh, layout.wave_size
         waves = math.ceil(request.seeds / self._wave_size)
         self._keys = [self._wave_of_keys(index) for index in range(waves)]
 
@@ -67,9 +67,9 @@ class Loop:
             indices = start + jnp.arange(self.iterations, dtype=jnp.int32)
             return jax.lax.scan(lambda s, i: qmix.iterate(algorithm, hyper, s, i), state, indices)
 
-        mesh = Mesh(np.array(jax.local_devices()[: request.seeds]), ("lanes",))
         started = time.perf_counter()
-        init = Waves.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),)).lower(self._keys[0])
+        init = Waves.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),), RUN_ONCE)
+        init = init.lower(self._keys[0])
         loop = Waves.over_lanes(mesh, run, (P("lanes"), P()), donate_argnums=0).lower(init.out_info, hyper)
         traced = time.perf_counter()
         self._init, self._loop = init.compile(), loop.compile()
@@ -125,7 +125,7 @@ def main() -> None:
     os.dup2(2, 1)
     request = Request(**json.loads(sys.argv[1]))
     config = parse(to_container(compose_config(request.arguments)))
-    set_up(config.devices.platform, request.seeds, request.cache)
+    set_up(config.devices.platform, request.seeds * config.learner.most_parts, request.cache)
     algorithm, hyper = build(config, make_env(config.parts["env"]))
     devices, per_device = jax.local_devices(), config.devices.seeds_per_device
     plan = memory.check(algorithm, request.seeds, devices, per_device)
