@@ -7,6 +7,7 @@ PYTHON ?= $(or $(shell for python in python3 python3.14 python3.13 python3.12 py
 EXTRAS ?= dev
 VENV ?= .venv
 ARGS ?=
+PEER ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -45,8 +46,8 @@ format: $(STAMP) ## rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## measure speed and memory on this machine (ARGS="bench.seeds=[1,2,4]" measures more)
-	$(BIN)/python -m qmix_jax.bench $(ARGS)
+bench: $(STAMP) ## measure speed and memory on this machine (ARGS="bench.seeds=[1,2,4]"; PEER=../JaxMARL: a table)
+	$(BIN)/python -m qmix_jax.bench$(if $(PEER),.table bench.peer=$(PEER)) $(ARGS)
 
 clean: ## remove the environment, caches and build products; keeps runs/
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

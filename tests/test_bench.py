@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from qmix_jax import algorithm as qmix
 from qmix_jax import make_algorithm, storage
 from qmix_jax.agents import RecurrentAgent, unroll
 from qmix_jax.bench import __main__ as bench
-from qmix_jax.bench import baselines, figure, jaxmarl_driver, peer, pieces, settings, worker
+from qmix_jax.bench import baselines, figure, jaxmarl_driver, peer, pieces, settings, table, worker
 from qmix_jax.bench.process import Process, ProcessError, worker_command
 from qmix_jax.bench.spread import Spread, in_turns, ratio, spread
 from qmix_jax.command_line import compose_config
@@ -530,3 +531,92 @@ def test_the_command_measures_and_writes(tmp_path):
 def test_the_worker_is_asked_for_what_it_understands():
     request = json.loads(worker_command(["env=two_step"], 3, 100, evaluate=True, cache="x")[-1])
     assert worker.Request(**request) == worker.Request(["env=two_step"], 3, 100, False, True, "x")
+
+
+def figures_of(steps: float) -> dict[str, Any]:
+    """The parts of a ``bench.json`` that the table reads."""
+
+    def same(value: float) -> dict[str, float]:
+        return {"median": value, "lowest": value, "highest": value}
+
+    def side(steps: float, start: float, stored: float) -> dict[str, Any]:
+        return {
+            "env_steps_per_second": same(steps),
+            "trace_seconds": start / 2,
+            "compile_seconds": start / 2,
+            "replay_bytes": {"per_step": stored},
+        }
+
+    def compared(seeds: int, ours: float) -> dict[str, Any]:
+        ratios = {
+            "env_steps_per_second": same(ours / 100),
+            "trace_and_compile_seconds": 0.5,
+            "replay_bytes_per_step": 0.25,
+            "peak_rss_bytes": 0.75,
+        }
+        return {"seeds": seeds, "ours": side(ours, 4, 50), "peer": side(100, 8, 200), "ratios": ratios}
+
+    return {
+        "peer": [compared(1, steps), compared(8, 3 * steps)],
+        "start": {"second_start_seconds": 1.25},
+        "baseline": {"parts": {"learn": {"speedup": same(1.5)}}},
+        "overhead": same(1.1),
+    }
+
+
+def test_the_table_puts_reports_side_by_side():
+    lines = table.table({"MPE": figures_of(200.0), "SMAX": figures_of(400.0)}).splitlines()
+    assert lines[:2] == ["| what | MPE | SMAX |", "| --- | --- | --- |"]
+    rows = dict(line.strip("| ").split(" | ", 1) for line in lines[2:])
+    assert rows["env steps/s over JaxMARL's, 8 seeds"] == "6 (6 to 6): 600 over 100 | 12 (12 to 12): 1200 over 100"
+    assert rows["trace + compile over JaxMARL's, 1 seed"] == "0.50: 4.0 s over 8.0 s | 0.50: 4.0 s over 8.0 s"
+    assert rows["replay bytes a step over JaxMARL's"] == "0.25: 50 over 200 | 0.25: 50 over 200"
+    assert rows["env steps/s with 8 seeds over 1"] == "3.00 | 3.00"
+    assert rows["learn, times as fast as with flax's GRUCell"] == "1.5 (1.5 to 1.5) | 1.5 (1.5 to 1.5)"
+    assert rows["second start"] == "1.2 s | 1.2 s"
+
+
+def test_the_table_runs_the_benchmark_once_for_each_environment(tmp_path, monkeypatch, capsys):
+    commands = []
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess:
+        commands.append(command)
+        output = next(a for a in command if a.startswith("bench.output=")).partition("=")[2]
+        Path(output).mkdir(parents=True)
+        (Path(output) / "bench.json").write_text(json.dumps(figures_of(100.0 * len(commands))))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    table.main(["bench.peer=there", "bench.repetitions=2", f"bench.output={tmp_path}"])
+    text = capsys.readouterr().out
+    assert "1 (1 to 1): 100 over 100 | 2 (2 to 2): 200 over 100" in text
+    assert (tmp_path / "table.md").read_text() == text
+    assert [Path(c[-2].partition("=")[2]).name for c in commands] == ["mpe", "smax"]
+    for command in commands:
+        assert {"bench.peer=there", "bench.repetitions=2", "bench.seeds=[1,8]"} <= set(command)
+        chosen, others = settings.parse(command[3:])
+        peer.peer_config(parse(to_container(compose_config(others))), 129, 1, chosen.env_steps)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["bench.repetitions=2"], "bench.peer=null: needs a checkout"),
+        (["bench.peer=there", "gamma=0.9"], "gamma: no setting of this table"),
+    ],
+)
+def test_the_table_refuses_what_it_has_no_use_for(arguments, words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        table.main(arguments)
+    assert words in capsys.readouterr().err
+
+
+def test_the_table_fails_where_the_benchmark_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 3))
+    with pytest.raises(SystemExit, match="3"):
+        table.main(["bench.peer=there", f"bench.output={tmp_path}"])
+
+
+def test_the_table_explains_itself(capsys):
+    table.main([])
+    assert "bench.peer=FOLDER" in capsys.readouterr().out

@@ -113,6 +113,21 @@ def built(*arguments: str) -> tuple:
     return algorithm._replace(env=None, target=named, optimizer=optimizer), [float(x) for x in hyper]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], 1),  # so small that more parts would take longer
+        (["rollout.length=32"], 2),
+        (["rollout.length=32", "replay.batch_size=63"], 1),
+        (["rollout.length=32", "reward.standardise_returns=true"], 1),
+        (["learner.minibatch_parts=8"], 8),
+    ],
+)
+def test_minibatches_come_in_parts_on_cpu_unless_they_are_small(arguments, parts):
+    algorithm, _ = make_algorithm(["env=two_step", *arguments])
+    assert algorithm.sizes.minibatch_parts == parts
+
+
 class TestNames:
     @pytest.mark.parametrize(
         ("argument", "nearest"),
@@ -269,6 +284,14 @@ class TestValues:
                 "exploration.epsilon_end=0: an exponential schedule never reaches 0",
             ),
             ({"seed": 2**31 - 1, "num_seeds": 2}, "num_seeds=2: the last seed"),
+            (
+                {"learner.minibatch_parts": 5},
+                "learner.minibatch_parts=5: does not divide replay.batch_size=32; use 4",
+            ),
+            (
+                {"learner.minibatch_parts": 2, "reward.standardise_returns": True},
+                "learner.minibatch_parts=2: reward.standardise_returns needs the whole minibatch; use 1",
+            ),
         ],
     )
     def test_settings_that_contradict_each_other(self, changes, words, tree):
@@ -386,6 +409,7 @@ class TestConfigurationFiles:
             ["learner.max_grad_norm=3"],
             ["learner.max_grad_norm=null"],
             ["learner.half_loss=true"],
+            ["learner.minibatch_parts=4"],
             ["reward.scale=3"],
             ["reward.standardise=true"],
             ["reward.standardise_returns=true"],
