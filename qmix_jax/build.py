@@ -136,8 +136,8 @@ def sizes(config: Config, env: Env) -> Sizes:
 def _minibatch_parts(config: Config, rows: int) -> int:
     """Parts to work through a minibatch in, of which each of ``rows`` is one agent at one step of one sequence.
 
-    Where nothing was asked for that depends on the platform and on sizes, but not on the number of devices or seeds:
-    a seed's numbers shall not depend on these.
+    Where nothing was asked for that depends on the platform and on sizes, but not on the number of devices or seeds,
+    so that a seed's numbers depend on these by rounding only.
     """
     if config.learner.minibatch_parts is not None:
         return config.learner.minibatch_parts

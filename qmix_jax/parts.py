@@ -1,7 +1,8 @@
 """A minibatch worked through in parts: one after the other, or by several devices side by side.
 
-What comes out of the parts is put together in the same order wherever they were worked on, so that numbers do not
-depend on how many devices there are. Smaller parts stay in a CPU's cache; on an accelerator they save memory.
+What comes out of the parts is put together in the same order wherever they were worked on, so that the number of
+devices changes nothing but the rounding of the programs that XLA makes. Smaller parts stay in a CPU's cache; on an
+accelerator they save memory.
 """
 
 from collections.abc import Callable

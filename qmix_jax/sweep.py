@@ -4,10 +4,11 @@ A lane is one seed with its own hyper-parameters. A wave is ``devices * lanes_pe
 lane axis is split over the devices with ``shard_map`` and mapped with ``vmap`` inside each. Further waves reuse the
 compiled program one after the other, each with its own donated state. An accelerator takes all its lanes in one wave; a
 CPU device takes one lane at a time, which is faster there than ``vmap`` and copies no replay. A lane's numbers do not
-depend on which others run beside it, up to the rounding of batched matrix products.
+depend on which others run beside it, up to rounding.
 
 Where there are more devices than lanes, several share a lane: each holds its whole state and does all of its work but
-the learning, of which it does some of a minibatch's parts (``parts.py``). Numbers do not depend on that either.
+the learning, of which it does some of a minibatch's parts (``parts.py``). That makes another program for XLA, whose
+numbers may differ in the last digit.
 """
 
 import math
