@@ -86,7 +86,7 @@ class LearnerConfig:
     warmup_env_steps: int = number(0)
     max_grad_norm: float | None = number(0, above=True)
     half_loss: bool
-    minibatch_parts: int | None = number(1)
+    minibatch_parts: int | None = number(1, 1024)
 
     @property
     def most_parts(self) -> int:

@@ -19,7 +19,7 @@ from toy_env import QUICKLY
 from qmix_jax import algorithm as qmix
 from qmix_jax import optimizers, standardise, targets
 from qmix_jax.agents import RecurrentAgent
-from qmix_jax.algorithm import Algorithm
+from qmix_jax.algorithm import Algorithm, Sizes
 from qmix_jax.envs.base import Env
 from qmix_jax.mixers.independent import IndependentMixer
 from qmix_jax.mixers.qmix import QMIXMixer
@@ -101,7 +101,7 @@ def build(case: Case) -> tuple[Algorithm, HyperParams]:
         mixer=mixers[meta["mixer"]](),
         target=TARGETS[meta["target_rule"]],
         optimizer=optimizer,
-        sizes=None,
+        sizes=Sizes(*(0,) * 10),  # of the loop, which is not run; minibatches come in one part
         double_q=meta["double_q"],
         half_loss=meta["loss_half"],
     )

@@ -26,11 +26,11 @@ COMMON = ("optimizer=radam", "target=one_step", "agent.last_action=false", "mixe
 CASES: dict[str, tuple[str, ...]] = {
     "MPE simple_spread": (
         *("experiment=simple_spread", *COMMON, "optimizer.learning_rate=5e-3", "mixer.hypernet_size=128"),
-        "bench.env_steps=60_000",
+        "bench.env_steps=50_000",
     ),
     "SMAX 3m": (
         *("experiment=smax_3m", *COMMON, "rollout.length=129", "replay.capacity=1000"),
-        "bench.env_steps=40_000",
+        "bench.env_steps=30_000",
     ),
 }
 """JaxMARL's own settings for MPE; on SMAX 3m 16 environments, 128 steps, 8 updates. Both learn from 10k steps on."""
