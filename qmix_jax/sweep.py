@@ -30,9 +30,9 @@ from qmix_jax.types import Best, HyperParams, Params, TrainState
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 """For CPUs: a sixth less time to compile, into code of the same speed (experiments/speed)."""
 RUN_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0}
+"""For CPUs: half the time to compile, into slow code."""
 if jax.__version_info__ < (0, 11):  # later ones have no such option
     RUN_ONCE["xla_cpu_use_fusion_emitters"] = False
-"""For CPUs: a third of the time to compile, into slow code."""
 
 
 class Waves:
