@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax import replay, standardise, storage
@@ -114,7 +115,7 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
         learner=Learner(
             online=online,
             target=jax.tree.map(jnp.copy, online),
-            opt_state=algorithm.optimizer.init(online),
+            opt_state=algorithm.optimizer.init(ravel_pytree(online)[0]),
             updates=nothing,
             target_episodes=nothing,
             nonfinite_update=jnp.full((), -1, jnp.int32),
@@ -129,25 +130,23 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
 
 
 def collect_and_store(
-    algorithm: Algorithm, hyper: HyperParams, state: TrainState
+    algorithm: Algorithm, hyper: HyperParams, state: TrainState, key: Key[Array, ""]
 ) -> tuple[TrainState, RolloutStats, Float[Array, ""]]:
     """Play one batch of sequences with epsilon-greedy exploration and put them into the replay."""
     sizes = algorithm.sizes
-    key, collect_key = jax.random.split(state.key)
     schedule = exponential_schedule if algorithm.exponential_epsilon else linear_schedule
     epsilon = schedule(hyper.epsilon_start, hyper.epsilon_end, hyper.epsilon_steps, state.env_steps)
     slots, stats = collect(
         algorithm.env,
         algorithm.agent,
         state.learner.online.agent,
-        collect_key,
+        key,
         epsilon,
         sizes.num_envs,
         sizes.length,
         sizes.auto_reset,
     )
     state = state._replace(
-        key=key,
         replay=replay.add(state.replay, storage.pack(algorithm.storage, slots)),
         env_steps=state.env_steps + stats.env_steps,
         episodes=state.episodes + stats.episodes,
@@ -259,11 +258,14 @@ def learn(
 ) -> tuple[Learner, Metrics, Float[Array, " M"]]:
     """One gradient step of size ``hyper.learning_rate``, and the target network's update when it is due.
 
-    A step whose loss, gradient or new parameters are no finite numbers is not taken, and no other after it.
+    A step whose loss, gradient or new parameters are no finite numbers is not taken, and no other after it. From the
+    gradient on, all parameters are one vector: an operation on each of twenty arrays is twenty programs to compile.
 
     Returns the new priorities of the sequences as well.
     """
-    batch, before = minibatch.slots, learner
+    batch = minibatch.slots
+    (online, restore), (target, _) = ravel_pytree(learner.online), ravel_pytree(learner.target)
+    before = learner._replace(online=cast(Any, online), target=cast(Any, target))
     if algorithm.standardise_rewards:
         reward = batch.reward * hyper.reward_scale
         learner = learner._replace(rewards=standardise.update(learner.rewards, reward, batch.mask))
@@ -271,20 +273,21 @@ def learn(
     def part_loss(online: Params, part: Minibatch) -> tuple[Float[Array, ""], LossInfo]:
         return loss(algorithm, hyper, online, learner, part, transitions=batch.mask.sum())
 
-    def gradient(part: Minibatch) -> tuple[tuple[Float[Array, ""], LossInfo], Params]:
-        return jax.value_and_grad(part_loss, has_aux=True)(learner.online, part)
+    def gradient(part: Minibatch) -> tuple[tuple[Float[Array, ""], LossInfo], Float[Array, " P"]]:
+        value, gradient = jax.value_and_grad(part_loss, has_aux=True)(learner.online, part)
+        return value, ravel_pytree(gradient)[0]
 
     sizes = algorithm.sizes
     (losses, info), gradients = in_parts(gradient, minibatch, sizes.minibatch_parts, sizes.devices_per_seed)
     value, metrics, gradients = jax.tree.map(lambda x: x.sum(axis=0), (losses, info.metrics, gradients))
     gradients, grad_norm = clip_by_global_norm(gradients, hyper.max_grad_norm)
-    steps, opt_state = algorithm.optimizer.update(gradients, learner.opt_state, learner.online)
-    online = jax.tree.map(lambda p, step: p - hyper.learning_rate * step, learner.online, steps)
-    updates, target = learner.updates + 1, learner.target
+    steps, opt_state = algorithm.optimizer.update(gradients, learner.opt_state, online)
+    online = online - hyper.learning_rate * cast(Array, steps)
+    updates = learner.updates + 1
     if algorithm.target_update is TargetUpdate.SOFT:
-        target = cast(Params, optax.incremental_update(online, target, hyper.target_tau))
+        target = optax.incremental_update(online, target, hyper.target_tau)
     elif algorithm.target_update is TargetUpdate.UPDATES:
-        target = cast(Params, optax.periodic_update(online, target, updates, hyper.target_update_interval))
+        target = optax.periodic_update(online, target, updates, hyper.target_update_interval)
     stepped = learner._replace(
         online=online,
         target=target,
@@ -294,6 +297,7 @@ def learn(
     )
     finite = jnp.isfinite(value) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(online))
     learner = _unless_nonfinite(finite, updates, stepped, before)
+    learner = learner._replace(**{name: restore(getattr(learner, name)) for name in ("online", "target")})
     metrics = {"loss": value, "grad_norm": grad_norm, "q_tot_max": info.q_tot_max.max(), **metrics}
     return learner, metrics, jnp.where(finite, info.priority.reshape(-1), 0.0)
 
@@ -313,13 +317,13 @@ def iterate(
 
     ``iteration`` must be the same for all seeds of a ``vmap`` and stay unbatched: it decides a ``cond``.
     """
-    state, stats, epsilon = collect_and_store(algorithm, hyper, state)
+    keys = jax.random.split(state.key, 2 + algorithm.sizes.updates_per_iteration)
+    state, stats, epsilon = collect_and_store(algorithm, hyper, state, keys[0])
     now, steps = hyper, state.env_steps
     now = now._replace(
         learning_rate=linear_schedule(hyper.learning_rate, hyper.learning_rate_end, hyper.learning_rate_steps, steps),
         priority_beta=linear_schedule(hyper.priority_beta, jnp.ones(()), hyper.priority_beta_steps, steps),
     )
-    key, learn_key = jax.random.split(state.key)
 
     def update(carry: Changing, key: Key[Array, ""]) -> tuple[Changing, Metrics]:
         learner, priorities = carry
@@ -331,8 +335,7 @@ def iterate(
         return (learner, priorities), metrics
 
     def updates(carry: Changing) -> tuple[Changing, Metrics]:
-        keys = jax.random.split(learn_key, algorithm.sizes.updates_per_iteration)
-        carry, metrics = jax.lax.scan(update, carry, keys)
+        carry, metrics = jax.lax.scan(update, carry, keys[2:])
         return carry, jax.tree.map(jnp.mean, metrics)
 
     def no_updates(carry: Changing) -> tuple[Changing, Metrics]:
@@ -344,7 +347,7 @@ def iterate(
     (learner, priorities), metrics = jax.lax.cond(warm, updates, no_updates, before)
     if algorithm.target_update is TargetUpdate.EPISODES:
         learner = _copy_after_episodes(hyper, learner, state.episodes)
-    state = state._replace(key=key, learner=learner, replay=state.replay._replace(**priorities._asdict()))
+    state = state._replace(key=keys[1], learner=learner, replay=state.replay._replace(**priorities._asdict()))
     return state, {**metrics, "epsilon": epsilon, "learning_rate": now.learning_rate, **episode_sums(stats)}
 
 

@@ -1,6 +1,5 @@
 """Choosing actions among those that are available."""
 
-import distrax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -28,10 +27,16 @@ def noisy_choice(
     epsilon: Float[Array, ""],
 ) -> Int[Array, "*batch"]:
     """:func:`epsilon_greedy` with its Gumbel noise given, so that the noise of many steps can be drawn at once."""
+    return (log_policy(q, avail_actions, epsilon) + noise).argmax(axis=-1).astype(jnp.int32)
+
+
+def log_policy(
+    q: Float[Array, "*batch A"], avail_actions: Bool[Array, "*batch A"], epsilon: Float[Array, ""]
+) -> Float[Array, "*batch A"]:
+    """Log-probabilities of the epsilon-greedy policy; minus infinity where an action is never taken."""
     greedy = jax.nn.one_hot(masked_argmax(q, avail_actions), q.shape[-1], dtype=q.dtype)
     uniform = avail_actions / avail_actions.sum(axis=-1, keepdims=True)
-    policy = distrax.Categorical(probs=epsilon * uniform + (1 - epsilon) * greedy)
-    return (policy.logits + noise).argmax(axis=-1).astype(jnp.int32)
+    return jnp.log(epsilon * uniform + (1 - epsilon) * greedy)
 
 
 def linear_schedule(

@@ -1,17 +1,16 @@
 """What an epoch reports: means over its updates and episodes, its evaluation, and early signs of trouble."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from qmix_jax.agents import AnyAgent
 from qmix_jax.envs.base import Env
 from qmix_jax.rollout import RolloutStats
-from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Params, Slot, TrainState
+from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Slot, TrainState
 from qmix_jax.values import action_values, chosen_values, joint_values
 
 Metrics = dict[str, Float[Array, ""]]
@@ -80,11 +79,11 @@ def warning_signs(
 
     slope, q_tot = jax.grad(total, has_aux=True)(q)
     seen = batch.mask.reshape(batch.mask.shape + (1,) * (q_tot.ndim - 2))
-    lag = jax.tree.map(lambda x, y: x - y, online, learner.target)
+    vector, target = (ravel_pytree(params)[0] for params in (online, learner.target))
     return {
         "q_tot_excess": (jnp.abs(q_tot) * seen).max() / jnp.maximum(_largest_return(env, hyper, learner), 1e-6),
         "mixer_slope": (slope.mean(axis=-1) * batch.mask).sum() / jnp.maximum(batch.mask.sum(), 1.0),
-        "target_lag": _norm(lag) / jnp.maximum(_norm(online), 1e-6),
+        "target_lag": optax.tree.norm(vector - target) / jnp.maximum(optax.tree.norm(vector), 1e-6),
     }
 
 
@@ -93,7 +92,3 @@ def _largest_return(env: Env, hyper: HyperParams, learner: Learner) -> Float[Arr
     steps = jnp.where(hyper.gamma < 1, 1 / jnp.maximum(1 - hyper.gamma, 1e-6), env.episode_limit)
     limit = learner.max_reward * steps
     return limit if env.max_return is None else jnp.minimum(limit, env.max_return * hyper.reward_scale)
-
-
-def _norm(params: Params | Any) -> Float[Array, ""]:
-    return optax.tree.norm(params)

@@ -58,7 +58,8 @@ def sample(replay: Replay, key: Key[Array, ""], batch_size: int, replacement: bo
     Without ``replacement`` all are different; the ring must hold at least ``batch_size``.
     """
     if replacement:
-        places = jax.random.randint(key, (batch_size,), 0, replay.size)
+        # A remainder of 32 bits favours a place by at most size / 2^32; randint is three times as much to compile.
+        places = (jax.random.bits(key, (batch_size,)) % replay.size.astype(jnp.uint32)).astype(jnp.int32)
     else:
         places = _largest(key, jnp.zeros_like(replay.priority), replay.size, batch_size)
     return Minibatch(_read(replay, places), places, jnp.ones(batch_size))

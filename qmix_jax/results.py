@@ -20,7 +20,7 @@ from qmix_jax.policy import save_policy
 from qmix_jax.scores import Score, score
 from qmix_jax.sweep import Waves
 
-VERSIONS_OF = ("qmix_jax", "jax", "jaxlib", "flax", "optax", "distrax", "jaxmarl", "numpy")
+VERSIONS_OF = ("qmix_jax", "jax", "jaxlib", "flax", "optax", "jaxmarl", "numpy")
 
 
 def run_info(config: Config, container: Mapping[str, Any], cells: Sequence[Cell], run_dir: Path, env: Env) -> RunInfo:

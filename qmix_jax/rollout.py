@@ -58,13 +58,14 @@ def collect(
     The states that episodes start from are drawn beforehand, :data:`STARTS` for every sequence. A sequence with more
     episodes than that goes through them again, with new randomness in the steps.
     """
-    reset_key, act_key, env_key = jax.random.split(key, 3)
     # An episode takes at least two slots.
     starts = min(STARTS, math.ceil(length / 2)) if auto_reset else 1
-    begin = jax.vmap(jax.vmap(env.reset))(jax.random.split(reset_key, (starts, num_envs)))
+    # Random numbers of all steps at once: one at a time they take longer than a small environment's step. One split for
+    # all keys: each is a loop of its own to compile.
+    keys = jax.random.split(key, (starts + length, num_envs))
+    reset_keys, env_keys, act_key = keys[:starts], keys[starts:-1], keys[-1, 0]
+    begin = jax.vmap(jax.vmap(env.reset))(reset_keys)
     fresh = _fresh(agent, env.num_agents, *jax.tree.map(lambda x: x[0], begin))
-    # Random numbers of all steps at once: one at a time they take longer than a small environment's step.
-    env_keys = jax.random.split(env_key, (length - 1, num_envs))
     noise = jax.random.gumbel(act_key, (length - 1, num_envs, env.num_agents, env.num_actions))
 
     def tick(carry: tuple[Actors, Array], random: tuple[Array, Array]) -> tuple[Any, tuple[Slot, RolloutStats]]:

@@ -13,6 +13,7 @@ numbers may differ in the last digit.
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import jax
@@ -103,7 +104,7 @@ class Waves:
             )
             return jax.tree.map(lambda x: x[None], function(*one))
 
-        # check_vma off: nothing is communicated between lanes, and it would refuse scans that start from constants.
+        # check_vma off: it would refuse scans that start from constants. All that devices exchange is in `parts.py`.
         mapped = jax.shard_map(of_one_device, mesh=mesh, in_specs=in_specs, out_specs=P("lanes"), check_vma=False)
         options = on_cpu if mesh.devices.flat[0].platform == "cpu" else None
         return jax.jit(mapped, compiler_options=options, **jit_options)
@@ -133,9 +134,13 @@ class Waves:
         wave = jax.tree.map(whole_wave, self._one_state())
         hyper = jax.tree.map(lambda x: whole_wave(jax.ShapeDtypeStruct((), x.dtype)), self.hyper)
         iteration = jnp.zeros((), jnp.int32)
-        self._use(self._epoch_function.lower(wave, hyper, iteration).compile())
-        if not self._states:
-            self.start()
+        lowered = self._epoch_function.lower(wave, hyper, iteration)
+        # Side by side: XLA leaves cores idle while it compiles one program.
+        with ThreadPoolExecutor(1) as beside:
+            started = None if self._states else beside.submit(self.start)
+            self._use(lowered.compile())
+        if started:
+            started.result()
 
     def epoch(self) -> dict[str, np.ndarray]:
         """Train every lane for one epoch and return the metrics on the host, ``[L]`` each."""

@@ -1,11 +1,12 @@
 """Who may act, how often they explore, and when they stop."""
 
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmix_jax.explore import epsilon_greedy, linear_schedule, masked_argmax
+from qmix_jax.explore import epsilon_greedy, linear_schedule, log_policy, masked_argmax
 
 DRAWS = 20_000
 
@@ -47,6 +48,20 @@ def test_frequencies_are_epsilon_over_the_available_and_the_rest_for_the_best():
     expected = np.array([0.0, epsilon / 3, 1 - epsilon + epsilon / 3, epsilon / 3])
     frequencies = np.bincount(action, minlength=4) / DRAWS
     assert (np.abs(frequencies - expected) <= 4 * np.sqrt(expected * (1 - expected) / DRAWS)).all()
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.05, 0.7, 1.0])
+def test_the_policy_is_distrax_s_over_the_available_actions(epsilon):
+    numbers = np.random.default_rng(1)
+    q = jnp.asarray(numbers.normal(size=(20, 6)), jnp.float32)
+    avail = numbers.uniform(size=q.shape) < 0.5
+    avail[:, 3] |= ~avail.any(axis=1)
+    avail[0] = True
+    ours = np.exp(np.asarray(log_policy(q, jnp.asarray(avail), jnp.float32(epsilon))))
+    for row, values, may in zip(ours, q, avail, strict=True):
+        expected = distrax.EpsilonGreedy(values[may], epsilon).probs
+        np.testing.assert_allclose(row[may], expected, rtol=1e-5)
+        assert (row[~may] == 0).all()
 
 
 def test_every_agent_and_environment_throws_its_own_coin():

@@ -55,7 +55,6 @@ AT_HOME_IN = {
     "omegaconf": {"command_line", "config", "train"},
     "wandb": {"logging.wandb"},
     "jaxmarl": {"envs.jaxmarl"},
-    "distrax": {"explore"},
     "orbax": {"checkpoint"},
     "rich": {"check_env", "logging.bar", "logging.console", "play"},
 }

@@ -50,7 +50,8 @@ class Piece:
 def filled_state(algorithm: Algorithm, hyper: HyperParams) -> TrainState:
     """A state as in the middle of a run: every place of the replay may be sampled (most of them are empty)."""
     state = jax.jit(lambda key: qmix.init(algorithm, key))(jax.random.key(0))
-    state = jax.jit(lambda state: qmix.collect_and_store(algorithm, hyper, state)[0], donate_argnums=0)(state)
+    collect = jax.jit(lambda state: qmix.collect_and_store(algorithm, hyper, state, state.key)[0], donate_argnums=0)
+    state = collect(state)
     return state._replace(replay=state.replay._replace(size=jnp.asarray(algorithm.sizes.capacity, jnp.int32)))
 
 
@@ -152,8 +153,9 @@ def collect_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, i
     """Collecting and storing."""
 
     def iteration(state: Any, _: jax.Array, hyper: HyperParams) -> tuple[Any, Any]:
-        state, *rest = qmix.collect_and_store(algorithm, hyper, state)
-        return state, rest
+        key, collect_key = jax.random.split(state.key)
+        state, *rest = qmix.collect_and_store(algorithm, hyper, state, collect_key)
+        return state._replace(key=key), rest
 
     return Piece(iteration, state, hyper, iterations=iterations)
 

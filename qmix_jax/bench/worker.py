@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -72,7 +73,8 @@ class Loop:
         init = init.lower(self._keys[0])
         loop = Waves.over_lanes(mesh, run, (P("lanes"), P()), donate_argnums=0).lower(init.out_info, hyper)
         traced = time.perf_counter()
-        self._init, self._loop = init.compile(), loop.compile()
+        with ThreadPoolExecutor() as side_by_side:  # as a run does
+            self._init, self._loop = side_by_side.map(lambda program: program.compile(), (init, loop))
         self.trace_seconds = traced - started
         self.compile_seconds = time.perf_counter() - traced
 
