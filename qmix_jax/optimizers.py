@@ -1,4 +1,8 @@
-"""Gradient transformations; the learning rate and the clipping norm are applied by the learner, as traced numbers."""
+"""Gradient transformations; the learning rate and the clipping norm are applied by the learner, as traced numbers.
+
+The learner hands over all parameters and their gradients as one vector ``[P]``: what treats every number alike fits as
+it is, what needs to know layers does not.
+"""
 
 from typing import Any
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 from toy_env import QUICKLY
 
 from qmix_jax import algorithm as qmix
@@ -211,10 +212,11 @@ def compute(case: Case) -> Computed:
     )
     with jax.enable_x64(True):
         online, minibatch = params(case, "online"), minibatch_of(case)
+        vector, restore = ravel_pytree(online)
         learner = Learner(
             online=online,
             target=params(case, "target"),
-            opt_state=jax.jit(algorithm.optimizer.init, compiler_options=QUICKLY)(online),
+            opt_state=jax.jit(algorithm.optimizer.init, compiler_options=QUICKLY)(vector),
             updates=np.int32(0),
             target_episodes=np.int32(0),
             nonfinite_update=np.int32(-1),
@@ -232,7 +234,7 @@ def compute(case: Case) -> Computed:
         computed = Computed(
             **outputs,
             mask=minibatch.slots.mask,
-            gradients=unclipped.opt_state[1],
+            gradients=restore(unclipped.opt_state[1]),
             online=learners,
             metrics=jax.tree.map(lambda *x: np.stack(x), *metrics),
         )
