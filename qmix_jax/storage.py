@@ -82,10 +82,13 @@ def unpack(storage: Storage, stored: Stored) -> Slot:
 
 def empty_slot(storage: Storage, env: Env) -> Stored:
     """One slot of zeros."""
-    _, step = jax.eval_shape(env.reset, jax.random.key(0))
     number = jnp.zeros(())
     slot = Slot(
-        step=TimeStep(*(jnp.zeros(x.shape, x.dtype) for x in step)),
+        step=TimeStep(
+            obs=jnp.zeros((env.num_agents, env.obs_size)),
+            avail_actions=jnp.zeros((env.num_agents, env.num_actions), bool),
+            state=jnp.zeros(env.state_size),
+        ),
         action=jnp.zeros(env.num_agents, jnp.int32),
         reward=number,
         discount=number,

@@ -178,8 +178,9 @@ class Waves:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(self.seeds), *x.shape), x.dtype), one)
 
     def _one_state(self) -> TrainState:
-        """Shapes and dtypes of one lane's state."""
-        return jax.eval_shape(lambda: qmix.init(self.algorithm, jax.random.key(0)))
+        """Shapes and dtypes of one lane's state; traced by the program that makes it, which then need not be again."""
+        keys = jax.ShapeDtypeStruct((self.wave_size,), jax.random.key(0).dtype, sharding=self._sharding)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._init.eval_shape(keys))
 
     def restore(self, snapshot: TrainState, epochs: int) -> None:
         """Go on from a :meth:`snapshot` that was taken after ``epochs`` epochs, on these or other devices."""
