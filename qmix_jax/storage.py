@@ -8,7 +8,6 @@ lose digits, where a smaller type is asked for. Nothing here knows about rings a
 import math
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
