@@ -129,6 +129,7 @@ class DevicesConfig:
     platform: Literal["cpu", "gpu", "tpu"] | None
     count: int | None = number(1)
     seeds_per_device: int | None = number(1)
+    matmul_precision: Literal["float32", "tensorfloat32", "bfloat16"] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,15 @@
 """How JAX is set up by the command lines, before its first computation."""
 
+import contextlib
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from qmix_jax.errors import ConfigError
+
+MATMUL_PRECISIONS = {"float32": "highest", "tensorfloat32": "TF32_TF32_F32", "bfloat16": "BF16_BF16_F32"}
+"""JAX's names for what matrix products round their inputs to; they add up in float32, and all else stays float32."""
 
 WITHOUT_YNN_REDUCTIONS = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
 """jaxlib 0.10.2 hands reductions on CPU to a library that gets some of them wrong, silently, from some tens of
@@ -9,8 +17,10 @@ thousands of rows on (https://github.com/jax-ml/jax/issues/39103); a map with ma
 costs a few per cent of the time at most (experiments/speed)."""
 
 
-def set_up(platform: str | None = None, num_cpu_devices: int | None = None) -> None:
-    """Choose the platform and the number of CPU devices (``None``: as JAX does), and keep compiled programs.
+def set_up(
+    platform: str | None = None, num_cpu_devices: int | None = None, matmul_precision: str | None = None
+) -> None:
+    """Choose platform, number of CPU devices and precision (``None``: as JAX does), and keep compiled programs.
 
     They are kept in the user's cache folder, unless JAX has been told another place.
     """
@@ -21,9 +31,19 @@ def set_up(platform: str | None = None, num_cpu_devices: int | None = None) -> N
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(platform, platform))
     if num_cpu_devices is not None:
         jax.config.update("jax_num_cpu_devices", num_cpu_devices)
+    if matmul_precision is not None:
+        jax.config.update("jax_default_matmul_precision", MATMUL_PRECISIONS[matmul_precision])
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qmix_jax" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def check_matmul_precision(matmul_precision: str | None) -> None:
+    """Raises :class:`ConfigError` where the platform has no such matrix products."""
+    import jax
+
+    if matmul_precision not in (None, "float32") and jax.default_backend() == "cpu":
+        raise ConfigError(f"devices.matmul_precision={matmul_precision}: needs an accelerator; a CPU has float32 only")
 
 
 def avoid_wrong_reductions() -> None:
@@ -35,6 +55,18 @@ def avoid_wrong_reductions() -> None:
     name = WITHOUT_YNN_REDUCTIONS.partition("=")[0]
     if name not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {WITHOUT_YNN_REDUCTIONS}".strip()
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[None]:
+    """Without garbage collection: tracing makes many objects that stay, and to go through them takes a tenth of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def cores() -> int:

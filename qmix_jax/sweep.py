@@ -26,6 +26,7 @@ from jaxtyping import Array
 from qmix_jax import algorithm as qmix
 from qmix_jax.algorithm import Algorithm
 from qmix_jax.parts import AXIS as PARTS
+from qmix_jax.runtime import tracing
 from qmix_jax.types import Best, HyperParams, Params, TrainState
 
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
@@ -131,10 +132,10 @@ class Waves:
             return jax.ShapeDtypeStruct((self.wave_size, *x.shape), x.dtype, sharding=self._sharding)
 
         # From shapes alone: the same program, found in the cache, whether states are new or from a checkpoint.
-        wave = jax.tree.map(whole_wave, self._one_state())
-        hyper = jax.tree.map(lambda x: whole_wave(jax.ShapeDtypeStruct((), x.dtype)), self.hyper)
-        iteration = jnp.zeros((), jnp.int32)
-        lowered = self._epoch_function.lower(wave, hyper, iteration)
+        with tracing():
+            wave = jax.tree.map(whole_wave, self._one_state())
+            hyper = jax.tree.map(lambda x: whole_wave(jax.ShapeDtypeStruct((), x.dtype)), self.hyper)
+            lowered = self._epoch_function.lower(wave, hyper, jax.ShapeDtypeStruct((), jnp.int32))
         # Side by side: XLA leaves cores idle while it compiles one program.
         with ThreadPoolExecutor(1) as beside:
             started = None if self._states else beside.submit(self.start)

@@ -21,7 +21,7 @@ from qmix_jax.config import Config, parse, to_container
 from qmix_jax.errors import ConfigError
 from qmix_jax.hosts import HostError, connect, disconnect
 from qmix_jax.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
-from qmix_jax.runtime import cores, set_up
+from qmix_jax.runtime import check_matmul_precision, cores, set_up
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
@@ -66,7 +66,8 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
     all_lanes = lanes(len(cells), list(range(config.seed, config.seed + config.num_seeds)))
     # One CPU device for every core that has a lane, or a part of one's minibatches.
     useful = len(all_lanes) * config.learner.most_parts
-    set_up(config.devices.platform, min(config.devices.count or cores(), useful))
+    settings = config.devices
+    set_up(settings.platform, min(settings.count or cores(), useful), settings.matmul_precision)
     hosts = connect(config.distributed, len(all_lanes))
     container["distributed"] = {**container["distributed"], "num_processes": hosts.count if hosts.count > 1 else None}
     import jax
@@ -126,6 +127,7 @@ def _devices(config: Config, num_lanes: int) -> list[Any]:
         raise ConfigError(
             f"devices.platform={config.devices.platform}: not available here ({str(error).splitlines()[0]})"
         ) from error
+    check_matmul_precision(config.devices.matmul_precision)
     count = config.devices.count or len(devices)
     if count > len(devices) and count <= num_lanes:
         raise ConfigError(f"devices.count={count}: there are {len(devices)} devices; use at most {len(devices)}")

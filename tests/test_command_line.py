@@ -144,6 +144,7 @@ class TestNames:
             ("agent=ltsm", "'lstm'"),
             ("mixer=qmix_nss", "'qmix_ns'"),
             ("devices.platform=tup", "'tpu'"),
+            ("devices.matmul_precision=bf16", "'bfloat16'"),
         ],
     )
     def test_an_unknown_choice_is_named_with_the_nearest(self, argument, nearest):

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "qmix_jax"
 
 LAYERS = (
-    {"types", "errors"},
+    {"types", "errors", "runtime"},
     {
         "agents",
         "explore",
@@ -41,7 +41,6 @@ LAYERS = (
         "pymarl",
         "report",
         "results",
-        "runtime",
         "scores",
         "session",
         "sweep_plots",

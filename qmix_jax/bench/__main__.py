@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:
     """Everything that was asked for; prints it as it comes and writes the report."""
     config = parse_config(to_container(compose_config(arguments)))
-    set_up(config.devices.platform, num_devices=1)
+    set_up(config.devices, num_devices=1)
 
     from qmix_jax.build import build
     from qmix_jax.envs.build import make_env

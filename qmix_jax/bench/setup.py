@@ -1,11 +1,13 @@
 """How JAX is set up for measuring, before its first computation."""
 
 from qmix_jax import runtime
+from qmix_jax.config import DevicesConfig
 
 
-def set_up(platform: str | None, num_devices: int, cache: str | None = None) -> None:
-    """The platform, and as many CPU devices unless there are fewer cores; compiled programs are kept in ``cache``."""
-    runtime.set_up(platform, min(runtime.cores(), num_devices))
+def set_up(settings: DevicesConfig, num_devices: int, cache: str | None = None) -> None:
+    """As ``settings`` say, with ``num_devices`` on CPU or one per core; compiled programs are kept in ``cache``."""
+    runtime.set_up(settings.platform, min(runtime.cores(), num_devices), settings.matmul_precision)
+    runtime.check_matmul_precision(settings.matmul_precision)
     import jax  # Not at the top: a wrong setting is reported before what takes seconds is imported.
 
     jax.config.update("jax_enable_compilation_cache", cache is not None)

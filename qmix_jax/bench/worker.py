@@ -28,6 +28,7 @@ from qmix_jax.build import build
 from qmix_jax.command_line import compose_config
 from qmix_jax.config import parse, to_container
 from qmix_jax.envs.build import make_env
+from qmix_jax.runtime import tracing
 from qmix_jax.sweep import RUN_ONCE, Waves
 from qmix_jax.types import HyperParams, TrainState
 
@@ -69,9 +70,10 @@ class Loop:
             return jax.lax.scan(lambda s, i: qmix.iterate(algorithm, hyper, s, i), state, indices)
 
         started = time.perf_counter()
-        init = Waves.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),), RUN_ONCE)
-        init = init.lower(self._keys[0])
-        loop = Waves.over_lanes(mesh, run, (P("lanes"), P()), donate_argnums=0).lower(init.out_info, hyper)
+        with tracing():
+            init = Waves.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),), RUN_ONCE)
+            init = init.lower(self._keys[0])
+            loop = Waves.over_lanes(mesh, run, (P("lanes"), P()), donate_argnums=0).lower(init.out_info, hyper)
         traced = time.perf_counter()
         with ThreadPoolExecutor() as side_by_side:  # as a run does
             self._init, self._loop = side_by_side.map(lambda program: program.compile(), (init, loop))
@@ -127,7 +129,7 @@ def main() -> None:
     os.dup2(2, 1)
     request = Request(**json.loads(sys.argv[1]))
     config = parse(to_container(compose_config(request.arguments)))
-    set_up(config.devices.platform, request.seeds * config.learner.most_parts, request.cache)
+    set_up(config.devices, request.seeds * config.learner.most_parts, request.cache)
     algorithm, hyper = build(config, make_env(config.parts["env"]))
     devices, per_device = jax.local_devices(), config.devices.seeds_per_device
     plan = memory.check(algorithm, request.seeds, devices, per_device)
