@@ -99,6 +99,7 @@ class Learner(NamedTuple):
     online: Params
     target: Params
     opt_state: Any
+    """Of all parameters of ``online`` as one vector."""
     updates: Int[Array, ""]
     target_episodes: Int[Array, ""]
     """Episodes that had ended when the target network was last copied; only used when its interval counts them."""
