@@ -318,7 +318,8 @@ def iterate(
     ``iteration`` must be the same for all seeds of a ``vmap`` and stay unbatched: it decides a ``cond``.
     """
     keys = jax.random.split(state.key, 2 + algorithm.sizes.updates_per_iteration)
-    state, stats, epsilon = collect_and_store(algorithm, hyper, state, keys[0])
+    collect_key, next_key, learn_keys = keys[0], keys[1], keys[2:]
+    state, stats, epsilon = collect_and_store(algorithm, hyper, state, collect_key)
     now, steps = hyper, state.env_steps
     now = now._replace(
         learning_rate=linear_schedule(hyper.learning_rate, hyper.learning_rate_end, hyper.learning_rate_steps, steps),
@@ -335,7 +336,7 @@ def iterate(
         return (learner, priorities), metrics
 
     def updates(carry: Changing) -> tuple[Changing, Metrics]:
-        carry, metrics = jax.lax.scan(update, carry, keys[2:])
+        carry, metrics = jax.lax.scan(update, carry, learn_keys)
         return carry, jax.tree.map(jnp.mean, metrics)
 
     def no_updates(carry: Changing) -> tuple[Changing, Metrics]:
@@ -347,7 +348,7 @@ def iterate(
     (learner, priorities), metrics = jax.lax.cond(warm, updates, no_updates, before)
     if algorithm.target_update is TargetUpdate.EPISODES:
         learner = _copy_after_episodes(hyper, learner, state.episodes)
-    state = state._replace(key=keys[1], learner=learner, replay=state.replay._replace(**priorities._asdict()))
+    state = state._replace(key=next_key, learner=learner, replay=state.replay._replace(**priorities._asdict()))
     return state, {**metrics, "epsilon": epsilon, "learning_rate": now.learning_rate, **episode_sums(stats)}
 
 
