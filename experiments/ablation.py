@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from qmix_jax.logging.files import write_json
-from qmix_jax.plots import read_metrics
+from qmix_jax.results.curves import read_metrics
 
 RUNS = Path("runs/ablation")
 OUT = Path(__file__).parent / "results" / "ablation"

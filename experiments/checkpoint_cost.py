@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qmix_jax import Waves, make_algorithm
-from qmix_jax.checkpoint import Checkpoints
+from qmix_jax.running.checkpoint import Checkpoints
 
 REPLAY_BYTES = 500e6
 SPELL = 30.0

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from qmix_jax.logging.files import METRICS_FILE
-from qmix_jax.plots import compare_runs, learning_curves, read_metrics
+from qmix_jax.results.curves import compare_runs, learning_curves, read_metrics
 
 RESULTS = Path(__file__).parent / "results"
 

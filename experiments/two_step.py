@@ -17,9 +17,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from qmix_jax import Waves, make_algorithm
-from qmix_jax.agents import NO_ACTION, unroll
-from qmix_jax.algorithm import Algorithm
+from qmix_jax.algorithms.loop import Algorithm
 from qmix_jax.logging.files import write_json
+from qmix_jax.networks.agents import NO_ACTION, unroll
 from qmix_jax.types import HyperParams, Params
 
 OUT = Path(__file__).parent / "results" / "two_step"

@@ -8,23 +8,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qmix_jax.algorithm import Algorithm, Sizes
+    from qmix_jax.algorithms.loop import Algorithm, Sizes
     from qmix_jax.envs.base import Env
     from qmix_jax.envs.build import make_env
-    from qmix_jax.library import make_algorithm
-    from qmix_jax.policy import load_policy
-    from qmix_jax.sweep import Waves
+    from qmix_jax.results.policies import load_policy
+    from qmix_jax.running.waves import Waves
+    from qmix_jax.settings.library import make_algorithm
     from qmix_jax.types import HyperParams, TrainState
 
 _HOMES = {
-    "Algorithm": "qmix_jax.algorithm",
+    "Algorithm": "qmix_jax.algorithms.loop",
     "Env": "qmix_jax.envs.base",
     "HyperParams": "qmix_jax.types",
-    "Sizes": "qmix_jax.algorithm",
+    "Sizes": "qmix_jax.algorithms.loop",
     "TrainState": "qmix_jax.types",
-    "Waves": "qmix_jax.sweep",
-    "load_policy": "qmix_jax.policy",
-    "make_algorithm": "qmix_jax.library",
+    "Waves": "qmix_jax.running.waves",
+    "load_policy": "qmix_jax.results.policies",
+    "make_algorithm": "qmix_jax.settings.library",
     "make_env": "qmix_jax.envs.build",
 }
 __all__ = [

@@ -10,14 +10,14 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from qmix_jax.command_line import compose_config
-from qmix_jax.config import from_arguments, number, parse, parse_section, to_container
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.build import make_env
 from qmix_jax.envs.contract import PROMISES, Finding, check_contract, failed_to_make
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink
-from qmix_jax.runtime import set_up
+from qmix_jax.running.devices import set_up
+from qmix_jax.settings.command_line import compose_config
+from qmix_jax.settings.config import from_arguments, number, parse, parse_section, to_container
 
 USAGE = f"""\
 qmix_jax: check that an environment keeps the promises that training relies on (qmix_jax.envs.base.Env)

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from qmix_jax.errors import ConfigError
 
 USAGE = """\
-Turn a network that PyMARL, PyMARL2 or EPyMARL saved into a policy that qmix_jax.evaluate plays:
+Turn a network that PyMARL, PyMARL2 or EPyMARL saved into a policy that qmix_jax.acting.greedy_episodes plays:
 
   python -m qmix_jax.import_pymarl agent.th [mixer.th] run_dir=FOLDER env=... [env.KEY=VALUE ...]
 
@@ -64,12 +64,12 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
 
     Raises :class:`ConfigError` for files that cannot be read or do not fit, and for a folder that holds policies.
     """
-    from qmix_jax.build import build_agent
-    from qmix_jax.command_line import compose_config
-    from qmix_jax.config import to_container
     from qmix_jax.envs.build import make_env
-    from qmix_jax.policy import Policy, check_policy, save_policy
-    from qmix_jax.pymarl import agent_from_pymarl, mixer_from_pymarl
+    from qmix_jax.networks.pymarl_names import agent_from_pymarl, mixer_from_pymarl
+    from qmix_jax.results.policies import Policy, check_policy, save_policy
+    from qmix_jax.settings.build import build_agent
+    from qmix_jax.settings.command_line import compose_config
+    from qmix_jax.settings.config import to_container
 
     if any(run_dir.glob("policies/*")):
         raise ConfigError(f"run_dir={run_dir}: holds policies already; give another folder")
@@ -110,8 +110,8 @@ def export_policy(run_dir: Path, out: Path, options: dict[str, str]) -> Path:
     Raises :class:`ConfigError` for a policy that is not there, one that PyMARL has no network for, and file names of
     another kind.
     """
-    from qmix_jax.policy import load_policy
-    from qmix_jax.pymarl import agent_to_pymarl
+    from qmix_jax.networks.pymarl_names import agent_to_pymarl
+    from qmix_jax.results.policies import load_policy
 
     which, seed = options.get("which", "final"), options.get("seed", "0")
     if which not in ("final", "best"):

@@ -14,14 +14,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from qmix_jax import command_line
-from qmix_jax.cells import Cell, cells, lanes
-from qmix_jax.clock import Clock
-from qmix_jax.config import Config, parse, to_container
 from qmix_jax.errors import ConfigError
-from qmix_jax.hosts import HostError, connect, disconnect
-from qmix_jax.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
-from qmix_jax.runtime import check_matmul_precision, cores, set_up
+from qmix_jax.running.clock import Clock
+from qmix_jax.running.devices import check_matmul_precision, cores, set_up
+from qmix_jax.running.hosts import HostError, connect, disconnect
+from qmix_jax.running.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
+from qmix_jax.settings import command_line
+from qmix_jax.settings.cells import Cell, cells, lanes
+from qmix_jax.settings.config import Config, parse, to_container
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
@@ -78,11 +78,11 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
 
     env = make_env(config.parts["env"])
 
-    from qmix_jax import memory
-    from qmix_jax.build import build, hyper_params_of
     from qmix_jax.logging import ConsoleSink, write_json
-    from qmix_jax.session import Session
-    from qmix_jax.sweep import Waves
+    from qmix_jax.running import memory
+    from qmix_jax.running.session import Session
+    from qmix_jax.running.waves import Waves
+    from qmix_jax.settings.build import build, hyper_params_of
 
     algorithm, hyper = build(config, env)
     devices, each = _devices(config, len(hosts.share)), config.devices.seeds_per_device

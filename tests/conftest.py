@@ -12,7 +12,7 @@ import hypothesis
 import jax
 import pytest
 
-from qmix_jax.runtime import avoid_wrong_reductions
+from qmix_jax.running.devices import avoid_wrong_reductions
 
 avoid_wrong_reductions()
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-LONGEST = ("test_sweep.py", "test_resume.py", "test_envs.py", "test_kills.py", "test_learning_step.py")
+LONGEST = ("test_waves.py", "test_resume.py", "test_envs.py", "test_kills.py", "test_learning_step.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,14 +14,14 @@ from qmix_jax.bench.process import Process, ProcessError, worker_command
 from qmix_jax.bench.settings import CURVES, USAGE, Settings, parse
 from qmix_jax.bench.setup import set_up
 from qmix_jax.bench.spread import Spread, in_turns, ratio, spread
-from qmix_jax.command_line import compose_config
-from qmix_jax.config import Config, to_container
-from qmix_jax.config import parse as parse_config
 from qmix_jax.errors import ConfigError
-from qmix_jax.runtime import cores
+from qmix_jax.running.devices import cores
+from qmix_jax.settings.command_line import compose_config
+from qmix_jax.settings.config import Config, to_container
+from qmix_jax.settings.config import parse as parse_config
 
 if TYPE_CHECKING:
-    from qmix_jax.algorithm import Algorithm
+    from qmix_jax.algorithms.loop import Algorithm
     from qmix_jax.types import HyperParams
 
 HELP = ("help", "--help", "-h")
@@ -52,8 +52,8 @@ def measure(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:
     config = parse_config(to_container(compose_config(arguments)))
     set_up(config.devices, num_devices=1)
 
-    from qmix_jax.build import build
     from qmix_jax.envs.build import make_env
+    from qmix_jax.settings.build import build
 
     algorithm, hyper = build(config, make_env(config.parts["env"]))
     _check(settings, config, algorithm)
@@ -91,7 +91,7 @@ def _describe(settings: Settings, config: Config, algorithm: "Algorithm", argume
     """What is measured, and where."""
     import jax
 
-    from qmix_jax.results import provenance
+    from qmix_jax.results.summary import provenance
 
     env, sizes = algorithm.env, algorithm.sizes
     device = jax.local_devices()[0]

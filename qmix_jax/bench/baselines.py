@@ -8,19 +8,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from qmix_jax import algorithm as qmix
-from qmix_jax.agents import Agent, Initializer, RecurrentAgent, last_actions, unroll
-from qmix_jax.algorithm import Algorithm
+from qmix_jax.algorithms import loop as qmix
+from qmix_jax.algorithms.loop import Algorithm
 from qmix_jax.bench.pieces import Piece, filled_state, learn_piece, new_minibatch
 from qmix_jax.bench.spread import in_turns, ratio, spread
 from qmix_jax.errors import ConfigError
+from qmix_jax.networks.agents import Agent, Initializer, RecurrentAgent, last_actions, unroll
 from qmix_jax.types import HyperParams, TrainState
 
 BASELINES = ("flax_gru", "gather")
 
 
 class FlaxGRUAgent(Agent):
-    """:class:`qmix_jax.agents.RecurrentAgent` with flax's own cell and scan, differentiated automatically."""
+    """:class:`qmix_jax.networks.agents.RecurrentAgent` with flax's own cell and scan, differentiated automatically."""
 
     def setup_cell(self, initialize: Initializer) -> None:
         """flax's GRUCell, which has the same equations, with two of the biases merged."""
@@ -43,7 +43,7 @@ class FlaxGRUAgent(Agent):
 
 
 def gathered_values(q: Float[Array, "*batch A"], action: Int[Array, "*batch"], num_actions: int) -> Array:
-    """Values of the given actions by indexing; see :func:`qmix_jax.values.chosen_values`."""
+    """Values of the given actions by indexing; see :func:`qmix_jax.learning.values.chosen_values`."""
     del num_actions
     return jnp.take_along_axis(q, action[..., None], axis=-1)[..., 0]
 

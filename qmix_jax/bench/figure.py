@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from qmix_jax.plots import PALETTE
+from qmix_jax.results.curves import PALETTE
 
 NAMES = {
     "seeds": "seeds",

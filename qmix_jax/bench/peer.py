@@ -9,8 +9,8 @@ from typing import Any
 
 from qmix_jax.bench.process import Process, worker_command
 from qmix_jax.bench.spread import in_turns, ratio, spread
-from qmix_jax.config import Config
 from qmix_jax.errors import ConfigError, require
+from qmix_jax.settings.config import Config
 
 FILE = Path("baselines/QLearning/qmix_rnn.py")
 DRIVER = Path(__file__).with_name("jaxmarl_driver.py")

@@ -13,10 +13,10 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from qmix_jax import algorithm as qmix
-from qmix_jax.agents import NO_ACTION, act
-from qmix_jax.algorithm import Algorithm
-from qmix_jax.explore import masked_argmax, noisy_choice
+from qmix_jax.acting.explore import masked_argmax, noisy_choice
+from qmix_jax.algorithms import loop as qmix
+from qmix_jax.algorithms.loop import Algorithm
+from qmix_jax.networks.agents import NO_ACTION, act
 from qmix_jax.types import HyperParams, TrainState
 
 VARIANTS = 4

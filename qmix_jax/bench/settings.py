@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from qmix_jax.config import from_arguments, number, parse_section
 from qmix_jax.errors import ConfigError
+from qmix_jax.settings.config import from_arguments, number, parse_section
 
 USAGE = """\
 qmix_jax: measure speed and memory on this machine

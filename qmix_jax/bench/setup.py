@@ -1,7 +1,7 @@
 """How JAX is set up for measuring, before its first computation."""
 
-from qmix_jax import runtime
-from qmix_jax.config import DevicesConfig
+from qmix_jax.running import devices as runtime
+from qmix_jax.settings.config import DevicesConfig
 
 
 def set_up(settings: DevicesConfig, num_devices: int, cache: str | None = None) -> None:

@@ -19,17 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from qmix_jax import algorithm as qmix
-from qmix_jax import memory
-from qmix_jax.algorithm import Algorithm
+from qmix_jax.algorithms import loop as qmix
+from qmix_jax.algorithms.loop import Algorithm
 from qmix_jax.bench.pieces import iterations_for
 from qmix_jax.bench.setup import set_up
-from qmix_jax.build import build
-from qmix_jax.command_line import compose_config
-from qmix_jax.config import parse, to_container
 from qmix_jax.envs.build import make_env
-from qmix_jax.runtime import tracing
-from qmix_jax.sweep import RUN_ONCE, Waves
+from qmix_jax.running import memory
+from qmix_jax.running.devices import tracing
+from qmix_jax.running.waves import RUN_ONCE, Waves
+from qmix_jax.settings.build import build
+from qmix_jax.settings.command_line import compose_config
+from qmix_jax.settings.config import parse, to_container
 from qmix_jax.types import HyperParams, TrainState
 
 
@@ -50,7 +50,7 @@ class Request(NamedTuple):
 
 
 class Loop:
-    """The whole loop of several seeds, mapped over devices as :class:`qmix_jax.sweep.Waves` maps it."""
+    """The whole loop of several seeds, mapped over devices as :class:`qmix_jax.running.waves.Waves` maps it."""
 
     def __init__(self, algorithm: Algorithm, hyper: HyperParams, request: Request, per_device: int | None) -> None:
         self.iterations = iterations_for(algorithm, request.env_steps)

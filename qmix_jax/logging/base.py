@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from qmix_jax.cells import Cell, Lane, lanes
+from qmix_jax.settings.cells import Cell, Lane, lanes
 
 
 class RunInfo(NamedTuple):

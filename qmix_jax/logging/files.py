@@ -8,9 +8,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from qmix_jax.cells import Lane
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging.base import EpochMetrics, RunInfo
+from qmix_jax.settings.cells import Lane
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from qmix_jax.cells import Lane
 from qmix_jax.logging.base import EpochMetrics, RunInfo, mean_over_seeds
 from qmix_jax.logging.files import METRICS_FILE, read_epochs
-from qmix_jax.scores import score
+from qmix_jax.logging.scores import score
+from qmix_jax.settings.cells import Lane
 
 Mode = Literal["online", "offline", "disabled"]
 RUN_ID_FILE = "qmix_jax_run_id"

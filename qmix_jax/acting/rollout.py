@@ -1,0 +1,168 @@
+"""Policy and environment make slots."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from qmix_jax.acting.explore import noisy_choice
+from qmix_jax.envs.base import Env
+from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act
+from qmix_jax.types import EnvState, Outcome, Slot, TimeStep
+
+STARTS = 16
+"""Start states drawn for a sequence, fewer where it cannot hold as many episodes."""
+
+
+class Actors(NamedTuple):
+    """B environments in the middle of their episodes, and what their agents remember."""
+
+    env_state: EnvState
+    step: TimeStep
+    hidden: Float[Array, "B N H"]
+    last_action: Int[Array, "B N"]
+    first: Bool[Array, " B"]
+    over: Bool[Array, " B"]
+    """``step`` is the final observation of its episode."""
+    episode_return: Float[Array, " B"]
+    episode_length: Int[Array, " B"]
+
+
+class RolloutStats(NamedTuple):
+    """Sums over the episodes that ended during a rollout."""
+
+    env_steps: Int[Array, ""]
+    episodes: Int[Array, ""]
+    episode_return: Float[Array, ""]
+    episode_length: Float[Array, ""]
+    wins: Float[Array, ""]
+
+
+def collect(
+    env: Env,
+    agent: AnyAgent,
+    agent_params: dict,
+    key: Key[Array, ""],
+    epsilon: Float[Array, ""],
+    num_envs: int,
+    length: int,
+    auto_reset: bool,
+) -> tuple[Slot, RolloutStats]:
+    """Play ``num_envs`` sequences ``[B, T]`` of ``length`` slots, each from the start of an episode.
+
+    With ``auto_reset`` a new episode follows in the slot after a final observation; without it the rest of the
+    sequence is padding (``mask`` 0). The last slot is only looked at, never acted in.
+
+    The states that episodes start from are drawn beforehand, :data:`STARTS` for every sequence. A sequence with more
+    episodes than that goes through them again, with new randomness in the steps.
+    """
+    # An episode takes at least two slots.
+    starts = min(STARTS, math.ceil(length / 2)) if auto_reset else 1
+    # Random numbers of all steps at once: one at a time they take longer than a small environment's step. One split for
+    # all keys: each is a loop of its own to compile.
+    keys = jax.random.split(key, (starts + length, num_envs))
+    reset_keys, env_keys, act_key = keys[:starts], keys[starts:-1], keys[-1, 0]
+    begin = jax.vmap(jax.vmap(env.reset))(reset_keys)
+    fresh = _fresh(agent, env.num_agents, *jax.tree.map(lambda x: x[0], begin))
+    noise = jax.random.gumbel(act_key, (length - 1, num_envs, env.num_agents, env.num_actions))
+
+    def tick(carry: tuple[Actors, Array], random: tuple[Array, Array]) -> tuple[Any, tuple[Slot, RolloutStats]]:
+        (actors, episode), (env_key, noise) = carry, random
+        hidden, q = act(agent, agent_params, actors.hidden, actors.step.obs, actors.last_action)
+        action = noisy_choice(noise, q, actors.step.avail_actions, epsilon)
+        env_state, step, outcome = jax.vmap(env.step)(env_key, actors.env_state, action)
+        slot = _slot(actors, action, outcome)
+        following = _advance(actors, env_state, step, hidden, action, outcome)
+        episode = episode + actors.over
+        restarted = _restarted(fresh, begin, episode) if auto_reset else actors
+        return (_where(actors.over, restarted, following), episode), (slot, _stats(actors, following, outcome))
+
+    carry = (fresh, jnp.zeros(num_envs, jnp.int32))
+    (actors, _), (slots, stats) = jax.lax.scan(tick, carry, (env_keys, noise))
+    ending = _slot(actors, jnp.zeros_like(actors.last_action), None)
+    slots = jax.tree.map(lambda x, end: jnp.concatenate([x, end[None]]), slots, ending)
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), slots), jax.tree.map(lambda x: x.sum(axis=0), stats)
+
+
+def start(env: Env, agent: AnyAgent, keys: Key[Array, " B"]) -> Actors:
+    """Fresh episodes, one per key."""
+    return _fresh(agent, env.num_agents, *jax.vmap(env.reset)(keys))
+
+
+def _fresh(agent: AnyAgent, num_agents: int, env_state: EnvState, step: TimeStep) -> Actors:
+    """Actors at the start of their episodes."""
+    num_envs = step.obs.shape[0]
+    return Actors(
+        env_state=env_state,
+        step=step,
+        hidden=agent.initial_hidden(num_envs),
+        last_action=jnp.full((num_envs, num_agents), NO_ACTION, jnp.int32),
+        first=jnp.ones(num_envs, bool),
+        over=jnp.zeros(num_envs, bool),
+        episode_return=jnp.zeros(num_envs),
+        episode_length=jnp.zeros(num_envs, jnp.int32),
+    )
+
+
+def _restarted(fresh: Actors, begin: tuple[EnvState, TimeStep], episode: Int[Array, " B"]) -> Actors:
+    """``fresh``, each environment with its start number ``episode`` of those in ``begin`` ``[S, B]``."""
+    starts = begin[1].obs.shape[0]
+    if starts == 1:
+        return fresh
+    pick = jax.vmap(lambda x, number: x[number], in_axes=(1, 0))
+    env_state, step = jax.tree.map(lambda x: pick(x, episode % starts), begin)
+    return fresh._replace(env_state=env_state, step=step)
+
+
+def _slot(actors: Actors, action: Int[Array, "B N"], outcome: Outcome | None) -> Slot:
+    """What is stored of this moment; final observations and the end of a sequence have no outcome."""
+    nothing = jnp.zeros_like(actors.episode_return)
+    acted = ~actors.over
+    return Slot(
+        step=actors.step,
+        action=action,
+        reward=nothing if outcome is None else jnp.where(acted, outcome.reward, 0.0),
+        discount=nothing if outcome is None else jnp.where(acted, outcome.discount, 0.0),
+        mask=nothing if outcome is None else acted.astype(nothing.dtype),
+        first=actors.first,
+    )
+
+
+def _advance(
+    actors: Actors,
+    env_state: EnvState,
+    step: TimeStep,
+    hidden: Float[Array, "B N H"],
+    action: Int[Array, "B N"],
+    outcome: Outcome,
+) -> Actors:
+    return Actors(
+        env_state=env_state,
+        step=step,
+        hidden=hidden,
+        last_action=action,
+        first=jnp.zeros_like(actors.first),
+        over=outcome.last,
+        episode_return=actors.episode_return + outcome.reward,
+        episode_length=actors.episode_length + 1,
+    )
+
+
+def _stats(actors: Actors, following: Actors, outcome: Outcome) -> RolloutStats:
+    ended = outcome.last & ~actors.over
+    return RolloutStats(
+        env_steps=(~actors.over).sum(dtype=jnp.int32),
+        episodes=ended.sum(dtype=jnp.int32),
+        episode_return=jnp.where(ended, following.episode_return, 0.0).sum(),
+        episode_length=jnp.where(ended, following.episode_length, 0).sum().astype(jnp.float32),
+        wins=(ended & outcome.won).sum().astype(jnp.float32),
+    )
+
+
+def _where(condition: Bool[Array, " B"], yes: Actors, no: Actors) -> Actors:
+    def choose(x: Array, y: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (x.ndim - 1)), x, y)
+
+    return jax.tree.map(choose, yes, no)

@@ -1,0 +1,1 @@
+"""Pieces of a loss and of a gradient step."""

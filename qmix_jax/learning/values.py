@@ -1,0 +1,40 @@
+"""What the networks make of stored slots: values of every action, of chosen actions, and of the team."""
+
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float, Int
+
+from qmix_jax.networks.agents import AnyAgent, last_actions, unroll
+from qmix_jax.types import Slot
+
+
+def action_values(agent: AnyAgent, agent_params: Any, batch: Slot) -> Float[Array, "T M N A"]:
+    """``Q_a`` of every action in every slot, from a fresh hidden state at the start of each episode."""
+    return unroll(agent, agent_params, batch.step.obs, last_actions(batch.action, batch.first), batch.first)
+
+
+def chosen_values(
+    q: Float[Array, "*batch N A"], action: Int[Array, "*batch N"], num_actions: int
+) -> Float[Array, "*batch N"]:
+    """Values of the given actions; a product with their one-hot codes, since gathering has a slow gradient on CPU."""
+    return (q * jax.nn.one_hot(action, num_actions, dtype=q.dtype)).sum(axis=-1)
+
+
+def joint_values(
+    mixer: nn.Module, mixer_params: Any, q: Float[Array, "T M N"], state: Float[Array, "T M G"]
+) -> Float[Array, "T M *N"]:
+    """``q_tot``; without a mixer the agents' own values."""
+
+    def mix(q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, "*N"]:
+        return cast(Array, mixer.apply(mixer_params, q, state))
+
+    # One flat axis of samples: with two, XLA's CPU backend halves the speed of the hypernetworks' gradients.
+    flat = jax.vmap(mix)(q.reshape(-1, q.shape[-1]), state.reshape(-1, state.shape[-1]))
+    return flat.reshape(*q.shape[:-1], *flat.shape[1:])
+
+
+def like(x: Float[Array, "T M"], q_tot: Float[Array, "T M *N"]) -> Float[Array, "T M *N"]:
+    """Axes of size one behind ``[T, M]``, as many as ``q_tot`` has."""
+    return x.reshape(x.shape + (1,) * (q_tot.ndim - x.ndim))

@@ -1,0 +1,1 @@
+"""Agent networks and what they are built from."""

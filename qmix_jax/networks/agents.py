@@ -1,0 +1,305 @@
+"""Agent networks: individual action values from an agent's own observation and history (DRQN).
+
+All agents have the same parameters unless they are :class:`SeparateAgents`. The network reads the observation, the last
+action and the agent's number. The first layer is split by input (``obs @ W_obs + one_hot(last_action) @ W_action +
+W_id``), which equals one dense layer on the concatenation without ever building it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from qmix_jax.errors import require
+from qmix_jax.networks.gru import GRUWeights, gru_step, gru_unroll
+from qmix_jax.networks.initializers import uniform_fan_in
+from qmix_jax.networks.linear import add_bias
+
+Initializer = Callable[..., jax.Array]
+
+NO_ACTION = -1
+"""The last action at the start of an episode: its one-hot code is all zeros."""
+
+
+class Agent(nn.Module):
+    """What all agent networks share: the input layer, the output layer and the settings.
+
+    Initialised as PyTorch does: uniform in ±1/sqrt(fan_in), for recurrent cells in ±1/sqrt(hidden_size). A kind of
+    agent defines ``setup_cell``, ``step_cell``, ``unroll_cell`` and ``carry_size``.
+
+    Attributes:
+        hidden_size: units of both hidden layers.
+        last_action: read the agent's last action (one-hot).
+        agent_id: read the agent's number (one-hot).
+        layer_norm: normalise the first layer before its ReLU (Ba et al. 2016).
+    """
+
+    obs_size: int
+    num_agents: int
+    num_actions: int
+    hidden_size: int = 64
+    last_action: bool = True
+    agent_id: bool = True
+    layer_norm: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.hidden_size >= 1, "agent.hidden_size", self.hidden_size, "at least 1")
+        super().__post_init__()
+
+    @property
+    def carry_size(self) -> int:
+        """Numbers that an agent remembers from one step to the next."""
+        return self.hidden_size
+
+    def setup_cell(self, initialize: Initializer) -> None:
+        """Declare the parameters between the first layer and the output."""
+        raise NotImplementedError
+
+    def step_cell(
+        self, x: Float[Array, "*batch H"], carry: Float[Array, "*batch C"]
+    ) -> tuple[Float[Array, "*batch C"], Float[Array, "*batch H"]]:
+        """One step: what is remembered, and what the output layer reads."""
+        raise NotImplementedError
+
+    def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
+        """All steps of R rows from nothing; ``keep`` is 0 where an episode starts."""
+        raise NotImplementedError
+
+    def setup(self) -> None:
+        """Declare the parameters."""
+        hidden = self.hidden_size
+        fan_in = self.obs_size + self.last_action * self.num_actions + self.agent_id * self.num_agents
+        first, later = uniform_fan_in(fan_in), uniform_fan_in(hidden)
+        self.obs_kernel = self.param("obs_kernel", first, (self.obs_size, hidden))
+        if self.last_action:
+            self.last_action_kernel = self.param("last_action_kernel", first, (self.num_actions, hidden))
+        if self.agent_id:
+            self.agent_id_kernel = self.param("agent_id_kernel", first, (self.num_agents, hidden))
+        self.first_bias = self.param("first_bias", first, (hidden,))
+        if self.layer_norm:
+            self.norm = nn.LayerNorm()
+        self.setup_cell(later)
+        self.q_kernel = self.param("q_kernel", later, (hidden, self.num_actions))
+        self.q_bias = self.param("q_bias", later, (self.num_actions,))
+
+    def __call__(
+        self, hidden: Float[Array, "*batch N C"], obs: Float[Array, "*batch N O"], last_action: Int[Array, "*batch N"]
+    ) -> tuple[Float[Array, "*batch N C"], Float[Array, "*batch N A"]]:
+        """One step for acting: the new hidden state and the value of every action."""
+        hidden, output = self.step_cell(self._first_layer(obs, last_action), hidden)
+        return hidden, self._values(output)
+
+    def unroll(
+        self,
+        obs: Float[Array, "T *batch N O"],
+        last_action: Int[Array, "T *batch N"],
+        first: Bool[Array, "T *batch"],
+    ) -> Float[Array, "T *batch N A"]:
+        """Action values along a sequence that starts from zero hidden state; ``first`` starts a new episode."""
+        length, rows = obs.shape[0], math.prod(obs.shape[1:-1])
+        x = self._first_layer(obs, last_action).reshape(length, rows, self.hidden_size)
+        keep = jnp.broadcast_to(~first[..., None], obs.shape[:-1]).reshape(length, rows, 1).astype(obs.dtype)
+        output = self.unroll_cell(x, keep)
+        return self._values(output).reshape(*obs.shape[:-1], self.num_actions)
+
+    def initial_hidden(self, *batch: int) -> Float[Array, "*batch N C"]:
+        """The hidden state at the start of an episode."""
+        return jnp.zeros((*batch, self.num_agents, self.carry_size))
+
+    def _first_layer(
+        self, obs: Float[Array, "*batch N O"], last_action: Int[Array, "*batch N"]
+    ) -> Float[Array, "*batch N H"]:
+        # Flat matrices: with several leading axes XLA's CPU backend takes twice as long for the weight gradients.
+        x = obs.reshape(-1, self.obs_size) @ self.obs_kernel
+        if self.last_action:
+            one_hot = jax.nn.one_hot(last_action.reshape(-1), self.num_actions, dtype=obs.dtype)
+            x = x + one_hot @ self.last_action_kernel
+        if self.agent_id:
+            of_team = self.agent_id_kernel + self.first_bias[None]
+            x = add_bias(x.reshape(-1, of_team.size), of_team.reshape(-1))
+        else:
+            x = add_bias(x, self.first_bias)
+        if self.layer_norm:
+            x = self.norm(x.reshape(-1, self.hidden_size))
+        return nn.relu(x).reshape(*obs.shape[:-1], self.hidden_size)
+
+    def _values(self, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows A"]:
+        flat = hidden.reshape(-1, self.hidden_size) @ self.q_kernel
+        return add_bias(flat, self.q_bias).reshape(*hidden.shape[:-1], self.num_actions)
+
+
+class RecurrentAgent(Agent):
+    """Dense, ReLU, GRU, Dense (Hausknecht & Stone 2015; Rashid et al. 2018, figure 2c)."""
+
+    def setup_cell(self, initialize: Initializer) -> None:
+        """A GRU with PyTorch's two biases."""
+        hidden = self.hidden_size
+        self.gru_input_kernel = self.param("gru_input_kernel", initialize, (hidden, 3 * hidden))
+        self.gru_input_bias = self.param("gru_input_bias", initialize, (3 * hidden,))
+        self.gru_hidden_kernel = self.param("gru_hidden_kernel", initialize, (hidden, 3 * hidden))
+        self.gru_hidden_bias = self.param("gru_hidden_bias", initialize, (3 * hidden,))
+
+    def step_cell(
+        self, x: Float[Array, "*batch H"], carry: Float[Array, "*batch H"]
+    ) -> tuple[Float[Array, "*batch H"], Float[Array, "*batch H"]]:
+        """See :func:`qmix_jax.networks.gru.gru_step`."""
+        hidden = gru_step(self._weights(), x, carry)
+        return hidden, hidden
+
+    def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
+        """See :func:`qmix_jax.networks.gru.gru_unroll`."""
+        return gru_unroll(self._weights(), x, keep)
+
+    def _weights(self) -> GRUWeights:
+        return GRUWeights(self.gru_input_kernel, self.gru_input_bias, self.gru_hidden_kernel, self.gru_hidden_bias)
+
+
+class LSTMAgent(Agent):
+    """Dense, ReLU, LSTM, Dense (DRQN, Hausknecht & Stone 2015). Gates in PyTorch's order: input, forget, cell, output.
+
+    The hidden state of an agent is ``[h, c]``.
+    """
+
+    @property
+    def carry_size(self) -> int:
+        """Output and cell."""
+        return 2 * self.hidden_size
+
+    def setup_cell(self, initialize: Initializer) -> None:
+        """One bias: PyTorch's two only ever appear as their sum, and are drawn as such."""
+        hidden = self.hidden_size
+        self.lstm_input_kernel = self.param("lstm_input_kernel", initialize, (hidden, 4 * hidden))
+        self.lstm_hidden_kernel = self.param("lstm_hidden_kernel", initialize, (hidden, 4 * hidden))
+
+        def two_draws(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+            return initialize(key, (2, *shape)).sum(axis=0)
+
+        self.lstm_bias = self.param("lstm_bias", two_draws, (4 * hidden,))
+
+    def step_cell(
+        self, x: Float[Array, "*batch H"], carry: Float[Array, "*batch 2H"]
+    ) -> tuple[Float[Array, "*batch 2H"], Float[Array, "*batch H"]]:
+        """One step of the LSTM."""
+        carry = self._step(x @ self.lstm_input_kernel + _expand(self.lstm_bias, x.ndim), carry)
+        return carry, carry[..., : self.hidden_size]
+
+    def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
+        """A scan over time; the input's products are taken beforehand for all steps."""
+        inputs = (x.reshape(-1, self.hidden_size) @ self.lstm_input_kernel + self.lstm_bias[None]).reshape(
+            *x.shape[:-1], 4 * self.hidden_size
+        )
+
+        def step(carry, slot):
+            carry = self._step(slot[0], carry * slot[1])
+            return carry, carry[..., : self.hidden_size]
+
+        start = jnp.zeros((x.shape[1], self.carry_size), x.dtype)
+        return jax.lax.scan(step, start, (inputs, keep))[1]
+
+    def _step(self, inputs: Float[Array, "*batch 4H"], carry: Float[Array, "*batch 2H"]) -> Float[Array, "*batch 2H"]:
+        hidden, cell = jnp.split(carry, 2, axis=-1)
+        i, f, g, o = jnp.split(inputs + hidden @ self.lstm_hidden_kernel, 4, axis=-1)
+        cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jnp.concatenate([jax.nn.sigmoid(o) * jnp.tanh(cell), cell], axis=-1)
+
+
+class FeedForwardAgent(Agent):
+    """Dense, ReLU, Dense, ReLU, Dense: no memory (EPyMARL's ``use_rnn=False``)."""
+
+    @property
+    def carry_size(self) -> int:
+        """Nothing is remembered."""
+        return 0
+
+    def setup_cell(self, initialize: Initializer) -> None:
+        """A second dense layer."""
+        self.second_kernel = self.param("second_kernel", initialize, (self.hidden_size, self.hidden_size))
+        self.second_bias = self.param("second_bias", initialize, (self.hidden_size,))
+
+    def step_cell(
+        self, x: Float[Array, "*batch H"], carry: Float[Array, "*batch 0"]
+    ) -> tuple[Float[Array, "*batch 0"], Float[Array, "*batch H"]]:
+        """The second layer."""
+        return carry, nn.relu(x @ self.second_kernel + _expand(self.second_bias, x.ndim))
+
+    def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
+        """Every step alone."""
+        flat = x.reshape(-1, self.hidden_size)
+        return nn.relu(flat @ self.second_kernel + self.second_bias[None]).reshape(x.shape)
+
+
+class SeparateAgents(NamedTuple):
+    """Agents that share no parameters: one network of the same kind each, stacked on the parameters' first axis."""
+
+    one: Agent
+    """The network of a team of one."""
+    num_agents: int
+
+    def init(self, key: Key[Array, ""], hidden: Array, obs: Array, last_action: Array) -> Any:
+        """Independent parameters for every agent, ``[N, ...]`` each."""
+        del hidden  # only its shape would matter
+        keys = jax.random.split(key, self.num_agents)
+        start = self.one.initial_hidden(*obs.shape[:-2])
+        return jax.vmap(lambda key: self.one.init(key, start, obs[..., :1, :], last_action[..., :1]))(keys)
+
+    def apply(self, params: Any, *args: Array, method: str | None = None) -> Any:
+        """As :class:`Agent`, each agent with its own parameters."""
+        if method == "unroll":
+            obs, last_action, first = args
+
+            def unroll(params: Any, obs: Array, last_action: Array) -> Array:
+                q = self.one.apply(params, obs[..., None, :], last_action[..., None], first, method=method)
+                return cast(Array, q)[..., 0, :]
+
+            return jax.vmap(unroll, in_axes=(0, -2, -1), out_axes=-2)(params, obs, last_action)
+
+        def step(params: Any, hidden: Array, obs: Array, last_action: Array) -> tuple[Array, Array]:
+            out = self.one.apply(params, hidden[..., None, :], obs[..., None, :], last_action[..., None])
+            hidden, q = cast(tuple[Array, Array], out)
+            return hidden[..., 0, :], q[..., 0, :]
+
+        return jax.vmap(step, in_axes=(0, -2, -2, -1), out_axes=-2)(params, *args)
+
+    def initial_hidden(self, *batch: int) -> Float[Array, "*batch N C"]:
+        """The hidden state at the start of an episode."""
+        return jnp.zeros((*batch, self.num_agents, self.one.carry_size))
+
+
+AnyAgent = Agent | SeparateAgents
+
+
+def act(
+    agent: AnyAgent,
+    params: Any,
+    hidden: Float[Array, "*batch N H"],
+    obs: Float[Array, "*batch N O"],
+    last_action: Int[Array, "*batch N"],
+) -> tuple[Float[Array, "*batch N H"], Float[Array, "*batch N A"]]:
+    """One step of ``agent`` with ``params``: see :meth:`Agent.__call__`."""
+    return cast(tuple[Array, Array], agent.apply(params, hidden, obs, last_action))
+
+
+def unroll(
+    agent: AnyAgent,
+    params: Any,
+    obs: Float[Array, "T *batch N O"],
+    last_action: Int[Array, "T *batch N"],
+    first: Bool[Array, "T *batch"],
+) -> Float[Array, "T *batch N A"]:
+    """A sequence through ``agent`` with ``params``: see :meth:`Agent.unroll`."""
+    return cast(Array, agent.apply(params, obs, last_action, first, method="unroll"))
+
+
+def last_actions(action: Int[Array, "T *batch N"], first: Bool[Array, "T *batch"]) -> Int[Array, "T *batch N"]:
+    """The action before each slot, :data:`NO_ACTION` at the start of an episode and of the sequence."""
+    before = jnp.concatenate([jnp.full_like(action[:1], NO_ACTION), action[:-1]])
+    return jnp.where(first[..., None], NO_ACTION, before)
+
+
+def _expand(x: Array, ndim: int) -> Array:
+    """Leading axes of size one, so that broadcasting is explicit."""
+    return x.reshape((1,) * (ndim - x.ndim) + x.shape)

@@ -1,0 +1,1 @@
+"""Experience replay: the ring of sequences and how slots are packed in it."""

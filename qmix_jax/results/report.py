@@ -1,0 +1,86 @@
+"""What is written when a run ends: its summary, its figures, and its results for other tools."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qmix_jax.envs.base import Env
+from qmix_jax.logging import METRICS_FILE, RunInfo, write_json
+from qmix_jax.logging.files import read_rows
+from qmix_jax.results.summary import nonfinite, summarize, summarize_cells
+from qmix_jax.running.clock import Clock
+from qmix_jax.settings.config import Config
+
+
+class Progress(NamedTuple):
+    """What the host knows of all L lanes of a run; saved with every checkpoint."""
+
+    rows: dict[str, np.ndarray]
+    """Metrics of the latest epoch of each lane, none before the first."""
+    nonfinite: np.ndarray
+    """[L]: the first update of a lane whose numbers were not finite, or -1."""
+    active: np.ndarray
+    """[L]: lanes that are still trained; others were stopped by ``sweep.halving``."""
+    best: dict[str, np.ndarray]
+    """Best evaluations of lanes, as of when some were stopped."""
+
+
+def write_report(
+    config: Config,
+    run: RunInfo,
+    env: Env,
+    progress: Progress,
+    best: Mapping[str, np.ndarray],
+    clock: Clock,
+    signal: int | None,
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write ``summary.json``, ``marl_eval.json`` and the figures into the run's folder; returns the summary."""
+    summary = summarize(config, env, progress.rows, best, clock, signal is not None, provenance)
+    summary["nonfinite"] = nonfinite(run.lanes, progress.nonfinite, run.run_dir)
+    if run.cells:
+        summary |= summarize_cells(run, progress.rows, progress.active, best, env)
+    write_json(run.run_dir / "summary.json", summary)
+    rows = read_rows(run.run_dir / METRICS_FILE)
+    write_json(run.run_dir / "marl_eval.json", marl_eval(run, rows))
+    if config.logger.plot:
+        draw(run, rows, summary)
+    return summary
+
+
+def draw(run: RunInfo, rows: list[dict[str, Any]], summary: Mapping[str, Any]) -> None:
+    """``curves.png``, and of a sweep ``sweep.png``."""
+    from qmix_jax.results.curves import learning_curves  # Takes a second.
+
+    title = f"{run.algorithm} on {run.env}"
+    if not run.cells:
+        learning_curves(rows, run.run_dir / "curves.png", title=title)
+        return
+    from qmix_jax.results.sweep_plots import cell_curves, scores
+
+    cell_curves(rows, summary, run.run_dir / "curves.png", title=title)
+    if len(run.cells) > 1:
+        scores(summary, run.run_dir / "sweep.png", title=title)
+
+
+def marl_eval(run: RunInfo, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Evaluations in the format of marl-eval (Gorsane et al. 2022): environment, task, algorithm, run, step, metrics.
+
+    A cell of a sweep is an algorithm with its values in the name. Each metric is the mean over the episodes of an
+    evaluation, as a list of one.
+    """
+    environment, _, task = run.env.partition("/")
+    names = {"return": "eval_return", "win_rate": "eval_win_rate"}
+    algorithms: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        cell = row.get("cell")
+        algorithm = run.algorithm if cell is None else f"{run.algorithm} {run.cells[cell].name}"
+        seed = algorithms.setdefault(algorithm, {}).setdefault(f"seed_{row['seed']}", {})
+        metrics = {name: [row[key]] for name, key in names.items() if row[key] is not None}
+        step = {"step_count": row["env_steps"], "elapsed_time": row["seconds"], **metrics}
+        seed[f"step_{row['epoch'] - 1}"] = step
+        best = seed.get("absolute_metrics", metrics)
+        measure = "win_rate" if "win_rate" in metrics else "return"
+        seed["absolute_metrics"] = max(best, metrics, key=lambda found: found[measure])
+    return {environment: {task or environment: algorithms}}

@@ -1,0 +1,197 @@
+"""What a finished run leaves in its folder: policies and ``summary.json``."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from qmix_jax.envs.base import Env
+from qmix_jax.logging import METRICS_FILE, RunInfo
+from qmix_jax.logging.files import read_rows
+from qmix_jax.logging.scores import Score, score
+from qmix_jax.results.policies import save_policy
+from qmix_jax.running.clock import Clock
+from qmix_jax.running.waves import Waves
+from qmix_jax.settings.cells import Cell, Lane
+from qmix_jax.settings.config import Config
+
+VERSIONS_OF = ("qmix_jax", "jax", "jaxlib", "flax", "optax", "jaxmarl", "numpy")
+
+
+def run_info(config: Config, container: Mapping[str, Any], cells: Sequence[Cell], run_dir: Path, env: Env) -> RunInfo:
+    """What the sinks are told before a run."""
+    return RunInfo(
+        run_dir=run_dir,
+        config=container,
+        seeds=list(range(config.seed, config.seed + config.num_seeds)),
+        total_env_steps=config.total_env_steps,
+        algorithm=config.algorithm.name,
+        env=env.name,
+        has_win_rate=env.has_win_rate,
+        cells=cells,
+    )
+
+
+def save_policies(
+    waves: Waves, lanes: Sequence[Lane], run: RunInfo, rows: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Write the final and the best agent of every lane of ``waves``.
+
+    Args:
+        waves: the agents.
+        lanes: what they are.
+        run: of which they are part.
+        rows: their metrics.
+
+    Returns the best evaluations, named like ``rows``.
+    """
+    final, best = waves.online().agent, waves.best()
+    env = waves.algorithm.env
+    best_rows = {
+        "env_steps": np.asarray(best.env_steps),
+        "eval_return": np.asarray(best.evaluation.episode_return),
+        "eval_win_rate": np.asarray(best.evaluation.win_rate),
+        "eval_episode_length": np.asarray(best.evaluation.episode_length),
+    }
+    for name, params, found in (("final", final, rows), ("best", best.agent, best_rows)):
+        for index, lane in enumerate(lanes):
+            one = {key: values[index : index + 1] for key, values in found.items()}
+            description = {
+                "algorithm": run.algorithm,
+                "seed": lane.seed,
+                **({} if lane.cell is None else {"cell": lane.cell, "values": run.cells[lane.cell].values}),
+                "env_steps": found["env_steps"][index],
+                "evaluation": {key: values and values[0] for key, values in evaluation(one, env).items()},
+                "sizes": {key: getattr(env, key) for key in ("num_agents", "num_actions", "obs_size", "state_size")},
+                "agent": run.config["agent"],
+                "env": run.config["env"],
+            }
+            own = jax.tree.map(lambda x, index=index: x[index], params)
+            save_policy(run.run_dir / "policies" / lane.name / name, own, description)
+    return best_rows
+
+
+def evaluation(rows: Mapping[str, np.ndarray], env: Env) -> dict[str, list[float] | None]:
+    """Greedy return, win rate (None where the environment has none) and episode length, one number per lane."""
+    return {
+        "return": rows["eval_return"].tolist(),
+        "win_rate": rows["eval_win_rate"].tolist() if env.has_win_rate else None,
+        "episode_length": rows["eval_episode_length"].tolist(),
+    }
+
+
+def summarize(
+    config: Config,
+    env: Env,
+    rows: Mapping[str, np.ndarray],
+    best: Mapping[str, np.ndarray],
+    clock: Clock,
+    interrupted: bool,
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of ``summary.json`` from the last epoch's metrics; steps and updates are those of one seed."""
+    env_steps, updates = float(rows["env_steps"].mean()), int(rows["updates"][0])
+    return {
+        "algorithm": config.algorithm.name,
+        "env": env.name,
+        "num_seeds": config.num_seeds,
+        "seeds": list(range(config.seed, config.seed + config.num_seeds)),
+        "env_steps": round(env_steps),
+        "env_steps_per_seed": rows["env_steps"],
+        "updates": updates,
+        "updates_per_env_step": updates / env_steps,
+        "compile_seconds": clock.compile_seconds,
+        "train_seconds": clock.train_seconds,
+        "wall_seconds": clock.wall_seconds,
+        "env_steps_per_second": float(rows["env_steps"].sum()) / clock.train_seconds,
+        "evaluation": evaluation(rows, env),
+        "best": {**evaluation(best, env), "env_steps": best["env_steps"]},
+        "interrupted": interrupted,
+        **provenance,
+    }
+
+
+def summarize_cells(
+    run: RunInfo, rows: Mapping[str, np.ndarray], active: np.ndarray, best: Mapping[str, np.ndarray], env: Env
+) -> dict[str, Any]:
+    """What ``summary.json`` says of a sweep: ``score`` names what cells are ranked by, ``cells`` are their results."""
+    seeds = len(run.seeds)
+    scores = cell_scores(rows, env, len(run.cells))
+    # Of a cell that was stopped the score is an early one: it comes after all that went on for longer.
+    stayed = np.where(active.reshape(-1, seeds)[:, 0], np.inf, rows["env_steps"].reshape(-1, seeds).mean(axis=1))
+    order = np.lexsort((-np.nan_to_num(scores.iqm, nan=-np.inf), -stayed))
+    ranks = {int(cell): rank for rank, cell in enumerate(order, start=1)}
+
+    def of_cell(index: int, cell: Cell) -> dict[str, Any]:
+        places = slice(index * seeds, (index + 1) * seeds)
+        return {
+            "cell": index,
+            "values": cell.values,
+            "rank": ranks[index],
+            "score": {name: getattr(scores, name)[index] for name in scores._fields},
+            "stopped": not active[places.start],
+            "env_steps": round(float(rows["env_steps"][places].mean())),
+            "evaluation": evaluation({name: values[places] for name, values in rows.items()}, env),
+            "best": evaluation({name: values[places] for name, values in best.items()}, env),
+        }
+
+    return {
+        "score": "win_rate" if env.has_win_rate else "return",
+        "lanes": [lane._asdict() for lane in run.lanes],
+        "cells": [of_cell(index, cell) for index, cell in enumerate(run.cells)],
+    }
+
+
+def cell_scores(rows: Mapping[str, np.ndarray], env: Env, num_cells: int) -> Score:
+    """The latest greedy win rate (return where there is none) of every cell, over its seeds; ``[cells]`` each."""
+    values = np.asarray(rows["eval_win_rate" if env.has_win_rate else "eval_return"])
+    return score(values.reshape(num_cells, -1))
+
+
+def nonfinite(lanes: Sequence[Lane], updates: np.ndarray, run_dir: Path) -> list[dict[str, int | None]]:
+    """Lanes that learn no more: from which update on, and after how many steps (of the epoch's end) it was seen."""
+    rows = read_rows(run_dir / METRICS_FILE)
+    return [
+        {
+            **({} if lane.cell is None else {"cell": lane.cell}),
+            "seed": lane.seed,
+            "update": int(update),
+            "env_steps": next(
+                row["env_steps"]
+                for row in rows
+                if (row.get("cell"), row["seed"]) == (lane.cell, lane.seed) and row["frozen"]
+            ),
+        }
+        for lane, update in zip(lanes, updates, strict=True)
+        if update >= 0
+    ]
+
+
+def provenance() -> dict[str, Any]:
+    """Versions and commit of the code that is running; to be asked when a run starts, for a checkout may move on."""
+    return {"versions": _versions(), "git_commit": _git_commit()}
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this code runs from, if it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,124 @@
+"""Pictures of a sweep: learning curves of the best cells, and scores over the values that were varied."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from qmix_jax.results.curves import LABELS, PALETTE, Row, compare_rows, panels, save
+
+SHOWN = 7
+"""How many cells have learning curves of their own: as many as there are colours that stay apart."""
+
+Summary = Mapping[str, Any]
+"""The content of a sweep's ``summary.json``."""
+
+
+def cell_curves(rows: Sequence[Row], summary: Summary, path: Path | str, *, title: str = "") -> Path:
+    """Learning curves of the best cells, in the order of their ranks."""
+    best = sorted(summary["cells"], key=lambda cell: cell["rank"])[:SHOWN]
+    per_cell = {name(cell): [[row for row in rows if row["cell"] == cell["cell"]]] for cell in best}
+    left_out = len(summary["cells"]) - len(best)
+    return compare_rows(per_cell, path, title=title, note=f"; the best {SHOWN} of {SHOWN + left_out}" * bool(left_out))
+
+
+def name(cell: Mapping[str, Any]) -> str:
+    """``lr=0.0005 td_lambda=0.6``."""
+    return " ".join(f"{key}={value:g}" for key, value in cell["values"].items())
+
+
+def scores(summary: Summary, path: Path | str, *, title: str = "") -> Path:
+    """The score of every cell over its values.
+
+    One value that varies: points with 95% intervals. Two in a whole grid: a heat map. Otherwise parallel axes, one line
+    for each cell in the colour of its score.
+    """
+    cells, label = summary["cells"], LABELS[f"eval_{summary['score']}"]
+    values = {key: [cell["values"][key] for cell in cells] for key in cells[0]["values"]}
+    values = {key: found for key, found in values.items() if len(set(found)) > 1}
+    figure, (axes,) = panels(1, title)
+    note = f"interquartile mean over {len(summary['seeds'])} seed(s) of the final {label}"
+    distinct = [len(set(found)) for found in values.values()]
+    if len(values) == 1:
+        _points(axes, *next(iter(values.items())), cells, label)
+        note += ", 95% bootstrap intervals"
+    elif len(values) == 2 and np.prod(distinct) == len(cells):
+        _heat_map(figure, axes, values, cells)
+    else:
+        _parallel(figure, axes, values, cells)
+    return save(figure, path, note)
+
+
+def _iqms(cells: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    return np.array([np.nan if cell["score"]["iqm"] is None else cell["score"]["iqm"] for cell in cells])
+
+
+def _points(axes: Axes, key: str, values: list[float], cells: Sequence[Mapping[str, Any]], label: str) -> None:
+    iqm = _iqms(cells)
+    ends = [[cell["score"][end] for cell in cells] for end in ("low", "high")]
+    # Every place alike: values are often powers of something, and 0 among them.
+    order = np.argsort(values, kind="stable")
+    places = np.argsort(order)
+    if None not in ends[0]:
+        axes.vlines(places, ends[0], ends[1], color=PALETTE[0], linewidth=2, alpha=0.5)
+    axes.plot(places, iqm, "o", color=PALETTE[0], markersize=7)
+    axes.set_xticks(range(len(values)), [f"{values[place]:g}" for place in order])
+    axes.set_xlim(-0.5, len(values) - 0.5)
+    axes.set_xlabel(key)
+    axes.set_title(label, loc="left", fontsize=11)
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _heat_map(
+    figure: Figure, axes: Axes, values: Mapping[str, list[float]], cells: Sequence[Mapping[str, Any]]
+) -> None:
+    (row_key, row_values), (column_key, column_values) = values.items()
+    rows, columns = sorted(set(row_values)), sorted(set(column_values))
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for row, column, score in zip(row_values, column_values, _iqms(cells), strict=True):
+        grid[rows.index(row), columns.index(column)] = score
+    image = axes.imshow(grid, cmap="viridis", aspect="auto")
+    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
+    for (row, column), score in np.ndenumerate(grid):
+        color = "white" if score < middle else "black"
+        axes.text(column, row, f"{score:.3g}", ha="center", va="center", color=color)
+    axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+    axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+    axes.set_xlabel(column_key)
+    axes.set_ylabel(row_key)
+    figure.colorbar(image, ax=axes)
+
+
+def _parallel(
+    figure: Figure, axes: Axes, values: Mapping[str, list[float]], cells: Sequence[Mapping[str, Any]]
+) -> None:
+    iqm = _iqms(cells)
+    norm = Normalize(np.nanmin(iqm), max(np.nanmax(iqm), np.nanmin(iqm) + 1e-9))
+    heights = np.array([_height(np.array(found)) for found in values.values()])  # [keys, cells]
+    for place in np.argsort(iqm):  # the best on top
+        axes.plot(heights[:, place], color=colormaps["viridis"](norm(iqm[place])), linewidth=1.8, alpha=0.85)
+    for x, (key, found) in enumerate(values.items()):
+        axes.axvline(x, color="0.6", linewidth=0.8, zorder=0)
+        for value in {min(found), max(found)}:
+            height = heights[x, found.index(value)]
+            axes.annotate(f"{value:g}", (x, height), xytext=(4, 3), textcoords="offset points", fontsize=8, color="0.3")
+        axes.text(x, 1.07, key, ha="center", fontsize=9.5)
+    axes.set_axis_off()
+    axes.set_ylim(-0.05, 1.12)
+    figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes)
+
+
+def _height(values: np.ndarray) -> np.ndarray:
+    """Values between 0 and 1, in the logarithm where they span more than a factor of 30."""
+    if values.min() > 0 and values.max() / values.min() > 30:
+        values = np.log(values)
+    span = np.ptp(values)
+    return (values - values.min()) / span if span else np.full(values.shape, 0.5)

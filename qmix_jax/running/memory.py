@@ -1,0 +1,239 @@
+"""What a run will take in memory, from shapes alone, before anything is compiled.
+
+Replay and parameters are counted exactly. What an iteration needs for a moment is estimated:
+
+- the minibatch twice, as it is read from the replay and unpacked,
+- everything that automatic differentiation of the loss keeps between the forward and the backward pass, and again as
+  much for the backward pass itself,
+- the gradients and their steps, and the collected sequences twice.
+
+By XLA's own count of its CPU programs the estimate is somewhat high: 50 MB for 46 on MPE simple_spread with JaxMARL's
+sizes, 250 MB for 225 on SMAX 3m (replays and all). The environments' own states and the evaluation are left out; they
+are small beside the rest.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from qmix_jax.algorithms import loop as qmix
+from qmix_jax.algorithms.loop import Algorithm
+from qmix_jax.errors import ConfigError
+from qmix_jax.replay import sequences as replay
+from qmix_jax.running.waves import devices_per_seed
+from qmix_jax.types import HyperParams, Learner, Params
+
+
+class SeedBytes(NamedTuple):
+    """What one seed takes, in bytes."""
+
+    replay: int
+    parameters: int
+    """Online and target network, the optimiser's state, the copy of the best agent, and counters."""
+    batches: int
+    """What an iteration needs for a moment; only for seeds that run at once."""
+
+
+class Plan(NamedTuple):
+    """The memory of a run on the fullest of its devices (on CPU: of the machine, which its devices share)."""
+
+    one: SeedBytes
+    num_seeds: int
+    resident: int
+    """States that live there: those of all waves do, throughout; each device of several that share a seed has one."""
+    at_once: int
+    """How many of them are trained at the same time."""
+    snapshots: int
+    """States that are there once more where checkpoints are copied to the same memory first."""
+    limit: int | None
+    """Bytes there are; None where nobody can say."""
+
+    @property
+    def total(self) -> int:
+        """Bytes that the run takes there."""
+        states = (self.resident + self.snapshots) * (self.one.replay + self.one.parameters)
+        return states + self.at_once * self.one.batches
+
+
+def check(
+    algorithm: Algorithm,
+    num_seeds: int,
+    devices: Sequence[Any],
+    seeds_per_device: int | None = None,
+    checkpoints: bool = False,
+    limit: int | None = None,
+) -> Plan:
+    """What training ``num_seeds`` seeds with :class:`qmix_jax.running.waves.Waves` takes.
+
+    Args:
+        algorithm: the parts of the run.
+        num_seeds: seeds of the run.
+        devices: as for ``Waves``.
+        seeds_per_device: as for ``Waves``.
+        checkpoints: whether all states are copied to the host's memory at times (which on CPU is the same memory).
+        limit: bytes there are on one device (on CPU: for all of them); None asks the first device.
+
+    Raises:
+        ConfigError: it cannot fit; names the largest ``replay.capacity`` and ``num_seeds`` that do.
+    """
+    one = seed_bytes(algorithm)
+    if limit is None:
+        limit = available_bytes(devices[0])
+    on_cpu = devices[0].platform == "cpu"
+
+    def planned(num_seeds: int, num_devices: int = len(devices)) -> Plan:
+        parts = algorithm.sizes.minibatch_parts
+        resident, at_once = placement(num_seeds, num_devices, seeds_per_device, on_cpu, parts)
+        return Plan(one, num_seeds, resident, at_once, num_seeds if on_cpu and checkpoints else 0, limit)
+
+    plan = planned(num_seeds)
+    if limit is None or plan.total <= limit:
+        return plan
+    if num_seeds < len(devices) and planned(num_seeds, num_seeds).total <= limit:
+        raise ConfigError(
+            f"devices.count={len(devices)}: {_would_take(plan, limit)}; use devices.count={num_seeds}, so that every "
+            f"seed is on one device only"
+        )
+    seeds = next((n for n in range(num_seeds - 1, 0, -1) if planned(n).total <= limit), None)
+    raise ConfigError(_refusal(plan, limit, algorithm, largest_capacity(plan, algorithm), seeds))
+
+
+def describe(plan: Plan) -> str:
+    """One line for people."""
+    one = plan.one
+    there = "" if plan.limit is None else f" of {_size(plan.limit)} there are"
+    return (
+        f"memory: {_size(plan.total)}{there}; a seed takes {_size(one.replay)} for the replay, {_size(one.parameters)} "
+        f"for parameters and about {_size(one.batches)} for batches while it runs ({plan.num_seeds} seed(s), "
+        f"{plan.resident} state(s) in memory, {plan.at_once} at once)"
+    )
+
+
+def seed_bytes(algorithm: Algorithm) -> SeedBytes:
+    """The bytes of one seed, from abstract shapes: nothing is computed or allocated."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(lambda key: qmix.init(algorithm, key), key)
+    sizes = algorithm.sizes
+    capacity = state.replay.priority.shape[0]
+    sequence = _bytes(state.replay.slots) // capacity
+    hyper = HyperParams(*(jnp.zeros(()) for _ in HyperParams._fields))
+    minibatch = jax.eval_shape(lambda memory, key: qmix.sample(algorithm, hyper, memory, key), state.replay, key)
+    kept = jax.eval_shape(lambda learner, batch: _kept(algorithm, hyper, learner, batch), state.learner, minibatch)
+    gradients = _bytes(state.learner.online)
+    read = sequence * sizes.batch_size + _bytes(minibatch.slots)
+    return SeedBytes(
+        replay=_bytes(state.replay),
+        parameters=_bytes(state) - _bytes(state.replay),
+        batches=read + 2 * sequence * sizes.num_envs + 2 * _bytes(kept) + 2 * gradients,
+    )
+
+
+def _kept(algorithm: Algorithm, hyper: HyperParams, learner: Learner, minibatch: replay.Minibatch) -> Any:
+    """What the gradient of the loss of one part of a minibatch keeps from its forward pass."""
+    size = algorithm.sizes.batch_size // algorithm.sizes.minibatch_parts
+    slots = jax.tree.map(lambda x: x[:, :size], minibatch.slots)
+    part = minibatch._replace(slots=slots, weights=minibatch.weights[:size])
+
+    def loss(online: Params) -> jax.Array:
+        return qmix.loss(algorithm, hyper, online, learner, part)[0]
+
+    return jax.vjp(loss, learner.online)[1]
+
+
+def placement(
+    num_seeds: int, num_devices: int, seeds_per_device: int | None, on_cpu: bool, minibatch_parts: int = 1
+) -> tuple[int, int]:
+    """States that share one memory, and how many of them are trained at once; by the rules of ``Waves``."""
+    sharing = devices_per_seed(minibatch_parts, num_seeds, num_devices)
+    groups = min(num_devices // sharing, num_seeds)
+    if seeds_per_device is None:
+        seeds_per_device = 1 if on_cpu else math.ceil(num_seeds / groups)
+    waves = math.ceil(num_seeds / (groups * seeds_per_device))
+    at_once = seeds_per_device * (groups * sharing if on_cpu else 1)
+    return waves * at_once, at_once
+
+
+def largest_capacity(plan: Plan, algorithm: Algorithm) -> int | None:
+    """The largest ``replay.capacity`` with which ``plan`` fits its limit, or None where no replay is small enough."""
+    if plan.limit is None:
+        return None
+    capacity = algorithm.sizes.capacity
+    sequence = plan.one.replay / capacity
+    replays = plan.resident + plan.snapshots
+    free = plan.limit - (plan.total - replays * plan.one.replay)
+    # A few numbers of a replay do not grow with its capacity: one sequence less makes up for them.
+    largest = math.floor(free / replays / sequence) - 1
+    return largest if largest >= max(algorithm.sizes.batch_size, algorithm.sizes.num_envs) else None
+
+
+def available_bytes(device: Any) -> int | None:
+    """What is free: of the device's own memory, or on CPU of the machine's and of what this process is allowed."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    if device.platform != "cpu":
+        return None
+    known = [free for free in (_free_in_machine(), *_free_in_control_groups()) if free is not None]
+    return min(known, default=None)
+
+
+def _refusal(plan: Plan, limit: int, algorithm: Algorithm, capacity: int | None, seeds: int | None) -> str:
+    remedies = [] if capacity is None else [f"replay.capacity={capacity}"]
+    remedies += [] if seeds is None else [f"num_seeds={seeds}"]
+    advice = f"use at most {' or '.join(remedies)}" if remedies else "make replay.batch_size or rollout.length smaller"
+    return (
+        f"replay.capacity={algorithm.sizes.capacity} num_seeds={plan.num_seeds}: {_would_take(plan, limit)}; {advice}"
+    )
+
+
+def _would_take(plan: Plan, limit: int) -> str:
+    return f"would take {_size(plan.total)} where {_size(limit)} are free"
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _free_in_machine() -> int | None:
+    path = Path("/proc/meminfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 if found else None
+
+
+def _free_in_control_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """What the limits of this process's control groups, of either version, leave."""
+    free = []
+    for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, name, used = root, "memory.max", "anon"
+        elif "memory" in controllers.split(","):
+            top, name, used = root / "memory", "memory.limit_in_bytes", "total_rss"
+        else:
+            continue
+        # Inside a container the group's folder may be the root itself, whatever its path is called outside.
+        group = top / path.strip("/")
+        for folder in {top, *(parent for parent in (group, *group.parents) if parent.is_relative_to(top))}:
+            limit, statistics = _read(folder / name), _read(folder / "memory.stat")
+            if limit.isdigit():  # "max" is no limit
+                # Not what the group uses in all: that counts files which the kernel drops when memory is needed.
+                free.append(int(limit) - int(dict(line.split() for line in statistics.splitlines()).get(used, 0)))
+    return free
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+
+def _size(count: float) -> str:
+    """950 B, 12.34 KiB, 1.05 GiB."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} GiB"

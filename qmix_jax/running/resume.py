@@ -1,0 +1,143 @@
+"""Which run to go on with, and whether the settings are still those of that run."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qmix_jax.errors import ConfigError
+from qmix_jax.settings.command_line import shipped_targets
+
+CONFIG_FILE = "config.json"
+MAY_CHANGE = ("total_env_steps", "run_dir", "resume", "on_nonfinite", "devices", "distributed", "checkpoint", "logger")
+"""Keys that may differ when a run goes on: how long, where and how it is run, not what is computed."""
+
+
+def settings_to_resume(container: Mapping[str, Any], overridden: Sequence[str]) -> dict[str, Any]:
+    """The settings of a run, with those of the run that ``resume`` names where it names one.
+
+    Args:
+        container: what the command line says.
+        overridden: keys and groups that were given on the command line.
+
+    Raises :class:`ConfigError` where ``resume`` names no run, or one that cannot be continued with these settings.
+    """
+    resume = container.get("resume")
+    if not isinstance(resume, str):
+        if resume is True and container.get("run_dir") is None:
+            raise ConfigError("resume=true: needs run_dir=...; or give the folder itself: resume=FOLDER")
+        return dict(container)
+    run_dir = Path(resume)
+    saved = read_config(run_dir)
+    if saved is None:
+        raise ConfigError(f"resume={resume}: not the folder of a run (it has no {CONFIG_FILE})")
+    for key in overridden:
+        if key.partition(".")[0] not in MAY_CHANGE and not key.endswith("._target_"):
+            raise ConfigError(
+                f"{key}: a run goes on with its own settings; beside resume={resume} only {_may_change()}"
+            )
+        if key.partition(".")[0] == "run_dir":
+            raise ConfigError(f"run_dir={container['run_dir']}: the run goes on in resume={resume}; leave run_dir out")
+    sections = [key.partition(".")[0] for key in overridden if key.endswith("._target_")]
+    _check_targets(saved, run_dir, {section: container[section]["_target_"] for section in sections})
+    return {**saved, **{key: _changed(key, saved, container, overridden) for key in MAY_CHANGE}, "run_dir": resume}
+
+
+def _changed(key: str, saved: Mapping[str, Any], container: Mapping[str, Any], overridden: Sequence[str]) -> Any:
+    """A setting that may change: the saved one, with what was given on the command line."""
+    if key not in saved or key in overridden:
+        return container[key]
+    if not isinstance(saved[key], Mapping):
+        return saved[key]
+    own = {name.partition(".")[2] for name in overridden if name.partition(".")[0] == key}
+    return _merged(saved[key], container[key], own)
+
+
+def _merged(saved: Mapping[str, Any], given: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
+    merged = dict(saved)
+    for key in keys:
+        head, _, rest = key.partition(".")
+        merged[head] = _merged(merged[head], given[head], {rest}) if rest else given[head]
+    return merged
+
+
+def check_same(container: Mapping[str, Any], saved: Mapping[str, Any], run_dir: Path) -> None:
+    """Raise :class:`ConfigError` naming the settings that differ from those of the run in ``run_dir``."""
+    processes = [tree.get("distributed", {}).get("num_processes") or 1 for tree in (container, saved)]
+    if processes[0] != processes[1] and not container["distributed"]["auto"]:
+        raise ConfigError(
+            f"distributed.num_processes={processes[0]}: the run in {run_dir} was made by {processes[1]}, each of which "
+            f"has its own checkpoints; use as many"
+        )
+    now, then = _leaves(container), _leaves(saved)
+    differing = [
+        f"{key}={now.get(key, 'nothing')} (was {then.get(key, 'nothing')})"
+        for key in sorted(now.keys() | then.keys())
+        if key.partition(".")[0] not in MAY_CHANGE and now.get(key, _NOTHING) != then.get(key, _NOTHING)
+    ]
+    if differing:
+        shown = ", ".join(differing[:5]) + (f" and {len(differing) - 5} more" if len(differing) > 5 else "")
+        raise ConfigError(f"resume={run_dir}: another run than this one: {shown}; only {_may_change()}")
+
+
+_NOTHING = object()
+
+
+def _may_change() -> str:
+    return "total_env_steps, on_nonfinite, devices.*, distributed.*, checkpoint.* and logger.* may change"
+
+
+def read_config(run_dir: Path) -> dict[str, Any] | None:
+    """The settings saved in a run's folder, None where there are none; raises :class:`ConfigError` for others."""
+    path = run_dir / CONFIG_FILE
+    if not path.is_file():
+        return None
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not readable: {' '.join(str(error).split())}") from error
+    if not isinstance(saved, dict):
+        raise ConfigError(f"{path}: not the settings of a run")
+    return saved
+
+
+def _check_targets(saved: Mapping[str, Any], run_dir: Path, named: Mapping[str, str]) -> None:
+    """A saved file may only name what comes with this package, or what the user names as well."""
+    for section, value in saved.items():
+        target = value.get("_target_") if isinstance(value, Mapping) else None
+        if target is not None and target not in (*shipped_targets(section), named.get(section)):
+            raise ConfigError(
+                f"{run_dir / CONFIG_FILE}: names {section}._target_={target}, which does not come with qmix_jax; "
+                f"if you trust it, say so: {section}._target_={target}"
+            )
+
+
+def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    return {
+        name: value
+        for key, item in tree.items()
+        for name, value in _leaves(item, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder; the system opens it again however this process ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        yield
+        return
+    folder = os.open(run_dir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"run_dir={run_dir}: another process is training there") from error
+        yield
+    finally:
+        os.close(folder)

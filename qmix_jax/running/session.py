@@ -1,0 +1,306 @@
+"""One training run on the host: epochs, reports, checkpoints, and what is left in the run's folder."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qmix_jax.envs.base import Env
+from qmix_jax.errors import ConfigError
+from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, WandbSink
+from qmix_jax.results.report import Progress, write_report
+from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies
+from qmix_jax.running.checkpoint import Checkpoints, Saved, unflatten
+from qmix_jax.running.clock import Clock
+from qmix_jax.running.hosts import Hosts
+from qmix_jax.running.interrupt import Interruption
+from qmix_jax.running.waves import Waves
+from qmix_jax.settings.cells import Cell
+from qmix_jax.settings.config import Config
+
+Rows = dict[str, np.ndarray]
+
+
+class Session:
+    """A run from its first (or next) epoch to its summary.
+
+    Args:
+        config: what ``container`` says, typed.
+        container: the settings as they are saved.
+        cells: of its sweep, if it is one.
+        run_dir: an existing folder that no other run writes to.
+        env: for names and sizes.
+        waves: the lanes of this process, not yet started.
+        hosts: the processes of this run.
+        console: where the user is told.
+        clock: started when the process did.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        container: Mapping[str, Any],
+        cells: Sequence[Cell],
+        run_dir: Path,
+        env: Env,
+        waves: Waves,
+        hosts: Hosts,
+        console: ConsoleSink,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._info = run_info(config, container, cells, run_dir, env)
+        self._lanes = self._info.lanes
+        self._env = env
+        self._waves = waves
+        self._hosts = hosts
+        self._console = console
+        self._clock = clock
+        self._made_with = provenance()
+        folder = run_dir / "checkpoints"
+        own = folder if hosts.count == 1 else folder / f"process_{hosts.index}"
+        self._checkpoints = Checkpoints(own, config.checkpoint.keep)
+        self._saved_epochs = 0
+        self._could_not_save = False
+        self._stopped = False
+        count = len(self._lanes)
+        self._progress = Progress({}, np.full(count, -1, np.int32), np.ones(count, bool), {})
+
+    def restore(self) -> None:
+        """Go on from the newest checkpoint that is whole (in all processes); from the beginning if there is none.
+
+        Raises :class:`ConfigError` if it does not fit the settings.
+        """
+        saved = self._common(self._checkpoints.latest(_warn))
+        if saved is None:
+            self._console.message(f"no checkpoint in {self._info.run_dir}: starting from the beginning")
+            return
+        parts: dict[str, Rows] = {"states": {}, "rows": {}, "best": {}, "told": {}}
+        for name, value in saved.arrays.items():
+            section, _, rest = name.partition(".")
+            parts.setdefault(section, {})[rest] = value
+        told = parts["told"]
+        self._progress = Progress(parts["rows"], told["nonfinite"], told["active"], parts["best"])
+        if not self._progress.active.all():
+            self._waves = self._waves.only(self._own_places())
+        states = unflatten(self._waves.snapshot_like(), saved._replace(arrays=parts["states"]))
+        epochs = int(saved.record["epochs"])
+        self._waves.restore(states, epochs)
+        self._saved_epochs = epochs
+        self._clock.resume(saved.record["train_seconds"], saved.record["wall_seconds"])
+        steps = self._progress.rows["env_steps"][self._progress.active].mean()
+        self._console.message(f"going on after epoch {epochs}, {steps:.0f} environment steps a seed")
+
+    def _common(self, saved: Saved | None) -> Saved | None:
+        """The checkpoint of the newest epoch that every process has one of."""
+        epochs = self._hosts.each(-1 if saved is None else int(saved.record["epochs"]))
+        common = min(epochs)
+        if saved is None or common == int(saved.record["epochs"]):
+            found = saved
+        else:
+            found = self._checkpoints.latest(_warn, at_most=common)
+        if max(epochs) >= 0 and (found is None or int(found.record["epochs"]) != common):
+            raise ConfigError(
+                f"resume={self._info.run_dir}: processes have no checkpoint of one epoch in common (newest of each: "
+                f"{', '.join('none' if epoch < 0 else str(epoch) for epoch in epochs)})"
+            )
+        return found
+
+    def run(self) -> int:
+        """Train to the end; returns the exit status."""
+        with (
+            Sinks(self._sinks() if self._hosts.is_first else []) as sinks,
+            Interruption(self._console.message, self._console.close) as interruption,
+        ):
+            sinks.start(self._info._replace(resumed_epochs=self._waves.epochs))
+            signal = None
+            if self._is_left():
+                self._compile()
+                signal = self._train(sinks, interruption)
+            self._save()
+            best = self._save_policies()
+            if self._hosts.is_first:
+                summary = write_report(
+                    self._config, self._info, self._env, self._progress, best, self._clock, signal, self._made_with
+                )
+                sinks.finish(summary)
+        return self._say_how_it_ended(signal)
+
+    def _sinks(self) -> list[Any]:
+        w = self._config.logger.wandb
+        wandb = WandbSink(
+            w.mode,
+            w.project,
+            w.name or self._info.run_dir.name,
+            each=w.runs == "each",
+            entity=w.entity,
+            group=w.group,
+            tags=w.tags,
+        )
+        return [FileSink(), wandb, self._console]
+
+    def _is_left(self) -> bool:
+        rows, active = self._progress.rows, self._progress.active
+        return not rows or bool(rows["env_steps"][active].min() < self._config.total_env_steps)
+
+    def _own_places(self) -> np.ndarray:
+        """The lanes of the waves of this process among all lanes."""
+        return self._hosts.share[self._progress.active[self._hosts.share]]
+
+    def _compile(self) -> None:
+        self._console.message(describe(self._config, self._info, self._waves))
+        self._clock.compiling()
+        with self._console.compiling():
+            self._waves.compile()
+        self._clock.compiled()
+
+    def _train(self, sinks: Sinks, interruption: Interruption) -> int | None:
+        """Epochs until every lane has its steps, a signal comes, or numbers go wrong and that is to stop the run.
+
+        Returns the signal.
+        """
+        interruption.nothing_to_save = False
+        every = self._config.checkpoint.every_minutes
+        saved_at = self._clock.train_seconds
+        while self._is_left():
+            # Here, and not when a checkpoint has been made: what goes on from one halves as the run itself would.
+            self._halve()
+            active = self._progress.active
+            self._epoch()
+            seconds = self._clock.trained()
+            rows = self._progress.rows
+            some = None if active.all() else active
+            steps, updates = rows["env_steps"], int(rows["updates"].max())
+            sinks.log(EpochMetrics(self._waves.epochs, steps, updates, seconds, rows, some))
+            if self._stopped:
+                return None
+            due = every is not None and seconds - saved_at >= 60 * every
+            signal, save = self._agree(interruption.signal, due)
+            if signal:
+                return signal
+            if save and self._is_left():
+                self._save(wait=False)
+                saved_at = seconds
+        return None
+
+    def _epoch(self) -> None:
+        """Train all lanes for one epoch, and tell of those that have just been frozen."""
+        own = {"rows": self._waves.epoch(), "nonfinite": self._waves.nonfinite_updates()}
+        told = self._hosts.gather(own)
+        before, active = self._progress, self._progress.active
+        self._progress = before._replace(
+            rows={name: _merged(before.rows.get(name), x, active) for name, x in told["rows"].items()},
+            nonfinite=_merged(before.nonfinite, told["nonfinite"], active),
+        )
+        for lane, update, known in zip(self._lanes, self._progress.nonfinite, before.nonfinite, strict=True):
+            if update >= 0 and known < 0 and self._hosts.is_first:
+                _warn(
+                    f"{lane.words}: loss, gradient or parameters of update {update} are not finite; it learns no more "
+                    f"(on_nonfinite={self._config.on_nonfinite})"
+                )
+        self._stopped = self._config.on_nonfinite == "stop" and bool((self._progress.nonfinite >= 0).any())
+
+    def _agree(self, signal: int | None, save: bool) -> tuple[int | None, bool]:
+        """All processes stop where one was told to, and save when the first one does."""
+        told = self._hosts.each((signal or 0) + 1000 * save)
+        return max(number % 1000 for number in told) or None, told[0] >= 1000
+
+    def _halve(self) -> None:
+        """Stop the worse half of the cells that are still trained, where ``sweep.halving`` says that it is time."""
+        every, epochs, seeds = self._config.sweep.halving, self._waves.epochs, len(self._info.seeds)
+        if every is None or epochs == 0 or epochs % every:
+            return
+        active = self._progress.active.reshape(-1, seeds)[:, 0]
+        if active.sum() < 2:
+            return
+        best = self._save_policies()
+        scores = np.nan_to_num(cell_scores(self._progress.rows, self._env, len(active)).iqm, nan=-np.inf)
+        stay = sorted(np.flatnonzero(active), key=lambda cell: -scores[cell])[: (int(active.sum()) + 1) // 2]
+        still = np.repeat(np.isin(np.arange(len(active)), stay), seeds)
+        self._waves = self._waves.only(np.flatnonzero(still[self._own_places()]))
+        self._progress = self._progress._replace(active=still, best=best)
+        self._console.message(f"halving after epoch {epochs}: {len(stay)} of {int(active.sum())} cells go on")
+        if not self._waves.is_compiled:
+            with self._console.compiling():
+                self._waves.compile()
+
+    def _save_policies(self) -> Rows:
+        """Policies of the lanes that are still trained; returns the best evaluations of all lanes."""
+        places = self._own_places()
+        rows = {name: values[places] for name, values in self._progress.rows.items()}
+        lanes = [self._lanes[place] for place in places]
+        best = self._hosts.gather(save_policies(self._waves, lanes, self._info, rows))
+        return {name: _merged(self._progress.best.get(name), x, self._progress.active) for name, x in best.items()}
+
+    def _save(self, wait: bool = True) -> None:
+        """A checkpoint of now, unless there is one; a disk that refuses is told, and tried again the next time."""
+        try:
+            if self._config.checkpoint.every_minutes is not None and self._saved_epochs != self._waves.epochs:
+                # The one before must be on the disk first: its arrays and these together would be too much memory.
+                self._checkpoints.wait()
+                progress = self._progress
+                arrays = {
+                    "states": self._waves.snapshot(),
+                    "rows": progress.rows,
+                    "best": progress.best,
+                    "told": {"nonfinite": progress.nonfinite, "active": progress.active},
+                }
+                record = {
+                    "epochs": self._waves.epochs,
+                    "train_seconds": self._clock.train_seconds,
+                    "wall_seconds": self._clock.wall_seconds,
+                    **self._made_with,
+                }
+                self._checkpoints.save(self._waves.epochs, arrays, record)
+                self._saved_epochs = self._waves.epochs
+            if wait:
+                self._checkpoints.wait()
+        except OSError as error:
+            self._saved_epochs = 0
+            if not self._could_not_save:
+                _warn(f"could not save a checkpoint, the run goes on: {error}")
+            self._could_not_save = True
+        else:
+            self._could_not_save = self._could_not_save and not wait
+
+    def _say_how_it_ended(self, signal: int | None) -> int:
+        run_dir = self._info.run_dir
+        self._console.message(f"{'interrupted; ' if signal else ''}results in {run_dir}")
+        if signal and self._config.checkpoint.every_minutes is not None and not self._could_not_save:
+            self._console.message(f"go on with: python -m qmix_jax.train resume={run_dir}")
+        if signal:
+            return 128 + signal
+        if self._stopped:
+            _warn("stopped, since numbers have gone wrong and on_nonfinite=stop")
+        return 1 if self._could_not_save or self._stopped else 0
+
+
+def describe(config: Config, run: RunInfo, waves: Waves) -> str:
+    """Two lines on what is about to run, the update : data ratio among it."""
+    algorithm = waves.algorithm
+    env, s = algorithm.env, algorithm.sizes
+    steps = s.num_envs * (s.length - 1)
+    reuse = s.updates_per_iteration * s.batch_size / s.num_envs
+    cells = f"{len(run.cells)} cells x " if run.cells else ""
+    return (
+        f"{config.algorithm.name} on {env.name}: {env.num_agents} agents, {env.num_actions} actions, "
+        f"{cells}{config.num_seeds} seed(s) on {waves.describe()}\n"
+        f"update : data ratio: {s.updates_per_iteration} updates of {s.batch_size} sequences per {s.num_envs} "
+        f"collected sequences of {s.length} slots ({s.updates_per_iteration / steps:.2g} updates per environment "
+        f"step at full sequences; every step is learned from {reuse:g} times)"
+    )
+
+
+def _merged(before: np.ndarray | None, now: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """``now`` are the values of the active lanes; others keep what they had."""
+    if before is None or active.all():
+        return np.asarray(now)
+    merged = before.copy()
+    merged[active] = now
+    return merged
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)

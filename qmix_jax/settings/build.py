@@ -1,0 +1,172 @@
+"""From a typed configuration to the static parts and the numbers of a run."""
+
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from qmix_jax.algorithms.loop import Algorithm, Sizes, TargetUpdate
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.settings import check_kind, check_known
+from qmix_jax.errors import ConfigError
+from qmix_jax.learning.targets import Sequence as TargetSequence
+from qmix_jax.networks.agents import AnyAgent, SeparateAgents
+from qmix_jax.replay.packing import OBS_DTYPES
+from qmix_jax.settings.config import PARTS_ON_CPU, Config
+from qmix_jax.types import HyperParams
+
+ROWS_OF_A_PART = 1024
+"""With fewer, the price of starting each of XLA's operations once more exceeds what a second core saves."""
+
+
+def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
+    """Everything that a run in ``env`` is compiled from.
+
+    Raises :class:`ConfigError` for settings that the parts refuse or that do not fit the environment.
+    """
+    parts = config.parts
+    mixer = build_part("mixer", parts["mixer"], num_agents=env.num_agents, state_size=env.state_size)
+    algorithm = Algorithm(
+        env=env,
+        agent=build_agent(parts["agent"], env),
+        mixer=mixer,
+        target=build_target(parts["target"]),
+        optimizer=build_part("optimizer", parts["optimizer"]),
+        sizes=sizes(config, env),
+        double_q=config.target.double_q,
+        target_update=TargetUpdate("soft" if config.target.update == "soft" else config.target.update_unit),
+        prioritised=config.replay.priority is not None,
+        replacement=config.replay.replacement,
+        exponential_epsilon=config.exploration.schedule == "exponential",
+        half_loss=config.learner.half_loss,
+        standardise_rewards=config.reward.standardise,
+        standardise_returns=config.reward.standardise_returns,
+        obs_dtype=OBS_DTYPES[config.replay.obs_dtype],
+    )
+    return algorithm, hyper_params(config)
+
+
+def build_agent(settings: Mapping[str, Any], env: Env) -> AnyAgent:
+    """The agent networks for the sizes of an environment: one for all, or with ``shared: false`` one each."""
+    settings = dict(settings)
+    shared = settings.pop("shared", True)
+    check_kind("agent.shared", shared, True)
+    sizes = {"obs_size": env.obs_size, "num_actions": env.num_actions}
+    if shared:
+        return build_part("agent", settings, num_agents=env.num_agents, **sizes)
+    return SeparateAgents(build_part("agent", settings, num_agents=1, **sizes), env.num_agents)
+
+
+def hyper_params(config: Config) -> HyperParams:
+    """The numbers that are traced."""
+    priority = config.replay.priority
+    learning_rate = config.optimizer.learning_rate
+    learning_rate_end = config.optimizer.learning_rate_end
+    return HyperParams(
+        learning_rate=jnp.float32(learning_rate),
+        learning_rate_end=jnp.float32(learning_rate if learning_rate_end is None else learning_rate_end),
+        learning_rate_steps=jnp.float32(config.optimizer.learning_rate_steps or config.total_env_steps),
+        gamma=jnp.float32(config.gamma),
+        td_lambda=jnp.float32(config.target.td_lambda),
+        epsilon_start=jnp.float32(config.exploration.epsilon_start),
+        epsilon_end=jnp.float32(config.exploration.epsilon_end),
+        epsilon_steps=jnp.float32(config.exploration.epsilon_steps),
+        target_update_interval=jnp.int32(config.target.update_interval),
+        target_tau=jnp.float32(config.target.tau),
+        max_grad_norm=jnp.float32(math.inf if config.learner.max_grad_norm is None else config.learner.max_grad_norm),
+        reward_scale=jnp.float32(config.reward.scale),
+        priority_alpha=jnp.float32(priority.alpha if priority else 0.0),
+        priority_beta=jnp.float32(priority.beta if priority else 0.0),
+        priority_beta_steps=jnp.float32((priority and priority.beta_steps) or config.total_env_steps),
+    )
+
+
+def hyper_params_of(configs: Sequence[Config], repeats: int) -> HyperParams:
+    """The numbers of several configurations as lanes: each ``repeats`` times in a row, ``[len(configs) * repeats]``."""
+    each = [hyper_params(config) for config in configs]
+    return jax.tree.map(lambda *numbers: jnp.repeat(jnp.stack(numbers), repeats), *each)
+
+
+def build_target(settings: Mapping[str, Any]) -> Callable[..., Any]:
+    """The target function with the settings of its own."""
+    settings = dict(settings)
+    target = locate("target", settings.pop("_target_", None))
+    parameters = dict(list(inspect.signature(target).parameters.items())[3:])
+    check_known(settings, parameters, "target")
+    for name, value in settings.items():
+        check_kind(f"target.{name}", value, parameters[name].default)
+    target = functools.partial(target, **settings) if settings else target
+    number = jnp.zeros(())
+    jax.eval_shape(target, TargetSequence(*(jnp.zeros(2) for _ in TargetSequence._fields)), number, number)
+    return target
+
+
+def sizes(config: Config, env: Env) -> Sizes:
+    """The static numbers of the loop; an iteration steps every environment at most ``length - 1`` times."""
+    rollout, replay = config.rollout, config.replay
+    length = rollout.length if rollout.length is not None else env.episode_limit + 1
+    if not rollout.auto_reset and length < env.episode_limit + 1:
+        raise ConfigError(
+            f"rollout.length={length}: without rollout.auto_reset a sequence must hold a whole episode of "
+            f"{env.episode_limit} transitions; use at least {env.episode_limit + 1}"
+        )
+    steps = rollout.num_envs * (length - 1)
+    for_minibatch = math.ceil(replay.batch_size / rollout.num_envs)
+    return Sizes(
+        num_envs=rollout.num_envs,
+        length=length,
+        auto_reset=rollout.auto_reset,
+        capacity=replay.capacity,
+        batch_size=replay.batch_size,
+        updates_per_iteration=config.learner.updates_per_iteration,
+        # The first iteration that learns has its own sequences in the replay already.
+        warmup_iterations=max(for_minibatch - 1, math.ceil(config.learner.warmup_env_steps / steps)),
+        iterations_per_epoch=max(1, round(config.evaluation.interval_env_steps / steps)),
+        evaluation_episodes=config.evaluation.episodes,
+        evaluation_seed=config.evaluation.seed,
+        minibatch_parts=_minibatch_parts(config, rows=length * replay.batch_size * env.num_agents),
+    )
+
+
+def _minibatch_parts(config: Config, rows: int) -> int:
+    """Parts to work through a minibatch in, of which each of ``rows`` is one agent at one step of one sequence.
+
+    Where nothing was asked for that depends on the platform and on sizes, but not on the number of devices or seeds,
+    so that a seed's numbers depend on these by rounding only.
+    """
+    if config.learner.minibatch_parts is not None:
+        return config.learner.minibatch_parts
+    small = rows < PARTS_ON_CPU * ROWS_OF_A_PART
+    uneven = config.replay.batch_size % PARTS_ON_CPU or config.reward.standardise_returns
+    return 1 if jax.default_backend() != "cpu" or small or uneven else PARTS_ON_CPU
+
+
+def build_part(key: str, settings: Mapping[str, Any], **given: Any) -> Any:
+    """Call the ``_target_`` of a section with its other settings and what the run itself provides."""
+    arguments = dict(settings)
+    target = locate(key, arguments.pop("_target_", None))
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(target).parameters.items()
+        if name not in given and name not in ("parent", "name")  # the latter two are flax's own
+    }
+    check_known(arguments, parameters, key)
+    for name, value in arguments.items():
+        check_kind(f"{key}.{name}", value, parameters[name].default)
+    return target(**given, **arguments)
+
+
+def locate(key: str, path: object) -> Callable[..., Any]:
+    """What a dotted import path names."""
+    module_name, _, name = str(path or "").rpartition(".")
+    if not module_name:
+        raise ConfigError(f"{key}._target_={path}: must be a dotted path like my_package.my_module.MyClass")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{key}._target_={path}: cannot be imported: {error}") from error

@@ -1,0 +1,216 @@
+"""Sweeps: which values of which hyper-parameters are trained side by side, each with every seed.
+
+A cell is one setting of all hyper-parameters that a sweep varies. They are traced numbers (``HyperParams``), so all
+cells and seeds are lanes of one compiled program.
+"""
+
+import difflib
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qmix_jax.errors import ConfigError
+from qmix_jax.settings.config import Config, SweepConfig, parse
+
+KEYS = {
+    "lr": "optimizer.learning_rate",
+    "gamma": "gamma",
+    "td_lambda": "target.td_lambda",
+    "target_update_interval": "target.update_interval",
+    "tau": "target.tau",
+    "epsilon_start": "exploration.epsilon_start",
+    "epsilon_end": "exploration.epsilon_end",
+    "epsilon_steps": "exploration.epsilon_steps",
+    "max_grad_norm": "learner.max_grad_norm",
+    "reward_scale": "reward.scale",
+    "priority_alpha": "replay.priority.alpha",
+    "priority_beta": "replay.priority.beta",
+}
+"""Keys of ``sweep.*`` and the settings that they vary."""
+
+WHOLE = {"target_update_interval", "epsilon_steps"}
+"""Those that are whole numbers."""
+
+NO_NUMBERS = ("design", "samples", "seed", "halving")
+"""Keys of ``sweep.*`` that say how, not what."""
+
+
+class Cell(NamedTuple):
+    """One setting of what a sweep varies."""
+
+    values: dict[str, float]
+    """Key of ``sweep.*`` to value."""
+    container: dict[str, Any]
+    """The settings of a run with these values and no sweep."""
+    config: Config
+    """The same, typed."""
+
+    @property
+    def name(self) -> str:
+        """``lr=0.0005 td_lambda=0.6``."""
+        return " ".join(f"{key}={value:g}" for key, value in self.values.items())
+
+
+class Lane(NamedTuple):
+    """One agent team in training: a cell of a sweep (None where there is no sweep) and a seed."""
+
+    cell: int | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """``cell_3/seed_0``, or ``seed_0``."""
+        return f"seed_{self.seed}" if self.cell is None else f"cell_{self.cell}/seed_{self.seed}"
+
+    @property
+    def words(self) -> str:
+        """``cell 3, seed 0``, or ``seed 0``."""
+        return self.name.replace("_", " ").replace("/", ", ")
+
+
+def lanes(num_cells: int, seeds: list[int]) -> list[Lane]:
+    """Every seed of the first cell, then of the next; without cells just the seeds."""
+    return [Lane(cell, seed) for cell in (range(num_cells) if num_cells else [None]) for seed in seeds]
+
+
+def cells(container: Mapping[str, Any], config: Config) -> list[Cell]:
+    """The cells of ``sweep.*``, none where it names nothing to vary.
+
+    Args:
+        container: the settings of a run.
+        config: the same, typed.
+
+    Raises :class:`ConfigError` for values that the settings they stand for refuse, or that would have no effect.
+    """
+    dimensions = {key: value for key, value in container["sweep"].items() if key in KEYS and value is not None}
+    if not dimensions:
+        if config.sweep.halving is not None:
+            raise ConfigError(f"sweep.halving={config.sweep.halving}: there is nothing to vary; give sweep.lr=[...]")
+        return []
+    for key in dimensions:
+        _check_effect(key, container)
+    found = [_cell(values, container) for values in _design(config.sweep, dimensions)]
+    names = [cell.name for cell in found]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ConfigError(f"sweep: two cells with {name}; leave one of them out")
+    return found
+
+
+def check_key(key: str, value: str) -> None:
+    """Raise :class:`ConfigError` for a key of ``sweep.*`` that is not there, saying how else it can be varied."""
+    name = key.removeprefix("sweep.")
+    if not key.startswith("sweep.") or name in KEYS or name in NO_NUMBERS:
+        return
+    near = difflib.get_close_matches(name, [*KEYS, *NO_NUMBERS], n=1, cutoff=0.75)
+    if near:
+        raise ConfigError(f"{key}={value}: unknown key; did you mean sweep.{near[0]}?")
+    raise ConfigError(
+        f"{key}={value}: not a number that may differ inside one program ({', '.join(KEYS)} are); "
+        "for a run with each value use --multirun and the setting itself, like agent.hidden_size=64,128"
+    )
+
+
+def _design(sweep: SweepConfig, dimensions: Mapping[str, Any]) -> list[dict[str, float]]:
+    if sweep.design == "random":
+        return _random(sweep, {key: _choices(key, value) for key, value in dimensions.items()})
+    lists = {key: _values(key, value) for key, value in dimensions.items()}
+    if sweep.design == "grid":
+        return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+    lengths = {key: len(values) for key, values in lists.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"sweep.{key} has {length}" for key, length in lengths.items())
+        raise ConfigError(f"sweep.design=zip: every list must be as long: {told}")
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def _random(sweep: SweepConfig, dimensions: Mapping[str, "list[float] | Interval"]) -> list[dict[str, float]]:
+    generator = np.random.default_rng(sweep.seed)
+
+    def draw(key: str, choices: "list[float] | Interval") -> float:
+        if isinstance(choices, list):
+            return choices[generator.integers(len(choices))]
+        low, high, log = choices
+        value = math.exp(generator.uniform(math.log(low), math.log(high))) if log else generator.uniform(low, high)
+        # Four digits say as much, and can be typed again.
+        return round(value) if key in WHOLE else float(f"{value:.4g}")
+
+    return [{key: draw(key, choices) for key, choices in dimensions.items()} for _ in range(sweep.samples)]
+
+
+class Interval(NamedTuple):
+    """Where ``sweep.design=random`` draws from, uniformly or (``log``) uniformly in the logarithm."""
+
+    low: float
+    high: float
+    log: bool
+
+
+def _choices(key: str, value: Any) -> "list[float] | Interval":
+    if not isinstance(value, Mapping):
+        return _values(key, value)
+    known = {"low", "high", "log"}
+    if not {"low", "high"} <= value.keys() <= known:
+        raise ConfigError(f"sweep.{key}={dict(value)}: must be a list, or {{low: ..., high: ..., log: true or false}}")
+    log = value.get("log", key == "lr")
+    if not isinstance(log, bool):
+        raise ConfigError(f"sweep.{key}.log={log}: must be true or false")
+    low, high = (_number(f"{key}.{end}", value[end]) for end in ("low", "high"))
+    if low >= high:
+        raise ConfigError(f"sweep.{key}.low={low}: must be less than sweep.{key}.high={high}")
+    if log and low <= 0:
+        raise ConfigError(f"sweep.{key}.low={low}: must be more than 0 with sweep.{key}.log=true")
+    return Interval(low, high, log)
+
+
+def _values(key: str, value: Any) -> list[float]:
+    if isinstance(value, Mapping):
+        raise ConfigError(f"sweep.{key}={dict(value)}: a range needs sweep.design=random; else give a list like [a,b]")
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise ConfigError(f"sweep.{key}=[]: must hold at least one number")
+    return [_number(key, item) for item in values]
+
+
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        torn = str(value).startswith(("low:", "high:", "log:"))
+        hint = "; quote the range, for the shell takes braces apart: 'sweep.lr={low:1e-5,high:1e-3}'" if torn else ""
+        raise ConfigError(f"sweep.{key}={value}: must be a number or a list of numbers{hint}")
+    return value
+
+
+def _check_effect(key: str, container: Mapping[str, Any]) -> None:
+    """What a sweep varies must be read by the parts that are chosen."""
+    path = KEYS[key]
+    section: Any = container
+    for name in path.split("."):
+        if not isinstance(section, Mapping) or name not in section:
+            choose = {"target": "target=td_lambda", "replay": "replay=prioritised"}[path.split(".")[0]]
+            raise ConfigError(f"sweep.{key}: {path} is no setting here; choose {choose} for it")
+        section = section[name]
+    update = {"tau": "soft", "target_update_interval": "hard"}.get(key)
+    if update is not None and container["target"]["update"] != update:
+        raise ConfigError(
+            f"sweep.{key}: has no effect with target.update={container['target']['update']}; use {update}"
+        )
+
+
+def _cell(values: dict[str, float], container: Mapping[str, Any]) -> Cell:
+    changed = {**container, "sweep": dict.fromkeys(KEYS) | {k: container["sweep"][k] for k in NO_NUMBERS}}
+    changed["sweep"]["halving"] = None
+    for key, value in values.items():
+        changed = _with(changed, KEYS[key].split("."), value)
+    try:
+        return Cell(values, changed, parse(changed))
+    except ConfigError as error:
+        keys = ", ".join(f"sweep.{key}" for key in values)
+        raise ConfigError(f"{error} (from {keys})") from error
+
+
+def _with(tree: Mapping[str, Any], path: list[str], value: float) -> dict[str, Any]:
+    head, *rest = path
+    return {**tree, head: _with(tree[head], rest, value) if rest else value}

@@ -1,0 +1,96 @@
+"""Who may act, how often they explore, and when they stop."""
+
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qmix_jax.acting.explore import epsilon_greedy, linear_schedule, log_policy, masked_argmax
+
+DRAWS = 20_000
+
+
+def test_the_best_action_is_the_best_available_one():
+    q = jnp.array([[9.0, -5.0, -7.0], [-1.0, 2.0, 3.0]])
+    avail = jnp.array([[False, True, True], [True, True, False]])
+    assert masked_argmax(q, avail).tolist() == [1, 1]
+
+
+def test_among_equals_the_lowest_available_index_wins():
+    q = jnp.zeros((3, 4))
+    avail = jnp.array([[True] * 4, [False, True, True, True], [False, False, False, True]])
+    assert masked_argmax(q, avail).tolist() == [0, 1, 3]
+
+
+def test_very_low_values_are_still_better_than_unavailable_actions():
+    q = jnp.array([[0.0, -3e38, jnp.finfo(jnp.float32).min]])
+    assert masked_argmax(q, jnp.array([[False, False, True]])).tolist() == [2]
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
+def test_unavailable_actions_are_never_chosen(epsilon):
+    numbers = np.random.default_rng(0)
+    q = jnp.asarray(numbers.normal(size=(DRAWS // 4, 4, 6)), jnp.float32)
+    avail = numbers.uniform(size=q.shape) < 0.4
+    avail[..., 2] |= ~avail.any(axis=-1)
+    action = epsilon_greedy(jax.random.key(0), q, jnp.asarray(avail), jnp.float32(epsilon))
+    assert np.take_along_axis(avail, np.asarray(action)[..., None], axis=-1).all()
+    if epsilon == 0.0:
+        np.testing.assert_array_equal(action, masked_argmax(q, avail))
+
+
+def test_frequencies_are_epsilon_over_the_available_and_the_rest_for_the_best():
+    epsilon = 0.3
+    q = jnp.tile(jnp.array([5.0, 1.0, 4.0, 3.0]), (DRAWS, 1))
+    avail = jnp.tile(jnp.array([False, True, True, True]), (DRAWS, 1))
+    action = epsilon_greedy(jax.random.key(1), q, avail, jnp.float32(epsilon))
+    expected = np.array([0.0, epsilon / 3, 1 - epsilon + epsilon / 3, epsilon / 3])
+    frequencies = np.bincount(action, minlength=4) / DRAWS
+    assert (np.abs(frequencies - expected) <= 4 * np.sqrt(expected * (1 - expected) / DRAWS)).all()
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.05, 0.7, 1.0])
+def test_the_policy_is_distrax_s_over_the_available_actions(epsilon):
+    numbers = np.random.default_rng(1)
+    q = jnp.asarray(numbers.normal(size=(20, 6)), jnp.float32)
+    avail = numbers.uniform(size=q.shape) < 0.5
+    avail[:, 3] |= ~avail.any(axis=1)
+    avail[0] = True
+    ours = np.exp(np.asarray(log_policy(q, jnp.asarray(avail), jnp.float32(epsilon))))
+    for row, values, may in zip(ours, q, avail, strict=True):
+        expected = distrax.EpsilonGreedy(values[may], epsilon).probs
+        np.testing.assert_allclose(row[may], expected, rtol=1e-5)
+        assert (row[~may] == 0).all()
+
+
+def test_every_agent_and_environment_throws_its_own_coin():
+    """Exploring is seen as not choosing the best of many actions; two coins then agree no more than by chance."""
+    epsilon, actions, envs, agents = 0.5, 50, 5000, 2
+    q = jnp.tile(jax.nn.one_hot(7, actions)[None, None], (envs, agents, 1))
+    action = epsilon_greedy(jax.random.key(2), q, jnp.ones(q.shape, bool), jnp.float32(epsilon))
+    explores = np.asarray(action) != 7
+    p = epsilon * (1 - 1 / actions)
+    chance = np.array([[(1 - p) ** 2, p * (1 - p)], [p * (1 - p), p * p]])
+    for one, other in [(explores[:, 0], explores[:, 1]), (explores[:-1, 0], explores[1:, 0])]:
+        joint = np.array([[np.mean((one == a) & (other == b)) for b in (False, True)] for a in (False, True)])
+        assert (np.abs(joint - chance) <= 4 * np.sqrt(chance * (1 - chance) / envs)).all()
+
+
+def test_random_actions_of_two_agents_are_independent():
+    actions = 3
+    action = np.asarray(
+        epsilon_greedy(jax.random.key(3), jnp.zeros((DRAWS, 2, actions)), jnp.ones((DRAWS, 2, actions), bool), 1.0)
+    )
+    joint = np.bincount(action[:, 0] * actions + action[:, 1], minlength=actions**2) / DRAWS
+    assert (np.abs(joint - 1 / 9) <= 4 * np.sqrt(1 / 9 * 8 / 9 / DRAWS)).all()
+
+
+def test_the_schedule_is_linear_and_then_constant():
+    at = [0, 25, 50, 100, 1000]
+    epsilons = [float(linear_schedule(1.0, 0.2, 100.0, jnp.int32(t))) for t in at]
+    np.testing.assert_allclose(epsilons, [1.0, 0.8, 0.6, 0.2, 0.2], rtol=1e-6)
+
+
+def test_a_schedule_of_no_steps_ends_at_once():
+    assert linear_schedule(1.0, 0.25, 0.0, jnp.int32(1)) == 0.25

@@ -1,0 +1,104 @@
+"""Learning curves: the numbers behind the lines, and that there is something to see."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qmix_jax.results.curves import compare_runs, curves, learning_curves, read_metrics
+
+
+def write_run(run_dir: Path, seeds: int = 3, epochs: int = 5, interval: int = 100, win_rate: bool = True) -> Path:
+    run_dir.mkdir(parents=True)
+    rows = [
+        {
+            "epoch": epoch,
+            "seed": seed,
+            "env_steps": epoch * interval,
+            "eval_return": float(seed + epoch),
+            "eval_win_rate": epoch / epochs if win_rate else None,
+        }
+        for epoch in range(1, epochs + 1)
+        for seed in range(seeds)
+    ]
+    (run_dir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run_dir
+
+
+def colours(path: Path) -> int:
+    with Image.open(path) as picture:
+        return len(picture.convert("RGB").getcolors(maxcolors=picture.width * picture.height) or [])
+
+
+def width(path: Path) -> int:
+    with Image.open(path) as picture:
+        return picture.width
+
+
+def test_curves_are_read_back_per_seed(tmp_path):
+    found = curves(read_metrics(write_run(tmp_path / "run")), "eval_return")
+    assert found is not None
+    np.testing.assert_array_equal(found.env_steps, [100, 200, 300, 400, 500])
+    np.testing.assert_array_equal(found.values, np.arange(1, 6) + np.arange(3)[:, None])
+
+
+def test_epochs_without_a_value_are_left_out():
+    rows = [{"seed": 0, "env_steps": steps, "eval_return": value} for steps, value in ((1, 5.0), (2, None), (3, 7.0))]
+    found = curves(rows, "eval_return")
+    assert found is not None
+    np.testing.assert_array_equal(found.env_steps, [1, 3])
+    assert curves(rows, "eval_win_rate") is None
+
+
+def test_seeds_evaluated_at_different_steps_meet_where_all_have_values():
+    rows = [{"seed": 0, "env_steps": steps, "eval_return": steps} for steps in (10, 20, 30, 40)]
+    rows += [{"seed": 1, "env_steps": steps, "eval_return": -steps} for steps in (15, 25, 35)]
+    found = curves(rows, "eval_return")
+    assert found is not None
+    np.testing.assert_array_equal(found.env_steps, [15, 25, 35])
+    np.testing.assert_array_equal(found.values, [[15, 25, 35], [-15, -25, -35]])
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_one_run_is_drawn(tmp_path, seeds, epochs):
+    rows = read_metrics(write_run(tmp_path / "run", seeds, epochs))
+    path = learning_curves(rows, tmp_path / "pictures" / "curves.png", title="QMIX on SMAX 3m")
+    assert colours(path) > 20
+
+
+def test_a_metric_without_values_takes_no_room(tmp_path):
+    both = learning_curves(read_metrics(write_run(tmp_path / "a")), tmp_path / "a.png")
+    one = learning_curves(read_metrics(write_run(tmp_path / "b", win_rate=False)), tmp_path / "b.png")
+    assert width(both) == 2 * width(one)
+
+
+def test_a_run_without_evaluations_still_gives_a_picture(tmp_path):
+    assert learning_curves([], tmp_path / "curves.png").exists()
+
+
+def test_several_runs_are_drawn_over_each_other(tmp_path):
+    runs = {
+        "QMIX": [write_run(tmp_path / "a"), write_run(tmp_path / "b", seeds=2, interval=70)],
+        "VDN": [write_run(tmp_path / "c", win_rate=False)],
+    } | {f"variant {index}": [write_run(tmp_path / f"more-{index}", seeds=1)] for index in range(8)}
+    assert colours(compare_runs(runs, tmp_path / "compared.png", title="SMAX 3m")) > 20
+
+
+def test_a_folder_without_metrics_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        compare_runs({"QMIX": [tmp_path]}, tmp_path / "compared.png")
+
+
+def test_epochs_of_one_run_keep_their_values_though_seeds_took_slightly_different_steps():
+    rows = [
+        {"seed": seed, "env_steps": 1000 * epoch + 10 * seed, "eval_return": float(epoch)}
+        for epoch in (1, 2, 3)
+        for seed in (0, 1)
+    ]
+    found = curves(rows, "eval_return")
+    assert found is not None
+    np.testing.assert_array_equal(found.values, [[1, 2, 3], [1, 2, 3]])
+    np.testing.assert_array_equal(found.env_steps, [1005, 2005, 3005])

@@ -1,0 +1,85 @@
+"""How JAX is set up."""
+
+import gc
+import os
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from qmix_jax.errors import ConfigError
+from qmix_jax.networks.agents import RecurrentAgent, unroll
+from qmix_jax.running.devices import (
+    MATMUL_PRECISIONS,
+    WITHOUT_YNN_REDUCTIONS,
+    avoid_wrong_reductions,
+    check_matmul_precision,
+    tracing,
+)
+
+
+def test_reductions_of_many_rows_are_right():
+    """jaxlib 0.10.2 by itself returns 1065369600 for the last row (jax issue 39103)."""
+    numbers = jnp.arange(32_769, dtype=jnp.float32)
+    rows = jnp.stack([numbers, jnp.zeros_like(numbers), jnp.zeros_like(numbers)], axis=1)
+    matrix = jnp.eye(3)
+    lengths = jax.jit(jax.vmap(lambda row: jnp.sum((matrix @ row) ** 2)))(rows)
+    assert lengths[-1] == 32_768.0**2
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", WITHOUT_YNN_REDUCTIONS),
+        ("--xla_cpu_multi_thread_eigen=false", f"--xla_cpu_multi_thread_eigen=false {WITHOUT_YNN_REDUCTIONS}"),
+        ("--xla_cpu_experimental_ynn_fusion_type=", "--xla_cpu_experimental_ynn_fusion_type="),
+    ],
+)
+def test_flags_of_the_user_are_kept(monkeypatch, before, after):
+    monkeypatch.setenv("XLA_FLAGS", before)
+    avoid_wrong_reductions()
+    assert os.environ["XLA_FLAGS"] == after
+
+
+@pytest.mark.parametrize("precision", ["tensorfloat32", "bfloat16"])
+def test_a_cpu_has_no_products_of_lower_precision(precision):
+    with pytest.raises(ConfigError, match=f"^devices.matmul_precision={precision}: needs an accelerator"):
+        check_matmul_precision(precision)
+    check_matmul_precision("float32")
+    check_matmul_precision(None)
+
+
+@pytest.mark.parametrize(
+    ("precision", "marks"),
+    [
+        (None, "precision = [DEFAULT, DEFAULT]"),
+        ("float32", "precision = [HIGHEST, HIGHEST]"),
+        ("tensorfloat32", "lhs_precision_type = tf32, rhs_precision_type = tf32, accumulation_type = f32"),
+        ("bfloat16", "lhs_precision_type = bf16, rhs_precision_type = bf16, accumulation_type = f32"),
+    ],
+)
+def test_every_product_of_a_gradient_has_the_precision(precision, marks):
+    """Read off what would be compiled for a GPU, since there may be none here."""
+    agent = RecurrentAgent(obs_size=3, num_agents=2, num_actions=4, hidden_size=8)
+    obs, last_action = jnp.zeros((5, 6, 2, 3)), jnp.zeros((5, 6, 2), jnp.int32)
+    params = jax.eval_shape(agent.init, jax.random.key(0), agent.initial_hidden(6), obs[0], last_action[0])
+
+    def loss(params):
+        return unroll(agent, params, obs, last_action, jnp.zeros((5, 6), bool)).sum()
+
+    with jax.default_matmul_precision(precision and MATMUL_PRECISIONS[precision]):
+        lowered = jax.jit(jax.grad(loss)).trace(params).lower(lowering_platforms=("cuda",))
+    products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+    assert len(products) >= 8
+    assert all(marks in line for line in products), products
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_garbage_is_collected_after_tracing_as_before(before):
+    try:
+        (gc.enable if before else gc.disable)()
+        with tracing():
+            assert not gc.isenabled()
+        assert gc.isenabled() is before
+    finally:
+        gc.enable()

@@ -1,0 +1,43 @@
+"""Every choice of every group makes an epoch that returns the state it was given.
+
+The programs are traced, not compiled: this shows that the parts fit together, in seconds. What each part computes has
+its own tests.
+"""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from qmix_jax import make_algorithm
+from qmix_jax.algorithms import loop as qmix
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = ("agent", "algorithm", "mixer", "optimizer", "replay", "target")
+CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+COMBINATIONS = [
+    ["agent.shared=false"],
+    ["agent=lstm", "agent.shared=false", "mixer=none"],
+    ["agent=feed_forward", "agent.layer_norm=true", "replay=prioritised", "replay.replacement=false"],
+    ["mixer=none", "replay=prioritised", "reward.standardise=true", "reward.standardise_returns=true"],
+    ["mixer=cross_channel", "mixer.learned=true", "target.update=soft", "learner.max_grad_norm=null"],
+    ["target.update_unit=episodes", "exploration.schedule=exponential", "learner.half_loss=true"],
+]
+
+
+def described(tree) -> list[tuple]:
+    return [(x.shape, x.dtype, getattr(x, "weak_type", False)) for x in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("arguments", [[choice] for choice in CHOICES] + COMBINATIONS, ids=" ".join)
+def test_an_epoch_gives_back_the_state_it_was_given(arguments):
+    algorithm, hyper = make_algorithm(["env=two_step", *arguments])
+    state = jax.eval_shape(lambda key: qmix.init(algorithm, key), jax.random.key(0))
+    epoch = functools.partial(qmix.epoch, algorithm)
+    after, metrics = jax.eval_shape(epoch, hyper, state, jnp.int32(0))
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert described(after) == described(state)
+    assert {"loss", "grad_norm", "learning_rate", "epsilon"} <= metrics.keys()
+    assert all(x.shape == () for x in metrics.values())
