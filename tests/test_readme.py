@@ -16,10 +16,9 @@ import pytest
 from safetensors.numpy import save_file
 from toy_env import QUICKLY
 
-from qmix_jax import check_env, import_pymarl, make_algorithm
+from qmix_jax import check_env, evaluate, import_pymarl, make_algorithm
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.networks.pymarl_names import agent_to_pymarl, mixer_to_pymarl
-from qmix_jax.results import play
 from qmix_jax.settings.command_line import check
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +77,7 @@ def test_training_commands_build_what_they_would_train(command: str, example_pac
 
 @pytest.mark.parametrize("command", commands("qmix_jax.acting.greedy_episodes"))
 def test_evaluation_commands_are_understood(command: str):
-    settings = play.parse(shlex.split(command))
+    settings = evaluate.parse(shlex.split(command))
     assert settings.run_dir
     assert settings.episodes >= 1
 

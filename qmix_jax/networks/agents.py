@@ -16,8 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax.errors import require
 from qmix_jax.networks.gru import GRUWeights, gru_step, gru_unroll
-from qmix_jax.networks.initializers import uniform_fan_in
-from qmix_jax.networks.linear import add_bias
+from qmix_jax.networks.linear import add_bias, uniform_fan_in
 
 Initializer = Callable[..., jax.Array]
 

@@ -123,7 +123,14 @@ class Session:
             best = self._save_policies()
             if self._hosts.is_first:
                 summary = write_report(
-                    self._config, self._info, self._env, self._progress, best, self._clock, signal, self._made_with
+                    self._config,
+                    self._info,
+                    self._env,
+                    self._progress,
+                    best,
+                    self._clock.seconds,
+                    signal,
+                    self._made_with,
                 )
                 sinks.finish(summary)
         return self._say_how_it_ended(signal)
@@ -231,7 +238,8 @@ class Session:
         places = self._own_places()
         rows = {name: values[places] for name, values in self._progress.rows.items()}
         lanes = [self._lanes[place] for place in places]
-        best = self._hosts.gather(save_policies(self._waves, lanes, self._info, rows))
+        agents = self._waves.online().agent, self._waves.best()
+        best = self._hosts.gather(save_policies(*agents, lanes, self._info, self._env, rows))
         return {name: _merged(self._progress.best.get(name), x, self._progress.active) for name, x in best.items()}
 
     def _save(self, wait: bool = True) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from wandb_record import history
 
+from qmix_jax import evaluate
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging.scores import interquartile_mean, score
-from qmix_jax.results import play
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.settings.cells import KEYS, cells
 from qmix_jax.settings.command_line import check, compose_config
@@ -231,13 +231,13 @@ def test_what_a_sweep_leaves(whole):
 def test_policies_of_the_best_cell_or_another_are_played(whole, capsys):
     best = min(summary(whole)["cells"], key=lambda cell: cell["rank"])
     for arguments, cell in ([], best["cell"]), (["cell=2"], 2):
-        play.main([f"run_dir={whole}", "episodes=4", "evaluation_seed=0", *arguments])
+        evaluate.main([f"run_dir={whole}", "episodes=4", "evaluation_seed=0", *arguments])
         shown = capsys.readouterr().out
         expected = summary(whole)["cells"][cell]["evaluation"]["return"]
         found = re.findall(r"^seed=\d .* return=([0-9.]+)", shown, re.MULTILINE)
         assert [float(x) for x in found] == expected
     with pytest.raises(SystemExit, match="2"):
-        play.main([f"run_dir={whole}", "cell=4"])
+        evaluate.main([f"run_dir={whole}", "cell=4"])
     assert "cell=4: not in this run (choices: 0, 1, 2, 3)" in capsys.readouterr().err
 
 
