@@ -50,7 +50,7 @@ def example_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_documents_show_commands():
     assert len(commands("qmix_jax.train")) >= 5
-    assert len(commands("qmix_jax.acting.greedy_episodes")) >= 2
+    assert len(commands("qmix_jax.evaluate")) >= 2
     assert len(commands("qmix_jax.check_env")) >= 1
 
 
@@ -75,7 +75,7 @@ def test_training_commands_build_what_they_would_train(command: str, example_pac
     assert algorithm.env.num_agents >= 2
 
 
-@pytest.mark.parametrize("command", commands("qmix_jax.acting.greedy_episodes"))
+@pytest.mark.parametrize("command", commands("qmix_jax.evaluate"))
 def test_evaluation_commands_are_understood(command: str):
     settings = evaluate.parse(shlex.split(command))
     assert settings.run_dir

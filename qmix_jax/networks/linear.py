@@ -44,3 +44,8 @@ def _backward(_, d):
 
 
 add_bias.defvjp(_forward, _backward)
+
+
+def with_leading_axes(x: Array, ndim: int) -> Array:
+    """Leading axes of size one, so that broadcasting is explicit."""
+    return x.reshape((1,) * (ndim - x.ndim) + x.shape)

@@ -251,7 +251,7 @@ ON_DEVICES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/algorithms"]
 import numpy as np
 from test_learning_step import ALGORITHM, HYPER, differ
 from qmix_jax.mixers.vdn import VDNMixer
