@@ -29,7 +29,7 @@ AT_HOME_IN = {
     "hydra": {"settings.command_line", "train"},
     "omegaconf": {"settings.command_line", "settings.config", "train"},
     "wandb": {"logging.wandb"},
-    "jaxmarl": {"envs.jaxmarl"},
+    "jaxmarl": {"envs.jaxmarl", "envs.jaxmarl_classes"},
     "orbax": {"running.checkpoint"},
     "rich": {"check_env", "logging.bar", "logging.console", "evaluate"},
 }
