@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from qmix_jax.errors import ConfigError
 
 USAGE = """\
-Turn a network that PyMARL, PyMARL2 or EPyMARL saved into a policy that qmix_jax.acting.greedy_episodes plays:
+Turn a network that PyMARL, PyMARL2 or EPyMARL saved into a policy that qmix_jax.evaluate plays:
 
   python -m qmix_jax.import_pymarl agent.th [mixer.th] run_dir=FOLDER env=... [env.KEY=VALUE ...]
 
