@@ -285,6 +285,12 @@ class TestValues:
                 {"exploration.schedule": "exponential", "exploration.epsilon_end": 0.0},
                 "exploration.epsilon_end=0: an exponential schedule never reaches 0",
             ),
+            (
+                {"exploration.temperature_steps": 5},
+                "exploration.temperature_steps=5: this exploration has an epsilon; set exploration.epsilon_steps, and "
+                "take the other one out with ~exploration.temperature_steps",
+            ),
+            ({"exploration.epsilon_end": None}, "exploration.epsilon_end=null: must be a number"),
             ({"seed": 2**31 - 1, "num_seeds": 2}, "num_seeds=2: the last seed"),
             (
                 {"learner.minibatch_parts": 5},
