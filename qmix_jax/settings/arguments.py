@@ -224,7 +224,8 @@ def version_line() -> str:
     except PackageNotFoundError:
         own = "(not installed)"
     try:
-        devices = ", ".join(f"{device.platform} {device.device_kind}" for device in jax.local_devices())
+        kinds = [device.device_kind for device in jax.local_devices()]
+        devices = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
     except RuntimeError as error:
         devices = f"none ({str(error).splitlines()[0]})"
     return f"qmix_jax {own}, jax {jax.__version__}, Python {sys.version.split()[0]}, devices: {devices}"

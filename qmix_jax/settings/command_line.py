@@ -62,8 +62,11 @@ def _check_run(overrides: Sequence[str], config_dir: Path | None) -> None:
         cells(container, config)
     except ConfigError as error:
         key = str(error).partition("=")[0].partition(":")[0]
-        chosen = [(group, choice) for group, _, choice in (item.lstrip("+").partition("=") for item in overrides)]
-        raise ConfigError(f"{error}{where(config_dir, chosen, key)}") from error
+        raise ConfigError(f"{error}{where(config_dir, _chosen(overrides), key)}") from error
+
+
+def _chosen(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    return [(group, choice) for group, _, choice in (item.lstrip("+").partition("=") for item in overrides)]
 
 
 def _jobs(parsed: Sequence[Override]) -> list[list[str]]:
@@ -119,7 +122,7 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
     """
     check_form(overrides)
     if config_dir is not None:
-        check_folder(config_dir)
+        check_folder(config_dir, _chosen(overrides))
     overrides = [as_text(argument) for argument in overrides]
     parsed = parse_overrides(overrides)
     for override in parsed:
@@ -132,7 +135,9 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
         # Where the choices alone compose, a key is at fault.
         with contextlib.suppress(HydraException, OmegaConfBaseException):
             _check_keys(parsed, config_dir)
-        raise ConfigError(_first_line(error) + _remedy(error)) from error
+        files = [f"{config_dir}/{group}/{name}.yaml" for group, name in _chosen(overrides) if config_dir is not None]
+        own = [file for file in files if Path(file).is_file()]
+        raise ConfigError(f"{' '.join([*own, ''])}{_first_line(error)}{_remedy(error)}") from error
 
 
 def _compose(overrides: Sequence[str], config_dir: Path | None) -> DictConfig:

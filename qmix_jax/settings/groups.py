@@ -36,8 +36,8 @@ def group_of(
     return next((f"{group}={word}" for group in groups if word in choices(group)), None)
 
 
-def check_folder(folder: Path) -> None:
-    """Raise :class:`ConfigError` for a folder, or a file in it, that Hydra could not use or would use unexpectedly."""
+def check_folder(folder: Path, chosen: Iterable[tuple[str, str]]) -> None:
+    """Raise :class:`ConfigError` for a folder, or a chosen file in it, that Hydra could not use."""
     if not folder.is_dir():
         raise ConfigError(f"--config-dir={folder}: no such folder; it holds files like experiment/mine.yaml")
     for path in sorted(folder.rglob("*.yaml")):
@@ -50,7 +50,10 @@ def check_folder(folder: Path) -> None:
             raise ConfigError(f"{path}: belongs into the folder of a group, like {folder / 'experiment' / name.name}")
         if name.parts[0] not in (*group_names(), "hydra"):
             raise unknown_choice(f"{path}: group", name.parts[0], group_names())
-        _check_file(path, is_experiment=name.parts[0] == "experiment")
+    for group, choice in chosen:
+        path = folder / group / f"{choice}.yaml"
+        if path.is_file():
+            _check_file(path, is_experiment=group == "experiment")
 
 
 def where(folder: Path | None, chosen: Iterable[tuple[str, str]], key: str) -> str:

@@ -64,7 +64,7 @@ HEAD = "# @package _global_\n"
         (HEAD + "rollout:\n  num_envs: -3\n", r"rollout.num_envs=-3: must be at least 1 \(in .*mine\.yaml, line 3\)"),
         (HEAD + "gama: 0.9\n", r"gama=0.9: unknown key; did you mean gamma\? \(in .*mine\.yaml, line 2\)"),
         (HEAD + "- 1\n", "must hold keys and values"),
-        (HEAD + "defaults:\n  - override /env: nope\n", "experiment/mine.*env/nope"),
+        (HEAD + "defaults:\n  - override /env: nope\n", "mine.yaml .*Could not find .env/nope"),
         (HEAD + "defaults:\n  - /env: smax\n", "write 'override /env: choice'"),
         (HEAD + "gamma: ${nowhere}\n", "nowhere"),
     ],
