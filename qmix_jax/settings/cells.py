@@ -93,6 +93,8 @@ def cells(container: Mapping[str, Any], config: Config) -> list[Cell]:
     if not dimensions:
         if config.sweep.halving is not None:
             raise ConfigError(f"sweep.halving={config.sweep.halving}: there is nothing to vary; give sweep.lr=[...]")
+        if config.sweep.design != "grid":
+            raise ConfigError(f"sweep.design={config.sweep.design}: there is nothing to vary; give sweep.lr=[...]")
         return []
     for key in dimensions:
         _check_effect(key, container)
