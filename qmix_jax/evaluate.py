@@ -2,8 +2,7 @@
 
 import dataclasses
 import math
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +26,8 @@ from qmix_jax.results.play import (
 )
 from qmix_jax.results.team import Choice, load_team
 from qmix_jax.running.devices import set_up
-from qmix_jax.settings.config import from_arguments, number, parse_section
+from qmix_jax.settings.arguments import parse_arguments, run_command
+from qmix_jax.settings.values import number
 
 USAGE = """\
 qmix_jax: play the policies that a run has saved, every agent acting greedily on its own observation and history
@@ -57,52 +57,27 @@ Examples:
   python -m qmix_jax.evaluate run_dir=runs/2025-01-31/12-00-00-qmix-smax
   python -m qmix_jax.evaluate run_dir=runs/2025-01-31/12-00-00-qmix-smax which=best seed=0 render=episode.gif"""
 
-HELP = ("help", "--help", "-h")
-DEFAULTS: dict[str, Any] = {
-    "run_dir": "",
-    "episodes": 1000,
-    "which": "final",
-    "cell": None,
-    "seed": None,
-    "evaluation_seed": 1,
-    "batch": 256,
-    "render": None,
-    "output": None,
-    "env": {},
-    "agent": {},
-}
-TEXTS = ("run_dir", "which", "render", "output")
-"""Keys whose values are taken as they stand: a folder may be called 12:30:45 or [1]."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the command line says; see ``USAGE``."""
 
-    run_dir: str
-    episodes: int = number(1)
-    which: Literal["final", "best"]
-    cell: int | None = number(0)
-    seed: int | None = number(0)
-    evaluation_seed: int = number(0, 2**32 - 1)
-    batch: int = number(1)
-    render: str | None
-    output: str | None
-    env: dict[str, Any]
-    agent: dict[str, Any]
+    run_dir: str = ""
+    episodes: int = number(1, default=1000)
+    which: Literal["final", "best"] = "final"
+    cell: int | None = number(0, default=None)
+    seed: int | None = number(0, default=None)
+    evaluation_seed: int = number(0, 2**32 - 1, default=1)
+    batch: int = number(1, default=256)
+    render: str | None = None
+    output: str | None = None
+    env: dict[str, Any] = dataclasses.field(default_factory=dict)
+    agent: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line. Exit status 2, with one line on standard error, for settings that cannot be used."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if any(argument in HELP for argument in arguments):
-        print(USAGE)
-        return
-    try:
-        evaluate(parse(arguments))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(USAGE, argv, lambda arguments: evaluate(parse(arguments)))
 
 
 def parse(arguments: Sequence[str]) -> Settings:
@@ -110,22 +85,9 @@ def parse(arguments: Sequence[str]) -> Settings:
 
     Raises :class:`ConfigError`, also for a file to write whose folder is not there.
     """
-    tree, others = dict(DEFAULTS), []
-    for argument in arguments:
-        key, equals, value = argument.lstrip("+").partition("=")
-        if not equals:
-            raise ConfigError(f"{argument}: must look like key=value; try --help")
-        if key in TEXTS:
-            tree[key] = None if value == "null" else value
-        else:
-            others.append(f"{key}={value}")
-    tree |= from_arguments(others)
-    settings = parse_section(Settings, tree, "")
+    settings, _ = parse_arguments(Settings, arguments)
     if not settings.run_dir:
         raise ConfigError("run_dir: missing; give the folder of a run: run_dir=runs/...")
-    for key in ("env", "agent"):
-        if not isinstance(tree[key], Mapping):
-            raise ConfigError(f"{key}={tree[key]}: set its keys one by one, like {key}._target_=my_package.module.name")
     if settings.render is not None:
         check_suffix(Path(settings.render), TEXT_SUFFIXES + PICTURE_SUFFIXES)
     for key, file in (("render", settings.render), ("output", settings.output)):

@@ -1,5 +1,6 @@
 """Playing saved policies: what is played, what is reported, and what is refused."""
 
+import dataclasses
 import io
 import json
 import math
@@ -27,6 +28,7 @@ from qmix_jax.results import play
 from qmix_jax.results.confidence import mean_interval, rate_interval
 from qmix_jax.results.policies import load_policy, save_policy
 from qmix_jax.results.team import Choice, load_team
+from qmix_jax.settings.arguments import HELP
 from qmix_jax.settings.command_line import shipped_targets
 
 TWO_STEP = {"_target_": "qmix_jax.envs.two_step.make_two_step"}
@@ -250,14 +252,15 @@ def test_the_module_evaluate_is_the_command(two_step, monkeypatch, capsys):
     assert "seed=3 episodes=1 return=" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argument", evaluate.HELP)
+@pytest.mark.parametrize("argument", HELP)
 def test_help_names_every_key(argument, capsys):
     evaluate.main([argument])
     out = capsys.readouterr().out
-    assert all(f"  {key}=" in out for key in evaluate.DEFAULTS if key not in ("env", "agent"))
+    defaults = dataclasses.asdict(evaluate.Settings())
+    assert all(f"  {key}=" in out for key in defaults if key not in ("env", "agent"))
     assert all(
         f"  {key}={'null' if value is None else value} " in out
-        for key, value in evaluate.DEFAULTS.items()
+        for key, value in defaults.items()
         if key not in ("env", "agent", "run_dir", "render", "output")
     )
 

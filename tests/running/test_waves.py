@@ -23,7 +23,8 @@ from qmix_jax.logging.scores import interquartile_mean, score
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.settings.cells import KEYS, cells
 from qmix_jax.settings.command_line import check, compose_config
-from qmix_jax.settings.config import SweepConfig, parse, to_container
+from qmix_jax.settings.config import SweepConfig
+from qmix_jax.settings.reading import parse, to_container
 
 SETTINGS = (
     "experiment=two_step_game",

@@ -22,8 +22,9 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.settings import config as config_module
 from qmix_jax.settings.cells import KEYS
 from qmix_jax.settings.command_line import check, compose_config, conf_dir
-from qmix_jax.settings.config import Config, from_arguments, parse, to_container
+from qmix_jax.settings.config import Config
 from qmix_jax.settings.library import make_algorithm
+from qmix_jax.settings.reading import from_arguments, parse, to_container
 
 ROOT_CONFIG = OmegaConf.to_container(OmegaConf.load(conf_dir() / "config.yaml"))
 GROUP_FILES = sorted(path for path in conf_dir().glob("*/*.yaml"))
