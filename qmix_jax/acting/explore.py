@@ -1,4 +1,4 @@
-"""Choosing actions among those that are available."""
+"""Choosing among the available actions."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 
 def masked_argmax(q: Float[Array, "*batch A"], avail_actions: Bool[Array, "*batch A"]) -> Int[Array, "*batch"]:
-    """The best available action; the lowest index among equals. The only place that masks values."""
+    """The best available action; ties go to the lowest index. The only place that masks values."""
     return jnp.where(avail_actions, q, -jnp.inf).argmax(axis=-1)
 
 
@@ -16,7 +16,7 @@ def epsilon_greedy(
     avail_actions: Bool[Array, "*batch A"],
     epsilon: Float[Array, ""],
 ) -> Int[Array, "*batch"]:
-    """With probability ``epsilon`` a uniformly random available action, else the greedy one; a coin per row."""
+    """With probability ``epsilon`` a uniformly random available action, else the greedy one, for each row."""
     return noisy_choice(jax.random.gumbel(key, q.shape, q.dtype), q, avail_actions, epsilon)
 
 
