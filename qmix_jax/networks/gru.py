@@ -9,8 +9,8 @@ The equations and the two biases are those of PyTorch's ``GRUCell`` (gates in th
 
 ``gru_unroll`` has a custom gradient. Automatic differentiation of the scan would store every gate; here the forward
 scan keeps only the hidden states, and the backward scan recomputes each step's gates. On a CPU it accumulates the
-weight gradients step by step, while a step's rows are in the cache. On an accelerator it keeps the gates' gradients of all
-steps for one large product afterwards. The inputs of the three gates are separate arrays because XLA's CPU backend
+weight gradients step by step, while a step's rows are in the cache. On an accelerator it keeps the gates' gradients of
+all steps for one large product afterwards. The inputs of the three gates are separate arrays because XLA's CPU backend
 compiles column slices of a scanned array to scalar code. experiments/speed has the measurements.
 """
 
