@@ -1,13 +1,13 @@
-"""The one kind of error that a user's input can cause."""
+"""The error for invalid user input."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; its message is one line for the user, and the program exits with status 2.
+    """An invalid setting. Its message is one line for the user, and the program exits with status 2.
 
-    Whatever a value holds, the line can be printed: other characters are written as escapes.
+    Characters that cannot be printed are escaped.
     """
 
     def __init__(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Choosing actions among those that are available."""
+"""Choosing among the available actions."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def masked_argmax(q: Float[Array, "*batch A"], avail_actions: Bool[Array, "*batch A"]) -> Int[Array, "*batch"]:
-    """The best available action; the lowest index among equals. The only place that masks values."""
+    """The best available action; ties go to the lowest index. The only place that masks values."""
     return jnp.where(avail_actions, q, -jnp.inf).argmax(axis=-1)
 
 
