@@ -17,7 +17,7 @@ FLOORS = (
     {"logging"},
     {"results"},
     {"running"},
-    {"train", "evaluate", "check_env", "import_pymarl", "bench"},
+    {"train", "evaluate", "compare", "check_env", "import_pymarl", "bench"},
 )
 """From the ground up. Rooms of one floor do not import each other."""
 
