@@ -14,9 +14,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy import stats
 
 from qmix_jax.logging.files import write_json
+from qmix_jax.results.confidence import mean_interval
 from qmix_jax.results.curves import read_metrics
 
 RUNS = Path("runs/ablation")
@@ -76,14 +76,12 @@ def scores(run_dir: Path) -> dict[str, Any]:
     wins = np.array([[row["eval_win_rate"] for row in rows if row["seed"] == seed] for seed in seeds])
     steps = np.array([[row["env_steps"] for row in rows if row["seed"] == seed] for seed in seeds])
     each = wins[:, -LAST:].mean(axis=1)
-    half = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each))
-    mean = each.mean()
-    low, high = max(mean - half, 0.0), min(mean + half, 1.0)
+    mean, low, high = mean_interval(each)
     return {
         "each": each,
         "mean": mean,
-        "low": low,
-        "high": high,
+        "low": max(low, 0.0),
+        "high": min(high, 1.0),
         "steps": steps.mean(axis=0),
         "curve": wins.mean(axis=0),
     }

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from qmix_jax.logging.files import METRICS_FILE
+from qmix_jax.results.confidence import mean_interval
 from qmix_jax.results.curves import compare_runs, learning_curves, read_metrics
 
 RESULTS = Path(__file__).parent / "results"
@@ -59,11 +59,10 @@ def table(summaries: dict[str, Any]) -> str:
         for measure, values in summary["evaluation"].items():
             if values is None:
                 continue
-            x = np.asarray(values, float)
-            half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5 if len(x) > 1 else np.nan
+            mean, low, high = mean_interval(np.asarray(values, float))
             lines.append(
-                f"| {label} | {measure} | {', '.join(f'{v:.3g}' for v in x)} | {x.mean():.3f} "
-                f"| {x.mean() - half:.3f} to {x.mean() + half:.3f} | {summary['env_steps']} "
+                f"| {label} | {measure} | {', '.join(f'{value:.3g}' for value in values)} | {mean:.3f} "
+                f"| {low:.3f} to {high:.3f} | {summary['env_steps']} "
                 f"| {summary['env_steps_per_second']:.0f} |"
             )
     return "\n".join(lines)

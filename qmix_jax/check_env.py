@@ -1,8 +1,6 @@
 """The command line ``python -m qmix_jax.check_env``: does an environment keep the promises that training relies on?"""
 
 import dataclasses
-import difflib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +14,11 @@ from qmix_jax.envs.contract import PROMISES, Finding, check_contract, failed_to_
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink
 from qmix_jax.running.devices import set_up
+from qmix_jax.settings.arguments import parse_arguments, run_command
 from qmix_jax.settings.command_line import compose_config
-from qmix_jax.settings.config import from_arguments, number, parse, parse_section, to_container
+from qmix_jax.settings.reading import parse as parse_config
+from qmix_jax.settings.reading import to_container
+from qmix_jax.settings.values import number
 
 USAGE = f"""\
 qmix_jax: check that an environment keeps the promises that training relies on (qmix_jax.envs.base.Env)
@@ -39,9 +40,6 @@ Examples:
   python -m qmix_jax.check_env env=mpe env.task=simple_spread
   python -m qmix_jax.check_env env=custom env._target_=my_package.my_module.make_env +env.size=5"""
 
-HELP = ("help", "--help", "-h")
-GROUPS = ("env", "experiment")
-DEFAULTS = {"episodes": 32, "seed": 0}
 STYLES = {"ok": "green", "warning": "yellow", "broken": "bold red", "not_checked": "dim"}
 
 
@@ -49,9 +47,8 @@ STYLES = {"ok": "green", "warning": "yellow", "broken": "bold red", "not_checked
 class Settings:
     """What the command line says; see ``USAGE``."""
 
-    episodes: int = number(2)
-    seed: int = number(0, 2**32 - 1)
-    env: dict[str, Any]
+    episodes: int = number(2, default=32)
+    seed: int = number(0, 2**32 - 1, default=0)
 
 
 class Report(NamedTuple):
@@ -67,60 +64,43 @@ class Report(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line. Exit status 1 for a broken promise; 2, with one line, for settings that cannot be used."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if any(argument in HELP for argument in arguments):
-        print(USAGE)
-        return
-    try:
-        settings = parse_arguments(arguments)
-        console = ConsoleSink()
-        with console.compiling("checking"):
-            found = check(settings)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(USAGE, argv, _command)
+
+
+def _command(arguments: list[str]) -> int:
+    settings, env_settings = parse(arguments)
+    console = ConsoleSink()
+    with console.compiling("checking"):
+        found = check(settings, env_settings)
     show(console, found)
-    if found.count("broken"):
-        sys.exit(1)
+    return 1 if found.count("broken") else 0
 
 
-def parse_arguments(arguments: Sequence[str]) -> Settings:
-    """The settings in the arguments; those for the environment are composed as for training.
+def parse(arguments: Sequence[str]) -> tuple[Settings, Mapping[str, Any]]:
+    """The settings in the arguments, and those of the environment, which are composed as for training.
 
     Raises :class:`ConfigError`.
     """
-    own, overrides = [], []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        name = key.lstrip("+~")
-        if not equals and not key.startswith("~"):
-            raise ConfigError(f"{argument}: must look like key=value; try --help")
-        if name in DEFAULTS:
-            own.append(f"{name}={value}")
-        elif name in GROUPS and "," in value:
+    settings, overrides = parse_arguments(Settings, arguments, groups=("env", "experiment"))
+    for argument in overrides:
+        if "," in argument.partition("=")[2] and argument.partition("=")[0] in ("env", "experiment"):
             raise ConfigError(f"{argument}: name one; environments are checked one at a time")
-        elif name in GROUPS or name.startswith("env."):
-            overrides.append(argument)
-        else:
-            near = difflib.get_close_matches(name, (*GROUPS, "env._target_", *DEFAULTS), n=1, cutoff=0.0)[0]
-            raise ConfigError(f"{name}={value}: unknown key; did you mean {near}? (only the environment is checked)")
-    config = parse(to_container(compose_config(overrides)))
-    return parse_section(Settings, {**DEFAULTS, **from_arguments(own), "env": config.parts["env"]}, "")
+    return settings, parse_config(to_container(compose_config(overrides))).parts["env"]
 
 
-def check(settings: Settings) -> Report:
+def check(settings: Settings, env_settings: Mapping[str, Any]) -> Report:
     """Make the environment twice and check it.
 
     Raises :class:`ConfigError` for settings that the environment refuses.
     """
     set_up()
     try:
-        env, twin = make_env(settings.env), make_env(settings.env)
+        env, twin = make_env(env_settings), make_env(env_settings)
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a user's environment raises is what is reported
         return Report(None, failed_to_make(error))
-    time_limit = settings.env.get("time_limit")
+    time_limit = env_settings.get("time_limit")
     findings = check_contract(env, twin, episodes=settings.episodes, seed=settings.seed, time_limit=time_limit)
     return Report(env, findings)
 

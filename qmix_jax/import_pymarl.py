@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from qmix_jax.errors import ConfigError
 
 USAGE = """\
-Turn a network that PyMARL, PyMARL2 or EPyMARL saved into a policy that qmix_jax.acting.greedy_episodes plays:
+Turn a network that PyMARL, PyMARL2 or EPyMARL saved into a policy that qmix_jax.evaluate plays:
 
   python -m qmix_jax.import_pymarl agent.th [mixer.th] run_dir=FOLDER env=... [env.KEY=VALUE ...]
 
@@ -69,7 +69,7 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
     from qmix_jax.results.policies import Policy, check_policy, save_policy
     from qmix_jax.settings.build import build_agent
     from qmix_jax.settings.command_line import compose_config
-    from qmix_jax.settings.config import to_container
+    from qmix_jax.settings.reading import to_container
 
     if any(run_dir.glob("policies/*")):
         raise ConfigError(f"run_dir={run_dir}: holds policies already; give another folder")

@@ -21,7 +21,8 @@ from qmix_jax.running.hosts import HostError, connect, disconnect
 from qmix_jax.running.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
 from qmix_jax.settings import command_line
 from qmix_jax.settings.cells import Cell, cells, lanes
-from qmix_jax.settings.config import Config, parse, to_container
+from qmix_jax.settings.config import Config
+from qmix_jax.settings.reading import parse, to_container
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 

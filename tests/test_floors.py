@@ -27,9 +27,9 @@ MOST_FILES = 12
 
 AT_HOME_IN = {
     "hydra": {"settings.command_line", "train"},
-    "omegaconf": {"settings.command_line", "settings.config", "train"},
+    "omegaconf": {"settings.command_line", "settings.reading", "train"},
     "wandb": {"logging.wandb"},
-    "jaxmarl": {"envs.jaxmarl"},
+    "jaxmarl": {"envs.jaxmarl", "envs.jaxmarl_classes"},
     "orbax": {"running.checkpoint"},
     "rich": {"check_env", "logging.bar", "logging.console", "evaluate"},
 }

@@ -16,10 +16,9 @@ import pytest
 from safetensors.numpy import save_file
 from toy_env import QUICKLY
 
-from qmix_jax import check_env, import_pymarl, make_algorithm
+from qmix_jax import check_env, evaluate, import_pymarl, make_algorithm
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.networks.pymarl_names import agent_to_pymarl, mixer_to_pymarl
-from qmix_jax.results import play
 from qmix_jax.settings.command_line import check
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +50,7 @@ def example_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_documents_show_commands():
     assert len(commands("qmix_jax.train")) >= 5
-    assert len(commands("qmix_jax.acting.greedy_episodes")) >= 2
+    assert len(commands("qmix_jax.evaluate")) >= 2
     assert len(commands("qmix_jax.check_env")) >= 1
 
 
@@ -76,9 +75,9 @@ def test_training_commands_build_what_they_would_train(command: str, example_pac
     assert algorithm.env.num_agents >= 2
 
 
-@pytest.mark.parametrize("command", commands("qmix_jax.acting.greedy_episodes"))
+@pytest.mark.parametrize("command", commands("qmix_jax.evaluate"))
 def test_evaluation_commands_are_understood(command: str):
-    settings = play.parse(shlex.split(command))
+    settings = evaluate.parse(shlex.split(command))
     assert settings.run_dir
     assert settings.episodes >= 1
 

@@ -16,15 +16,16 @@ from qmix_jax.bench.setup import set_up
 from qmix_jax.bench.spread import Spread, in_turns, ratio, spread
 from qmix_jax.errors import ConfigError
 from qmix_jax.running.devices import cores
+from qmix_jax.settings.arguments import run_command
 from qmix_jax.settings.command_line import compose_config
-from qmix_jax.settings.config import Config, to_container
-from qmix_jax.settings.config import parse as parse_config
+from qmix_jax.settings.config import Config
+from qmix_jax.settings.reading import parse as parse_config
+from qmix_jax.settings.reading import to_container
 
 if TYPE_CHECKING:
     from qmix_jax.algorithms.loop import Algorithm
     from qmix_jax.types import HyperParams
 
-HELP = ("help", "--help", "-h")
 say = functools.partial(print, flush=True)  # each line as it comes, also into a file
 NECESSARY = ("env", "act", "learn")
 """Pieces that an iteration cannot do without; ``whole`` over their sum is the overhead."""
@@ -32,19 +33,16 @@ NECESSARY = ("env", "act", "learn")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line. Exit status 2, with one line on standard error, for settings that cannot be used."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if any(argument in HELP for argument in arguments):
-        print(USAGE)
-        return
+    run_command(USAGE, argv, _command)
+
+
+def _command(arguments: list[str]) -> int:
     try:
-        settings, others = parse(arguments)
-        measure(settings, others)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        measure(*parse(arguments))
     except ProcessError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def measure(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:

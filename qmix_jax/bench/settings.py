@@ -1,11 +1,12 @@
 """What the command line ``python -m qmix_jax.bench`` says."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.settings.config import from_arguments, number, parse_section
+from qmix_jax.settings.arguments import parse_arguments
+from qmix_jax.settings.values import number
 
 USAGE = """\
 qmix_jax: measure speed and memory on this machine
@@ -63,23 +64,11 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, list[str]]:
 
     Raises :class:`ConfigError`.
     """
-    own = [argument.removeprefix(PREFIX) for argument in arguments if argument.startswith(PREFIX)]
-    others = [argument for argument in arguments if not argument.startswith(PREFIX)]
+    settings, others = parse_arguments(Settings, arguments, prefix=PREFIX)
     if not any(argument.startswith(("experiment=", "env=")) for argument in others):
         others.insert(0, "experiment=smax_3m")
-    tree = {**_defaults(), **{key: _as_texts(value) for key, value in from_arguments(own).items()}}
-    settings = parse_section(Settings, tree, PREFIX.rstrip("."))
     for name in NUMBERS:
         for text in getattr(settings, name):
             if not (text.isdecimal() and int(text) > 0):
                 raise ConfigError(f"bench.{name}={text}: must be a list of whole numbers from 1 on, like [1,2,4]")
     return settings, others
-
-
-def _defaults() -> Mapping[str, Any]:
-    """Every key: ``parse_section`` fills in plain defaults only, and a list has a factory."""
-    return dataclasses.asdict(Settings())
-
-
-def _as_texts(value: Any) -> Any:
-    return [str(item) for item in value] if isinstance(value, list) else value

@@ -29,7 +29,7 @@ from qmix_jax.running.devices import tracing
 from qmix_jax.running.waves import RUN_ONCE, Waves
 from qmix_jax.settings.build import build
 from qmix_jax.settings.command_line import compose_config
-from qmix_jax.settings.config import parse, to_container
+from qmix_jax.settings.reading import parse, to_container
 from qmix_jax.types import HyperParams, TrainState
 
 

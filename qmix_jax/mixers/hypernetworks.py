@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qmix_jax.errors import require, unknown_choice
-from qmix_jax.networks.initializers import uniform_fan_in
+from qmix_jax.networks.linear import uniform_fan_in
 
 NONNEGATIVE: dict[str, Callable[[jax.Array], jax.Array]] = {
     "abs": jnp.abs,

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from qmix_jax.errors import require, unknown_choice
 from qmix_jax.mixers.hypernetworks import NONNEGATIVE
-from qmix_jax.networks.initializers import uniform_fan_in
+from qmix_jax.networks.linear import uniform_fan_in
 
 
 class QMIXNSMixer(nn.Module):

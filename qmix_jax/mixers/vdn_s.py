@@ -4,7 +4,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from qmix_jax.errors import require
-from qmix_jax.networks.initializers import uniform_fan_in
+from qmix_jax.networks.linear import uniform_fan_in
 
 
 class VDNSMixer(nn.Module):

@@ -16,8 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax.errors import require
 from qmix_jax.networks.gru import GRUWeights, gru_step, gru_unroll
-from qmix_jax.networks.initializers import uniform_fan_in
-from qmix_jax.networks.linear import add_bias
+from qmix_jax.networks.linear import add_bias, uniform_fan_in, with_leading_axes
 
 Initializer = Callable[..., jax.Array]
 
@@ -184,7 +183,7 @@ class LSTMAgent(Agent):
         self, x: Float[Array, "*batch H"], carry: Float[Array, "*batch 2H"]
     ) -> tuple[Float[Array, "*batch 2H"], Float[Array, "*batch H"]]:
         """One step of the LSTM."""
-        carry = self._step(x @ self.lstm_input_kernel + _expand(self.lstm_bias, x.ndim), carry)
+        carry = self._step(x @ self.lstm_input_kernel + with_leading_axes(self.lstm_bias, x.ndim), carry)
         return carry, carry[..., : self.hidden_size]
 
     def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
@@ -224,7 +223,7 @@ class FeedForwardAgent(Agent):
         self, x: Float[Array, "*batch H"], carry: Float[Array, "*batch 0"]
     ) -> tuple[Float[Array, "*batch 0"], Float[Array, "*batch H"]]:
         """The second layer."""
-        return carry, nn.relu(x @ self.second_kernel + _expand(self.second_bias, x.ndim))
+        return carry, nn.relu(x @ self.second_kernel + with_leading_axes(self.second_bias, x.ndim))
 
     def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
         """Every step alone."""
@@ -298,8 +297,3 @@ def last_actions(action: Int[Array, "T *batch N"], first: Bool[Array, "T *batch"
     """The action before each slot, :data:`NO_ACTION` at the start of an episode and of the sequence."""
     before = jnp.concatenate([jnp.full_like(action[:1], NO_ACTION), action[:-1]])
     return jnp.where(first[..., None], NO_ACTION, before)
-
-
-def _expand(x: Array, ndim: int) -> Array:
-    """Leading axes of size one, so that broadcasting is explicit."""
-    return x.reshape((1,) * (ndim - x.ndim) + x.shape)

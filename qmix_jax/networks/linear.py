@@ -1,8 +1,27 @@
-"""Sums over many rows, as products: XLA's CPU backend takes several times as long for the sum itself."""
+"""Linear layers as PyTorch initialises them, and sums over many rows as products.
+
+XLA's CPU backend takes several times as long for such a sum itself.
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+
+def uniform_fan_in(fan_in: int, scale: float = 1.0) -> Callable[..., jax.Array]:
+    """PyTorch's default for linear layers, weights and biases alike: uniform in ±scale / sqrt(fan_in).
+
+    PyMARL trains with it. Orthogonal initialisation is not offered: its QR decomposition under ``vmap`` can deadlock
+    XLA on machines with two cores.
+    """
+    bound = scale / fan_in**0.5
+
+    def initialize(key, shape, dtype=float):
+        return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
+
+    return initialize
 
 
 def sum_rows(x: Float[Array, "R K"]) -> Float[Array, " K"]:
@@ -25,3 +44,8 @@ def _backward(_, d):
 
 
 add_bias.defvjp(_forward, _backward)
+
+
+def with_leading_axes(x: Array, ndim: int) -> Array:
+    """Leading axes of size one, so that broadcasting is explicit."""
+    return x.reshape((1,) * (ndim - x.ndim) + x.shape)

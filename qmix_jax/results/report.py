@@ -8,8 +8,7 @@ import numpy as np
 from qmix_jax.envs.base import Env
 from qmix_jax.logging import METRICS_FILE, RunInfo, write_json
 from qmix_jax.logging.files import read_rows
-from qmix_jax.results.summary import nonfinite, summarize, summarize_cells
-from qmix_jax.running.clock import Clock
+from qmix_jax.results.summary import Seconds, nonfinite, summarize, summarize_cells
 from qmix_jax.settings.config import Config
 
 
@@ -32,12 +31,12 @@ def write_report(
     env: Env,
     progress: Progress,
     best: Mapping[str, np.ndarray],
-    clock: Clock,
+    seconds: Seconds,
     signal: int | None,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write ``summary.json``, ``marl_eval.json`` and the figures into the run's folder; returns the summary."""
-    summary = summarize(config, env, progress.rows, best, clock, signal is not None, provenance)
+    summary = summarize(config, env, progress.rows, best, seconds, signal is not None, provenance)
     summary["nonfinite"] = nonfinite(run.lanes, progress.nonfinite, run.run_dir)
     if run.cells:
         summary |= summarize_cells(run, progress.rows, progress.active, best, env)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,10 +15,9 @@ from qmix_jax.logging import METRICS_FILE, RunInfo
 from qmix_jax.logging.files import read_rows
 from qmix_jax.logging.scores import Score, score
 from qmix_jax.results.policies import save_policy
-from qmix_jax.running.clock import Clock
-from qmix_jax.running.waves import Waves
 from qmix_jax.settings.cells import Cell, Lane
 from qmix_jax.settings.config import Config
+from qmix_jax.types import Best
 
 VERSIONS_OF = ("qmix_jax", "jax", "jaxlib", "flax", "optax", "jaxmarl", "numpy")
 
@@ -37,21 +36,31 @@ def run_info(config: Config, container: Mapping[str, Any], cells: Sequence[Cell]
     )
 
 
+class Seconds(NamedTuple):
+    """Where the time of a run went."""
+
+    compile: float
+    train: float
+    """From the end of compilation to the end of the latest epoch, in all processes of the run."""
+    wall: float
+    """Of all processes of the run, one after the other."""
+
+
 def save_policies(
-    waves: Waves, lanes: Sequence[Lane], run: RunInfo, rows: Mapping[str, np.ndarray]
+    final: Any, best: Best, lanes: Sequence[Lane], run: RunInfo, env: Env, rows: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Write the final and the best agent of every lane of ``waves``.
+    """Write the final and the best agent of every lane.
 
     Args:
-        waves: the agents.
-        lanes: what they are.
-        run: of which they are part.
-        rows: their metrics.
+        final: parameters of the agents now; the first axis is the lane, here and in ``best``.
+        best: the agents with the best evaluations.
+        lanes: which seed and cell each one is.
+        run: the run that they are part of.
+        env: for its sizes.
+        rows: the latest metrics, one number a lane.
 
     Returns the best evaluations, named like ``rows``.
     """
-    final, best = waves.online().agent, waves.best()
-    env = waves.algorithm.env
     best_rows = {
         "env_steps": np.asarray(best.env_steps),
         "eval_return": np.asarray(best.evaluation.episode_return),
@@ -90,7 +99,7 @@ def summarize(
     env: Env,
     rows: Mapping[str, np.ndarray],
     best: Mapping[str, np.ndarray],
-    clock: Clock,
+    seconds: Seconds,
     interrupted: bool,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -105,10 +114,10 @@ def summarize(
         "env_steps_per_seed": rows["env_steps"],
         "updates": updates,
         "updates_per_env_step": updates / env_steps,
-        "compile_seconds": clock.compile_seconds,
-        "train_seconds": clock.train_seconds,
-        "wall_seconds": clock.wall_seconds,
-        "env_steps_per_second": float(rows["env_steps"].sum()) / clock.train_seconds,
+        "compile_seconds": seconds.compile,
+        "train_seconds": seconds.train,
+        "wall_seconds": seconds.wall,
+        "env_steps_per_second": float(rows["env_steps"].sum()) / seconds.train,
         "evaluation": evaluation(rows, env),
         "best": {**evaluation(best, env), "env_steps": best["env_steps"]},
         "interrupted": interrupted,

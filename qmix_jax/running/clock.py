@@ -2,6 +2,8 @@
 
 import time
 
+from qmix_jax.results.summary import Seconds
+
 
 class Clock:
     """Started when made. ``compiled()`` ends the preparations; ``trained()`` marks the end of the latest epoch."""
@@ -39,3 +41,8 @@ class Clock:
     def wall_seconds(self) -> float:
         """Of all processes of the run; of this one since the clock was made."""
         return self._wall_before + time.monotonic() - self._started
+
+    @property
+    def seconds(self) -> Seconds:
+        """All of them."""
+        return Seconds(compile=self.compile_seconds, train=self.train_seconds, wall=self.wall_seconds)

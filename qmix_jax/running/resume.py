@@ -9,6 +9,7 @@ from typing import Any
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.command_line import shipped_targets
+from qmix_jax.settings.moved import current_settings
 
 CONFIG_FILE = "config.json"
 MAY_CHANGE = ("total_env_steps", "run_dir", "resume", "on_nonfinite", "devices", "distributed", "checkpoint", "logger")
@@ -100,7 +101,7 @@ def read_config(run_dir: Path) -> dict[str, Any] | None:
         raise ConfigError(f"{path}: not readable: {' '.join(str(error).split())}") from error
     if not isinstance(saved, dict):
         raise ConfigError(f"{path}: not the settings of a run")
-    return saved
+    return current_settings(saved)
 
 
 def _check_targets(saved: Mapping[str, Any], run_dir: Path, named: Mapping[str, str]) -> None:

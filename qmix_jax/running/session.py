@@ -1,6 +1,5 @@
 """One training run on the host: epochs, reports, checkpoints, and what is left in the run's folder."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.envs.base import Env
-from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, WandbSink
 from qmix_jax.results.report import Progress, write_report
 from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies
-from qmix_jax.running.checkpoint import Checkpoints, Saved, unflatten
+from qmix_jax.running.checkpoint import unflatten
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.running.interrupt import Interruption
+from qmix_jax.running.saving import Saving, sections, warn
 from qmix_jax.running.waves import Waves
 from qmix_jax.settings.cells import Cell
 from qmix_jax.settings.config import Config
@@ -59,11 +58,7 @@ class Session:
         self._console = console
         self._clock = clock
         self._made_with = provenance()
-        folder = run_dir / "checkpoints"
-        own = folder if hosts.count == 1 else folder / f"process_{hosts.index}"
-        self._checkpoints = Checkpoints(own, config.checkpoint.keep)
-        self._saved_epochs = 0
-        self._could_not_save = False
+        self._saving = Saving(config.checkpoint, run_dir, hosts)
         self._stopped = False
         count = len(self._lanes)
         self._progress = Progress({}, np.full(count, -1, np.int32), np.ones(count, bool), {})
@@ -73,14 +68,11 @@ class Session:
 
         Raises :class:`ConfigError` if it does not fit the settings.
         """
-        saved = self._common(self._checkpoints.latest(_warn))
+        saved = self._saving.newest()
         if saved is None:
             self._console.message(f"no checkpoint in {self._info.run_dir}: starting from the beginning")
             return
-        parts: dict[str, Rows] = {"states": {}, "rows": {}, "best": {}, "told": {}}
-        for name, value in saved.arrays.items():
-            section, _, rest = name.partition(".")
-            parts.setdefault(section, {})[rest] = value
+        parts = sections(saved.arrays)
         told = parts["told"]
         self._progress = Progress(parts["rows"], told["nonfinite"], told["active"], parts["best"])
         if not self._progress.active.all():
@@ -88,25 +80,9 @@ class Session:
         states = unflatten(self._waves.snapshot_like(), saved._replace(arrays=parts["states"]))
         epochs = int(saved.record["epochs"])
         self._waves.restore(states, epochs)
-        self._saved_epochs = epochs
         self._clock.resume(saved.record["train_seconds"], saved.record["wall_seconds"])
         steps = self._progress.rows["env_steps"][self._progress.active].mean()
         self._console.message(f"going on after epoch {epochs}, {steps:.0f} environment steps a seed")
-
-    def _common(self, saved: Saved | None) -> Saved | None:
-        """The checkpoint of the newest epoch that every process has one of."""
-        epochs = self._hosts.each(-1 if saved is None else int(saved.record["epochs"]))
-        common = min(epochs)
-        if saved is None or common == int(saved.record["epochs"]):
-            found = saved
-        else:
-            found = self._checkpoints.latest(_warn, at_most=common)
-        if max(epochs) >= 0 and (found is None or int(found.record["epochs"]) != common):
-            raise ConfigError(
-                f"resume={self._info.run_dir}: processes have no checkpoint of one epoch in common (newest of each: "
-                f"{', '.join('none' if epoch < 0 else str(epoch) for epoch in epochs)})"
-            )
-        return found
 
     def run(self) -> int:
         """Train to the end; returns the exit status."""
@@ -123,7 +99,14 @@ class Session:
             best = self._save_policies()
             if self._hosts.is_first:
                 summary = write_report(
-                    self._config, self._info, self._env, self._progress, best, self._clock, signal, self._made_with
+                    self._config,
+                    self._info,
+                    self._env,
+                    self._progress,
+                    best,
+                    self._clock.seconds,
+                    signal,
+                    self._made_with,
                 )
                 sinks.finish(summary)
         return self._say_how_it_ended(signal)
@@ -196,7 +179,7 @@ class Session:
         )
         for lane, update, known in zip(self._lanes, self._progress.nonfinite, before.nonfinite, strict=True):
             if update >= 0 and known < 0 and self._hosts.is_first:
-                _warn(
+                warn(
                     f"{lane.words}: loss, gradient or parameters of update {update} are not finite; it learns no more "
                     f"(on_nonfinite={self._config.on_nonfinite})"
                 )
@@ -231,50 +214,40 @@ class Session:
         places = self._own_places()
         rows = {name: values[places] for name, values in self._progress.rows.items()}
         lanes = [self._lanes[place] for place in places]
-        best = self._hosts.gather(save_policies(self._waves, lanes, self._info, rows))
+        agents = self._waves.online().agent, self._waves.best()
+        best = self._hosts.gather(save_policies(*agents, lanes, self._info, self._env, rows))
         return {name: _merged(self._progress.best.get(name), x, self._progress.active) for name, x in best.items()}
 
     def _save(self, wait: bool = True) -> None:
-        """A checkpoint of now, unless there is one; a disk that refuses is told, and tried again the next time."""
-        try:
-            if self._config.checkpoint.every_minutes is not None and self._saved_epochs != self._waves.epochs:
-                # The one before must be on the disk first: its arrays and these together would be too much memory.
-                self._checkpoints.wait()
-                progress = self._progress
-                arrays = {
-                    "states": self._waves.snapshot(),
-                    "rows": progress.rows,
-                    "best": progress.best,
-                    "told": {"nonfinite": progress.nonfinite, "active": progress.active},
-                }
-                record = {
-                    "epochs": self._waves.epochs,
-                    "train_seconds": self._clock.train_seconds,
-                    "wall_seconds": self._clock.wall_seconds,
-                    **self._made_with,
-                }
-                self._checkpoints.save(self._waves.epochs, arrays, record)
-                self._saved_epochs = self._waves.epochs
-            if wait:
-                self._checkpoints.wait()
-        except OSError as error:
-            self._saved_epochs = 0
-            if not self._could_not_save:
-                _warn(f"could not save a checkpoint, the run goes on: {error}")
-            self._could_not_save = True
-        else:
-            self._could_not_save = self._could_not_save and not wait
+        """A checkpoint of now."""
+
+        def arrays() -> dict[str, Any]:
+            progress = self._progress
+            return {
+                "states": self._waves.snapshot(),
+                "rows": progress.rows,
+                "best": progress.best,
+                "told": {"nonfinite": progress.nonfinite, "active": progress.active},
+            }
+
+        record = {
+            "epochs": self._waves.epochs,
+            "train_seconds": self._clock.train_seconds,
+            "wall_seconds": self._clock.wall_seconds,
+            **self._made_with,
+        }
+        self._saving.save(arrays, record, wait=wait)
 
     def _say_how_it_ended(self, signal: int | None) -> int:
         run_dir = self._info.run_dir
         self._console.message(f"{'interrupted; ' if signal else ''}results in {run_dir}")
-        if signal and self._config.checkpoint.every_minutes is not None and not self._could_not_save:
+        if signal and self._saving.is_on and not self._saving.failed:
             self._console.message(f"go on with: python -m qmix_jax.train resume={run_dir}")
         if signal:
             return 128 + signal
         if self._stopped:
-            _warn("stopped, since numbers have gone wrong and on_nonfinite=stop")
-        return 1 if self._could_not_save or self._stopped else 0
+            warn("stopped, since numbers have gone wrong and on_nonfinite=stop")
+        return 1 if self._saving.failed or self._stopped else 0
 
 
 def describe(config: Config, run: RunInfo, waves: Waves) -> str:
@@ -300,7 +273,3 @@ def _merged(before: np.ndarray | None, now: np.ndarray, active: np.ndarray) -> n
     merged = before.copy()
     merged[active] = now
     return merged
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)

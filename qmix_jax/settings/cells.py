@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.settings.config import Config, SweepConfig, parse
+from qmix_jax.settings.config import Config, SweepConfig
+from qmix_jax.settings.reading import parse
 
 KEYS = {
     "lr": "optimizer.learning_rate",

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.settings.cells import cells, check_key
-from qmix_jax.settings.config import parse, to_container
+from qmix_jax.settings.reading import parse, to_container
 
 
 def conf_dir() -> Path:

@@ -6,7 +6,7 @@ from qmix_jax.algorithms.loop import Algorithm
 from qmix_jax.envs.build import make_env
 from qmix_jax.settings.build import build
 from qmix_jax.settings.command_line import compose_config
-from qmix_jax.settings.config import parse, to_container
+from qmix_jax.settings.reading import parse, to_container
 from qmix_jax.types import HyperParams
 
 

@@ -269,7 +269,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/algorithms"]
 from test_learning_step import *
 
 def run(seeds, devices, seeds_per_device):

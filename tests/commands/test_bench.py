@@ -27,7 +27,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import RecurrentAgent, unroll
 from qmix_jax.replay import packing as storage
 from qmix_jax.settings.command_line import compose_config
-from qmix_jax.settings.config import parse, to_container
+from qmix_jax.settings.reading import parse, to_container
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))

@@ -597,7 +597,7 @@ def test_a_reset_inside_the_adapter_is_found(my_package, example_package, capsys
     [
         (["env=two_steps"], "did you mean 'two_step'?"),
         (["env=two_step", "episode=3"], "episode=3: unknown key; did you mean episodes?"),
-        (["env=two_step", "num_seeds=3"], "only the environment is checked"),
+        (["env=two_step", "num_seeds=3"], "num_seeds=3: unknown key; did you mean seed?"),
         (["env=two_step", "episodes=1"], "episodes=1: must be at least 2"),
         (["env=two_step", "episodes=many"], "episodes=many: must be a whole number"),
         (["env=two_step", "seed=-1"], "seed=-1: must be at least 0"),
@@ -621,10 +621,10 @@ def test_settings_that_cannot_be_used_end_with_status_2_and_one_line(arguments, 
 
 
 def test_the_environment_is_chosen_as_for_training():
-    settings = check_env.parse_arguments(["experiment=smax_3m", "env.max_steps=5", "episodes=7"])
+    settings, env = check_env.parse(["experiment=smax_3m", "env.max_steps=5", "episodes=7"])
     assert settings.episodes == 7
-    assert settings.env["_target_"] == "qmix_jax.envs.jaxmarl.make_smax"
-    assert (settings.env["scenario"], settings.env["max_steps"]) == ("3m", 5)
+    assert env["_target_"] == "qmix_jax.envs.jaxmarl.make_smax"
+    assert (env["scenario"], env["max_steps"]) == ("3m", 5)
 
 
 def test_a_terminal_gets_a_table():

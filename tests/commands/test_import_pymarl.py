@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from qmix_jax import evaluate
 from qmix_jax.import_pymarl import main, read
 from qmix_jax.networks.pymarl_names import agent_from_pymarl, mixer_from_pymarl, mixer_to_pymarl
-from qmix_jax.results import play
 from qmix_jax.results.policies import load_policy
 
 OBS, ACTIONS, AGENTS, HIDDEN, STATE, EMBED = 3, 2, 2, 4, 3, 5
@@ -71,7 +71,7 @@ def test_there_and_back(tmp_path, suffix, capsys):
 def test_an_imported_policy_is_played(tmp_path, capsys):
     save_file(torch_agent(), tmp_path / "agent.safetensors")
     main([str(tmp_path / "agent.safetensors"), f"run_dir={tmp_path / 'imported'}", "env=two_step"])
-    play.main([f"run_dir={tmp_path / 'imported'}", "episodes=4"])
+    evaluate.main([f"run_dir={tmp_path / 'imported'}", "episodes=4"])
     assert "seed=0 episodes=4 return=" in capsys.readouterr().out
 
 

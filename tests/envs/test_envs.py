@@ -363,7 +363,7 @@ def test_smax_ends_when_one_side_is_dead_and_is_won_with_an_ally_alive(alive, te
         won_battle_bonus=1.0,
         use_self_play_reward=False,
     )
-    rules = jaxmarl_envs._smax(env)
+    rules = jaxmarl_envs.known_of(env)
     after = SimpleNamespace(state=SimpleNamespace(unit_alive=jnp.asarray(alive, bool)))
     assert bool(rules["terminated"](SimpleNamespace(after=after))) == terminated
     assert bool(rules["won"](SimpleNamespace(after=after))) == won

@@ -1,5 +1,6 @@
 """Playing saved policies: what is played, what is reported, and what is refused."""
 
+import dataclasses
 import io
 import json
 import math
@@ -24,7 +25,11 @@ from qmix_jax.envs.build import make_env
 from qmix_jax.logging import ConsoleSink
 from qmix_jax.networks.agents import RecurrentAgent
 from qmix_jax.results import play
+from qmix_jax.results.confidence import mean_interval, rate_interval
 from qmix_jax.results.policies import load_policy, save_policy
+from qmix_jax.results.team import Choice, load_team
+from qmix_jax.settings.arguments import HELP
+from qmix_jax.settings.command_line import shipped_targets
 
 TWO_STEP = {"_target_": "qmix_jax.envs.two_step.make_two_step"}
 TOY = {"_target_": "toy_env.make_toy"}
@@ -84,7 +89,7 @@ def run(tmp_path) -> Path:
 def refused(capsys, *arguments: str) -> str:
     """The one line that the command prints before it exits with status 2."""
     with pytest.raises(SystemExit) as exit_info:
-        play.main(arguments)
+        evaluate.main(arguments)
     assert exit_info.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -95,7 +100,7 @@ def refused(capsys, *arguments: str) -> str:
 
 def results(folder: Path, tmp_path: Path, *arguments: str) -> dict:
     output = tmp_path / "evaluation.json"
-    play.main([f"run_dir={folder}", f"output={output}", *arguments])
+    evaluate.main([f"run_dir={folder}", f"output={output}", *arguments])
     return json.loads(output.read_text())
 
 
@@ -107,13 +112,13 @@ def spoil(path: Path, **changes) -> None:
 class TestIntervals:
     def test_means_have_students_interval(self):
         values = np.random.default_rng(0).normal(3.0, 2.0, 17)
-        mean, low, high = play.mean_interval(values)
+        mean, low, high = mean_interval(values)
         expected = stats.t.interval(0.95, 16, loc=values.mean(), scale=stats.sem(values))
         np.testing.assert_allclose((mean, low, high), (values.mean(), *expected), rtol=1e-12)
 
     def test_equal_values_leave_no_doubt_and_one_value_says_nothing(self):
-        assert play.mean_interval(np.full(5, 8.0)) == (8.0, 8.0, 8.0)
-        mean, low, high = play.mean_interval(np.array([8.0]))
+        assert mean_interval(np.full(5, 8.0)) == (8.0, 8.0, 8.0)
+        mean, low, high = mean_interval(np.array([8.0]))
         assert mean == 8.0
         assert math.isnan(low)
         assert math.isnan(high)
@@ -123,7 +128,7 @@ class TestIntervals:
         z, rate = stats.norm.ppf(0.975), wins / total
         centre = (rate + z**2 / (2 * total)) / (1 + z**2 / total)
         half = z / (1 + z**2 / total) * math.sqrt(rate * (1 - rate) / total + z**2 / (4 * total**2))
-        mean, low, high = play.rate_interval(np.arange(total) < wins)
+        mean, low, high = rate_interval(np.arange(total) < wins)
         np.testing.assert_allclose((mean, low, high), (rate, centre - half, centre + half), atol=1e-12)
         assert 0 <= low < high <= 1
 
@@ -132,8 +137,9 @@ class TestIntervals:
     ("episodes", "batch", "size"), [(1000, 256, 250), (1, 256, 1), (5, 2, 2), (5, 5, 5), (6, 1, 1), (257, 256, 129)]
 )
 def test_batches_are_equal_and_hold_all_episodes(episodes, batch, size):
-    assert play.batch_size(episodes, batch) == size
-    keys = play.episode_keys(play.parse(["run_dir=x", f"episodes={episodes}", f"batch={batch}"]), 0, size)
+    plan = play.Plan(episodes, batch)
+    assert plan.batch_size == size
+    keys = plan.keys(0)
     assert 0 <= size * len(keys) - episodes < len(keys)
     assert len(np.unique(jax.random.key_data(keys), axis=0)) == len(keys)
 
@@ -150,21 +156,20 @@ def test_what_is_reported_is_what_evaluate_plays(toy, tmp_path):
         assert policy["seed"] == seed
         assert policy["episodes"] == 5
         np.testing.assert_allclose(policy["return"]["mean"], own_returns.mean(), rtol=1e-6)
-        assert tuple(policy["win_rate"].values()) == play.rate_interval(own_wins)
-        assert tuple(policy["episode_length"].values()) == play.mean_interval(own_lengths)
+        assert tuple(policy["win_rate"].values()) == rate_interval(own_wins)
+        assert tuple(policy["episode_length"].values()) == mean_interval(own_lengths)
         returns, wins, lengths = [*returns, *own_returns], [*wins, *own_wins], [*lengths, *own_lengths]
     pooled = found["pooled"]
     assert pooled["episodes"] == 10
-    np.testing.assert_allclose(tuple(pooled["return"].values()), play.mean_interval(np.array(returns)), rtol=1e-6)
-    assert tuple(pooled["win_rate"].values()) == play.rate_interval(np.array(wins))
-    assert tuple(pooled["episode_length"].values()) == play.mean_interval(np.array(lengths))
+    np.testing.assert_allclose(tuple(pooled["return"].values()), mean_interval(np.array(returns)), rtol=1e-6)
+    assert tuple(pooled["win_rate"].values()) == rate_interval(np.array(wins))
+    assert tuple(pooled["episode_length"].values()) == mean_interval(np.array(lengths))
 
 
 def test_only_the_first_episode_of_each_environment_counts(toy):
     """Kinds of episodes have 2 and 3 transitions: the shorter ones wait, and get nothing for going on."""
-    settings = play.parse([f"run_dir={toy}", TRUST_TOY, "episodes=39", "batch=2"])
-    team = play.load_team(settings)
-    keys = play.episode_keys(settings, 0, 2)
+    team = load_team(Choice(str(toy), env=TOY))
+    keys = play.Plan(episodes=39, most_parallel=2).keys(0)
     played = play.play(lambda params, key: greedy_pair(team.env, team.agent, params, key), team.policies[0], keys, 39)
     assert set(np.unique(played.episode_length)) == {2, 3}
     assert played.episode_return.shape == (39,)
@@ -194,7 +199,7 @@ def test_settings_of_the_environment_can_be_changed(toy, tmp_path):
 
 
 def test_a_recorded_episode_is_the_first_that_is_counted(toy):
-    team = play.load_team(play.parse([f"run_dir={toy}", TRUST_TOY]))
+    team = load_team(Choice(str(toy), env=TOY))
     key, params = jax.random.key(11), team.policies[0]
     played = greedy_pair(team.env, team.agent, params, key)
     episode = play.record(team.env, team.agent, params, key, 2)
@@ -210,7 +215,7 @@ def test_a_recorded_episode_is_the_first_that_is_counted(toy):
 
 def test_an_episode_is_drawn(two_step, tmp_path, capsys):
     path = tmp_path / "episode.md"
-    play.main([f"run_dir={two_step}", "episodes=1", f"render={path}"])
+    evaluate.main([f"run_dir={two_step}", "episodes=1", f"render={path}"])
     rows = [line for line in path.read_text().splitlines() if line.startswith("|")]
     assert len(rows) == 4
     assert rows[3].split("|")[5].strip() == "end"
@@ -218,7 +223,7 @@ def test_an_episode_is_drawn(two_step, tmp_path, capsys):
 
 
 def test_lines_for_machines(two_step, toy, capsys):
-    play.main([f"run_dir={two_step}", "episodes=3"])
+    evaluate.main([f"run_dir={two_step}", "episodes=3"])
     out = capsys.readouterr().out
     assert all(character.isprintable() or character == "\n" for character in out)
     lines = [dict(pair.split("=") for pair in line.split()) for line in out.splitlines()]
@@ -234,8 +239,8 @@ def test_a_table_for_people(toy, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, color_system=None)
-    monkeypatch.setattr(play, "ConsoleSink", lambda: ConsoleSink(console))
-    play.main([f"run_dir={toy}", TRUST_TOY, "episodes=4"])
+    monkeypatch.setattr(evaluate, "ConsoleSink", lambda: ConsoleSink(console))
+    evaluate.main([f"run_dir={toy}", TRUST_TOY, "episodes=4"])
     text = screen.getvalue()
     for words in ("final policies on toy: 4 greedy episodes each", "return [95%]", "win rate [95%]", "pooled"):
         assert words in text
@@ -247,14 +252,15 @@ def test_the_module_evaluate_is_the_command(two_step, monkeypatch, capsys):
     assert "seed=3 episodes=1 return=" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argument", play.HELP)
+@pytest.mark.parametrize("argument", HELP)
 def test_help_names_every_key(argument, capsys):
-    play.main([argument])
+    evaluate.main([argument])
     out = capsys.readouterr().out
-    assert all(f"  {key}=" in out for key in play.DEFAULTS if key not in ("env", "agent"))
+    defaults = dataclasses.asdict(evaluate.Settings())
+    assert all(f"  {key}=" in out for key in defaults if key not in ("env", "agent"))
     assert all(
         f"  {key}={'null' if value is None else value} " in out
-        for key, value in play.DEFAULTS.items()
+        for key, value in defaults.items()
         if key not in ("env", "agent", "run_dir", "render", "output")
     )
 
@@ -326,13 +332,13 @@ class TestTrust:
 
     def test_a_foreign_environment_is_played_when_it_is_named(self, toy, capsys):
         assert f"name it on the command line: {TRUST_TOY}" in refused(capsys, f"run_dir={toy}")
-        play.main([f"run_dir={toy}", TRUST_TOY, "episodes=1"])
+        evaluate.main([f"run_dir={toy}", TRUST_TOY, "episodes=1"])
 
     def test_what_train_can_build_by_default_is_followed(self):
-        assert TWO_STEP["_target_"] in play.shipped_targets("env")
-        assert "qmix_jax.envs.jaxmarl.make_smax" in play.shipped_targets("env")
+        assert TWO_STEP["_target_"] in shipped_targets("env")
+        assert "qmix_jax.envs.jaxmarl.make_smax" in shipped_targets("env")
         kinds = {"RecurrentAgent", "LSTMAgent", "FeedForwardAgent"}
-        assert play.shipped_targets("agent") == {f"qmix_jax.networks.agents.{kind}" for kind in kinds}
+        assert shipped_targets("agent") == {f"qmix_jax.networks.agents.{kind}" for kind in kinds}
 
 
 class TestFiles:

@@ -20,7 +20,7 @@ from qmix_jax.running.resume import check_same, locked, settings_to_resume
 from qmix_jax.running.waves import Waves
 from qmix_jax.settings import library
 from qmix_jax.settings.command_line import compose_config
-from qmix_jax.settings.config import to_container
+from qmix_jax.settings.reading import to_container
 
 SETTINGS = (
     "experiment=two_step_game",

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from wandb_record import history
 
+from qmix_jax import evaluate
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging.scores import interquartile_mean, score
-from qmix_jax.results import play
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.settings.cells import KEYS, cells
 from qmix_jax.settings.command_line import check, compose_config
-from qmix_jax.settings.config import SweepConfig, parse, to_container
+from qmix_jax.settings.config import SweepConfig
+from qmix_jax.settings.reading import parse, to_container
 
 SETTINGS = (
     "experiment=two_step_game",
@@ -231,13 +232,13 @@ def test_what_a_sweep_leaves(whole):
 def test_policies_of_the_best_cell_or_another_are_played(whole, capsys):
     best = min(summary(whole)["cells"], key=lambda cell: cell["rank"])
     for arguments, cell in ([], best["cell"]), (["cell=2"], 2):
-        play.main([f"run_dir={whole}", "episodes=4", "evaluation_seed=0", *arguments])
+        evaluate.main([f"run_dir={whole}", "episodes=4", "evaluation_seed=0", *arguments])
         shown = capsys.readouterr().out
         expected = summary(whole)["cells"][cell]["evaluation"]["return"]
         found = re.findall(r"^seed=\d .* return=([0-9.]+)", shown, re.MULTILINE)
         assert [float(x) for x in found] == expected
     with pytest.raises(SystemExit, match="2"):
-        play.main([f"run_dir={whole}", "cell=4"])
+        evaluate.main([f"run_dir={whole}", "cell=4"])
     assert "cell=4: not in this run (choices: 0, 1, 2, 3)" in capsys.readouterr().err
 
 
@@ -251,7 +252,7 @@ ON_DEVICES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/algorithms"]
 import numpy as np
 from test_learning_step import ALGORITHM, HYPER, differ
 from qmix_jax.mixers.vdn import VDNMixer

@@ -16,14 +16,15 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from qmix_jax import evaluate
 from qmix_jax.envs.build import make_env
 from qmix_jax.errors import ConfigError
-from qmix_jax.results import play
 from qmix_jax.settings import config as config_module
 from qmix_jax.settings.cells import KEYS
 from qmix_jax.settings.command_line import check, compose_config, conf_dir
-from qmix_jax.settings.config import Config, from_arguments, parse, to_container
+from qmix_jax.settings.config import Config
 from qmix_jax.settings.library import make_algorithm
+from qmix_jax.settings.reading import from_arguments, parse, to_container
 
 ROOT_CONFIG = OmegaConf.to_container(OmegaConf.load(conf_dir() / "config.yaml"))
 GROUP_FILES = sorted(path for path in conf_dir().glob("*/*.yaml"))
@@ -609,7 +610,7 @@ class TestRun:
     def test_its_policies_can_be_played(self, finished, which, key, tmp_path):
         """The game and the greedy policy are deterministic: playing gives what the run's own evaluation gave."""
         output = tmp_path / "evaluation.json"
-        play.main([f"run_dir={finished.run_dir}", f"which={which}", "episodes=2", f"output={output}"])
+        evaluate.main([f"run_dir={finished.run_dir}", f"which={which}", "episodes=2", f"output={output}"])
         played = json.loads(output.read_text())
         assert [policy["seed"] for policy in played["policies"]] == [5, 6]
         assert [policy["return"]["mean"] for policy in played["policies"]] == finished.summary[key]["return"]
@@ -623,7 +624,7 @@ class TestRun:
 @pytest.fixture
 def make_run_dir():
     """From a copy of the module: importing it would put it in the place of the function ``qmix_jax.train``."""
-    return runpy.run_path(str(Path(play.__file__).parents[1] / "train.py"))["_make_run_dir"]
+    return runpy.run_path(str(Path(evaluate.__file__).with_name("train.py")))["_make_run_dir"]
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path, make_run_dir):

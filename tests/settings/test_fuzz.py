@@ -12,7 +12,7 @@ from qmix_jax.envs.build import make_env
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.build import build
 from qmix_jax.settings.command_line import compose_config, conf_dir
-from qmix_jax.settings.config import parse, to_container
+from qmix_jax.settings.reading import parse, to_container
 
 EXAMPLES = 500
 ENVS = ("two_step", "climbing", "penalty")

@@ -1,0 +1,105 @@
+"""What is known about JaxMARL's own classes: ends, wins, rewards, states and pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from qmix_jax.envs.adapter import Transition
+from qmix_jax.envs.base import Episode
+from qmix_jax.envs.render import render_mpe, render_smax
+
+
+def known_of(env: Any) -> dict[str, Any]:
+    """The arguments of :func:`from_jaxmarl` that are known for JaxMARL's own classes."""
+    known: dict[str, Callable[[Any], dict[str, Any]]] = {
+        "HeuristicEnemySMAX": _smax,
+        "LearnedPolicyEnemySMAX": _smax,
+        "SimpleMPE": _mpe,
+        "SwitchRiddle": _switch_riddle,
+        "HanabiEnv": _hanabi,
+        "Overcooked": _overcooked,
+        "OvercookedV2": _overcooked,
+    }
+    # By name: to look the classes up would import all environments.
+    kinds = [kind.__name__ for kind in type(env).__mro__ if kind.__module__.startswith("jaxmarl.")]
+    return next((known[kind](env) for kind in kinds if kind in known), {})
+
+
+def _smax(env: Any) -> dict[str, Any]:
+    def any_alive(transition: Transition) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+        alive = transition.after.state.unit_alive
+        return jnp.any(alive[: env.num_allies]), jnp.any(alive[env.num_allies :])
+
+    def terminated(transition: Transition) -> Bool[Array, ""]:
+        allies, enemies = any_alive(transition)
+        return ~allies | ~enemies
+
+    def won(transition: Transition) -> Bool[Array, ""]:
+        allies, enemies = any_alive(transition)
+        return allies & ~enemies
+
+    num_units = env.num_allies + env.num_enemies
+    unit_scale = [1.0, 1.0 / env.map_width, 1.0 / env.map_height, 1.0] + [1.0] * env.unit_type_bits
+    type_scale = 1.0 / max(env.unit_type_bits - 1, 1)
+    scale = np.asarray(unit_scale * num_units + [1.0] * num_units + [type_scale] * num_units, np.float32)
+    return {
+        "episode_limit": env.max_steps + 1,
+        "reward": "first",
+        # All of it is at least 0, except that a cooldown counts down for ever, to -50 in an episode, once it is over.
+        "state": lambda obs, env_state: jnp.maximum(obs["world_state"] * scale, 0.0),
+        "terminated": terminated,
+        "won": won,
+        "max_return": float(abs(env.won_battle_bonus) + (not env.use_self_play_reward)),
+        "render": _render_smax,
+    }
+
+
+def _mpe(env: Any) -> dict[str, Any]:
+    return {
+        "episode_limit": env.max_steps + 1,
+        "reward": "sum",
+        "terminated": lambda transition: jnp.zeros((), bool),
+        "render": _render_mpe,
+    }
+
+
+def _switch_riddle(env: Any) -> dict[str, Any]:
+    def told(transition: Transition) -> Bool[Array, ""]:
+        return transition.action[transition.before.agent_in_room] == env.game_actions["TELL"]
+
+    return {
+        "reward": "first",
+        "terminated": told,
+        "won": lambda transition: told(transition) & jnp.all(transition.after.has_been == 1),
+        "max_return": float(max(abs(env.reward_all_live), abs(env.reward_all_die))),
+    }
+
+
+def _hanabi(env: Any) -> dict[str, Any]:
+    # A turn either spends an information token or uses up one of the deck's cards, and only the latter can bring a
+    # token back. So this many turns are never exceeded, and every end is the game's own.
+    return {
+        "episode_limit": int(env.max_info_tokens + 2 * env.deck_size),
+        "reward": "first",
+        "terminated": lambda transition: transition.done,
+    }
+
+
+def _overcooked(env: Any) -> dict[str, Any]:
+    return {"reward": "first"}
+
+
+def _render_smax(env: Any, episode: Episode, path: Path) -> None:
+    from jaxmarl.viz.visualizer import SMAXVisualizer
+
+    render_smax(SMAXVisualizer, env, episode, path)
+
+
+def _render_mpe(env: Any, episode: Episode, path: Path) -> None:
+    from jaxmarl.environments.mpe import MPEVisualizer
+
+    render_mpe(MPEVisualizer, env, episode, path)

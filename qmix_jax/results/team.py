@@ -1,0 +1,136 @@
+"""Which saved policies are played, and the environment and network that they are for.
+
+Files in a run's folder are untrusted data: nothing in them is executed, and they can only name environments and agents
+that come with this package.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.build import make_env
+from qmix_jax.errors import ConfigError
+from qmix_jax.networks.agents import AnyAgent
+from qmix_jax.results.policies import check_policy, load_policy
+from qmix_jax.settings.build import build_agent
+from qmix_jax.settings.command_line import shipped_targets
+from qmix_jax.settings.moved import current_target
+
+
+class Choice(NamedTuple):
+    """Policies of a run, and what is changed of their saved settings."""
+
+    run_dir: str
+    which: Literal["final", "best"] = "final"
+    seed: int | None = None
+    """None is every seed of the run."""
+    cell: int | None = None
+    """Of a sweep; None is the one with the highest rank."""
+    env: Mapping[str, Any] = {}
+    agent: Mapping[str, Any] = {}
+
+
+class Team(NamedTuple):
+    """The policies of one run, and what they have in common."""
+
+    env: Env
+    agent: AnyAgent
+    env_settings: Mapping[str, Any]
+    policies: Mapping[int, Any]
+    """Parameters by training seed."""
+
+
+def load_team(choice: Choice) -> Team:
+    """The chosen policies of a run, and the environment and network that they are for.
+
+    Raises :class:`ConfigError` unless the files are policies of one kind whose sizes and parameters fit what is built.
+    """
+    paths = _policy_paths(choice)
+    policies = {seed: load_policy(path) for seed, path in paths.items()}
+    first = next(iter(policies))
+    for seed, policy in policies.items():
+        for name in ("env", "agent"):
+            if policy.description.get(name) != policies[first].description.get(name):
+                raise ConfigError(f"{paths[seed]}.json: {name} is not that of seed {first}; play one with seed=...")
+    env_settings = _part("env", policies[first].description, choice.env, paths[first])
+    agent_settings = _part("agent", policies[first].description, choice.agent, paths[first])
+    env = make_env(env_settings)
+    agent = build_agent(agent_settings, env)
+    for seed, policy in policies.items():
+        check_policy(paths[seed], policy, agent, env)
+    return Team(env, agent, env_settings, {seed: policy.params for seed, policy in policies.items()})
+
+
+def _policy_paths(choice: Choice) -> dict[int, Path]:
+    """The chosen policy files, without suffix, by training seed."""
+    folder = Path(choice.run_dir)
+    if not folder.is_dir():
+        raise ConfigError(f"run_dir={choice.run_dir}: no such folder{_sibling(folder)}")
+    policies = _policies_folder(choice)
+    matches = ((re.fullmatch(r"seed_(\d+)", path.name), path) for path in policies.glob("seed_*"))
+    found = sorted((int(match[1]), path / choice.which) for match, path in matches if match)
+    if not found:
+        raise ConfigError(f"run_dir={choice.run_dir}: holds no policies (policies/seed_*/{choice.which}.json)")
+    paths = dict(found)
+    if choice.seed is None:
+        return paths
+    if choice.seed not in paths:
+        wanted = choice.seed
+        near = min(paths, key=lambda seed: abs(seed - wanted))
+        raise ConfigError(
+            f"seed={choice.seed}: not in this run; did you mean {near}? (choices: {', '.join(map(str, paths))})"
+        )
+    return {choice.seed: paths[choice.seed]}
+
+
+def _policies_folder(choice: Choice) -> Path:
+    """Where the policies are; of a sweep, those of the chosen cell or of the best one."""
+    folder = Path(choice.run_dir) / "policies"
+    cells = sorted(int(path.name[5:]) for path in folder.glob("cell_*") if path.name[5:].isdigit())
+    if choice.cell is not None and choice.cell not in cells:
+        there = f"choices: {', '.join(map(str, cells))}" if cells else "the run is no sweep"
+        raise ConfigError(f"cell={choice.cell}: not in this run ({there})")
+    if not cells:
+        return folder
+    return folder / f"cell_{_best_cell(choice, cells) if choice.cell is None else choice.cell}"
+
+
+def _best_cell(choice: Choice, cells: Sequence[int]) -> int:
+    path = Path(choice.run_dir) / "summary.json"
+    try:
+        ranks = {cell["cell"]: cell["rank"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]}
+        return min(cells, key=lambda cell: ranks[cell])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{path}: does not say which cell is the best; choose one with cell=...") from error
+
+
+def _sibling(folder: Path) -> str:
+    """A hint at the folder beside it with the most similar name."""
+    others = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    near = difflib.get_close_matches(folder.name, others, n=1)
+    return f"; did you mean {folder.parent / near[0]}?" if near else ""
+
+
+def _part(name: str, description: Mapping[str, Any], overrides: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """A section of the saved settings with what the command line changes.
+
+    A saved ``_target_`` is followed only to what this package's own configuration builds: the import path of anything
+    else, and many within the package, would run code of the file's choice.
+    """
+    saved = description.get(name)
+    if not isinstance(saved, Mapping):
+        raise ConfigError(f"{path}.json: has no settings under {name!r}")
+    target = current_target(saved.get("_target_"))
+    if overrides.get("_target_") is None:
+        if not (isinstance(target, str) and target.startswith("qmix_jax.") and target in shipped_targets(name)):
+            raise ConfigError(
+                f"{path}.json: {name}._target_={target!r} does not come with qmix_jax; if you trust it, name it on the "
+                f"command line: {name}._target_={target}"
+            )
+    elif overrides["_target_"] != target:
+        return overrides  # The saved settings were another's.
+    return {**saved, "_target_": target, **overrides}

@@ -1,0 +1,91 @@
+"""When a run saves checkpoints, what it does where they cannot be saved, and which one it resumes from."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qmix_jax.errors import ConfigError
+from qmix_jax.running.checkpoint import Checkpoints, Saved
+from qmix_jax.running.hosts import Hosts
+from qmix_jax.settings.config import CheckpointConfig
+
+
+class Saving:
+    """The checkpoints of one run.
+
+    Args:
+        config: how often, and how many are kept.
+        run_dir: the folder of the run.
+        hosts: the processes of this run, each of which saves its own lanes.
+    """
+
+    def __init__(self, config: CheckpointConfig, run_dir: Path, hosts: Hosts) -> None:
+        folder = run_dir / "checkpoints"
+        own = folder if hosts.count == 1 else folder / f"process_{hosts.index}"
+        self._checkpoints = Checkpoints(own, config.keep)
+        self._run_dir = run_dir
+        self._hosts = hosts
+        self._saved_epochs = 0
+        self.is_on = config.every_minutes is not None
+        """Whether this run saves checkpoints at all."""
+        self.failed = False
+        """Whether the latest checkpoint could not be saved."""
+
+    def newest(self) -> Saved | None:
+        """The newest checkpoint that is whole, in all processes; None if there is none.
+
+        Raises :class:`ConfigError` where processes have none of one epoch in common.
+        """
+        saved = self._checkpoints.latest(warn)
+        epochs = self._hosts.each(-1 if saved is None else int(saved.record["epochs"]))
+        common = min(epochs)
+        if saved is not None and common != int(saved.record["epochs"]):
+            saved = self._checkpoints.latest(warn, at_most=common)
+        if max(epochs) >= 0 and (saved is None or int(saved.record["epochs"]) != common):
+            raise ConfigError(
+                f"resume={self._run_dir}: processes have no checkpoint of one epoch in common (newest of each: "
+                f"{', '.join('none' if epoch < 0 else str(epoch) for epoch in epochs)})"
+            )
+        self._saved_epochs = max(common, 0)
+        return saved
+
+    def save(self, arrays: Callable[[], Any], record: Mapping[str, Any], wait: bool) -> None:
+        """Save a checkpoint, unless the run saves none or has this one; the run goes on if the disk refuses.
+
+        Args:
+            arrays: takes a copy of what is to be saved.
+            record: where the run is: ``epochs`` and what else :meth:`newest` is to give back.
+            wait: until the checkpoint is on the disk.
+        """
+        try:
+            if self.is_on and self._saved_epochs != record["epochs"]:
+                # The one before must be on the disk first: its arrays and these together would be too much memory.
+                self._checkpoints.wait()
+                self._checkpoints.save(record["epochs"], arrays(), record)
+                self._saved_epochs = record["epochs"]
+            if wait:
+                self._checkpoints.wait()
+        except OSError as error:
+            self._saved_epochs = 0
+            if not self.failed:
+                warn(f"could not save a checkpoint, the run goes on: {error}")
+            self.failed = True
+        else:
+            self.failed = self.failed and not wait
+
+
+def sections(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of a checkpoint by the first part of their name."""
+    parts: dict[str, dict[str, np.ndarray]] = {"states": {}, "rows": {}, "best": {}, "told": {}}
+    for name, value in arrays.items():
+        section, _, rest = name.partition(".")
+        parts.setdefault(section, {})[rest] = value
+    return parts
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    print(f"warning: {text}", file=sys.stderr)

@@ -1,0 +1,73 @@
+"""Settings that contradict each other."""
+
+from qmix_jax.errors import ConfigError
+from qmix_jax.settings.config import Config, ExplorationConfig
+
+
+def check_together(config: Config) -> None:
+    """Raise :class:`ConfigError` for two settings that do not fit each other; the message names both."""
+    _check_minibatch(config)
+    _check_exploration(config.exploration)
+    _check_distributed(config)
+    if config.seed + config.num_seeds > 2**31:
+        raise ConfigError(f"num_seeds={config.num_seeds}: the last seed would be above {2**31 - 1}")
+
+
+def _check_minibatch(config: Config) -> None:
+    rollout, replay = config.rollout, config.replay
+    if replay.batch_size > replay.capacity:
+        raise ConfigError(
+            f"replay.batch_size={replay.batch_size}: larger than replay.capacity={replay.capacity}; "
+            f"use at most {replay.capacity}"
+        )
+    parts = config.learner.minibatch_parts or 1
+    if replay.batch_size % parts:
+        fits = max(count for count in range(1, parts) if replay.batch_size % count == 0)
+        raise ConfigError(
+            f"learner.minibatch_parts={parts}: does not divide replay.batch_size={replay.batch_size}; use {fits}"
+        )
+    if parts > 1 and config.reward.standardise_returns:
+        raise ConfigError(
+            f"learner.minibatch_parts={parts}: reward.standardise_returns needs the whole minibatch; use 1"
+        )
+    if rollout.num_envs > replay.capacity:
+        raise ConfigError(
+            f"replay.capacity={replay.capacity}: must hold the rollout.num_envs={rollout.num_envs} sequences of one "
+            f"iteration; use at least {rollout.num_envs}"
+        )
+
+
+def _check_exploration(exploration: ExplorationConfig) -> None:
+    if exploration.epsilon_end > exploration.epsilon_start:
+        raise ConfigError(
+            f"exploration.epsilon_end={exploration.epsilon_end}: above "
+            f"exploration.epsilon_start={exploration.epsilon_start}; epsilon goes down"
+        )
+    if exploration.schedule == "exponential" and exploration.epsilon_end == 0:
+        raise ConfigError("exploration.epsilon_end=0: an exponential schedule never reaches 0; use a small number")
+
+
+def _check_distributed(config: Config) -> None:
+    own = config.distributed
+    if own.auto and own.coordinator is not None:
+        raise ConfigError(
+            f"distributed.coordinator={own.coordinator}: found by distributed.auto=true; give only one of them"
+        )
+    for name in ("num_processes", "process_id"):
+        value = getattr(own, name)
+        if (value is None) != (own.coordinator is None) and not own.auto:
+            needed = f"needs distributed.{name}=..." if value is None else "has no effect"
+            key = f"distributed.coordinator={own.coordinator}" if value is None else f"distributed.{name}={value}"
+            raise ConfigError(f"{key}: {needed}{'' if value is None else ' without distributed.coordinator=HOST:PORT'}")
+    if not own.auto and own.coordinator is None:
+        return
+    if own.process_id is not None and own.num_processes is not None and own.process_id >= own.num_processes:
+        raise ConfigError(
+            f"distributed.process_id={own.process_id}: must be less than distributed.num_processes={own.num_processes}"
+        )
+    if config.run_dir is None and not isinstance(config.resume, str):
+        raise ConfigError("run_dir=null: several processes need the same folder; give run_dir=...")
+    if config.checkpoint.every_minutes is not None and config.checkpoint.keep < 2:
+        raise ConfigError(f"checkpoint.keep={config.checkpoint.keep}: several processes need at least 2")
+    if config.sweep.halving is not None:
+        raise ConfigError(f"sweep.halving={config.sweep.halving}: only where one process trains all cells")

@@ -1,0 +1,30 @@
+"""What run folders made by earlier versions call things, and what these are called now."""
+
+from collections.abc import Mapping
+from typing import Any
+
+MOVED = {
+    "qmix_jax.agents": "qmix_jax.networks.agents",
+    "qmix_jax.optimizers": "qmix_jax.learning.optimizers",
+    "qmix_jax.targets": "qmix_jax.learning.targets",
+}
+"""Modules that a saved ``_target_`` may name, and where they are now."""
+
+ADDED: dict[str, dict[str, Any]] = {}
+"""Settings by section that older folders lack, with the values that they were run with."""
+
+
+def current_target(target: Any) -> Any:
+    """The import path today of what a saved ``_target_`` names."""
+    module, _, name = str(target).rpartition(".")
+    return f"{MOVED[module]}.{name}" if module in MOVED else target
+
+
+def current_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Saved settings of a run in today's words."""
+    current = dict(saved)
+    for section, value in saved.items():
+        if isinstance(value, Mapping):
+            target = {"_target_": current_target(value["_target_"])} if "_target_" in value else {}
+            current[section] = {**ADDED.get(section, {}), **value, **target}
+    return current
