@@ -1,13 +1,13 @@
 """The command line ``python -m qmix_jax.compare``: compares runs, in one page and figures."""
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.settings.config import from_arguments, number, parse_section
+from qmix_jax.settings.arguments import parse_arguments, run_command
+from qmix_jax.settings.values import number
 
 if TYPE_CHECKING:
     from qmix_jax.results.comparison.comparison import Comparison
@@ -39,109 +39,88 @@ Examples:
   python -m qmix_jax.compare runs by=algorithm,env.scenario out=report
   python -m qmix_jax.compare runs/new pymarl/results/sacred/7 threshold=[0.5,0.8]"""
 
-HELP = ("help", "--help", "-h")
-DEFAULTS: dict[str, Any] = {
-    "by": None,
-    "out": "report",
-    "title": None,
-    "metric": None,
-    "score": "final",
-    "at": None,
-    "threshold": None,
-    "skip_damaged": False,
-    "watch": False,
-    "every": 10,
-}
-TEXTS = ("out", "title")
-"""Keys whose values are taken as they stand."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the command line says; see ``USAGE``."""
 
-    runs: list[str]
-    by: Any
-    out: str
-    title: str | None
-    metric: str | None
-    score: Literal["final", "best", "mean"]
-    at: float | None = number(0, above=True)
-    threshold: Any
-    skip_damaged: bool
-    watch: bool
-    every: int = number(1)
+    by: str | None = None
+    out: str = "report"
+    title: str | None = None
+    metric: str | None = None
+    score: Literal["final", "best", "mean"] = "final"
+    at: float | None = number(0, above=True, default=None)
+    threshold: Any = None
+    skip_damaged: bool = False
+    watch: bool = False
+    every: int = number(1, default=10)
+
+    @property
+    def keys(self) -> list[str] | None:
+        """The keys in ``by``."""
+        return None if self.by is None else [key.strip() for key in self.by.strip("[]").split(",") if key.strip()]
+
+    @property
+    def thresholds(self) -> list[float] | None:
+        """The numbers in ``threshold``."""
+        if self.threshold is None:
+            return None
+        return [float(one) for one in (self.threshold if isinstance(self.threshold, list) else [self.threshold])]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line. Exit status 2, with one line on standard error, for input that cannot be used."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if any(argument in HELP for argument in arguments):
-        print(USAGE)
-        return
-    try:
-        settings = parse(arguments)
-        if settings.watch:
-            from qmix_jax.results.comparison.watch import watch
-
-            watch(lambda: _once(settings), settings.runs, settings.every)
-        else:
-            _once(settings)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_command(USAGE, argv, lambda arguments: compare_runs(*parse(arguments)))
 
 
-def parse(arguments: Sequence[str]) -> Settings:
-    """The settings in the arguments: those with ``=`` are settings, unless there is such a path. Raises
-    :class:`ConfigError`."""
-    tree, runs, others = dict(DEFAULTS), [], []
+def parse(arguments: Sequence[str]) -> tuple[list[str], Settings]:
+    """The runs and the settings in the arguments: what has no ``=``, or is a path with one, is a run.
+
+    Raises :class:`ConfigError`.
+    """
+    runs, others = [], []
     for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if argument == "--watch":
-            tree["watch"] = True
-        elif argument.startswith("-"):
-            raise ConfigError(f"{argument}: unknown; did you mean --watch?")
-        elif not equals or (key not in DEFAULTS and Path(argument).exists()):
-            runs.append(argument)
-        elif key in TEXTS:
-            tree[key] = None if value == "null" else value
-        elif key == "by":
-            tree[key] = (
-                None if value == "null" else [part.strip() for part in value.strip("[]").split(",") if part.strip()]
-            )
-        else:
-            others.append(argument)
-    settings = parse_section(Settings, {**tree, **from_arguments(others), "runs": runs}, "")
+        is_setting = "=" in argument and (argument.partition("=")[0] in _KEYS or not Path(argument).exists())
+        (others if is_setting or argument.startswith("-") else runs).append(argument)
+    settings, _ = parse_arguments(Settings, ["watch=true" if other == "--watch" else other for other in others])
     if not runs:
         raise ConfigError("no runs given; try python -m qmix_jax.compare runs/a runs/b")
-    if settings.by == []:
+    if settings.keys == []:
         raise ConfigError("by=: name settings, like by=algorithm,env.scenario")
-    return dataclasses.replace(settings, threshold=_thresholds(settings.threshold))
+    numbers = settings.threshold if isinstance(settings.threshold, list) else [settings.threshold or 0]
+    if not numbers or any(isinstance(one, bool) or not isinstance(one, int | float) for one in numbers):
+        raise ConfigError(f"threshold={settings.threshold}: must be a number or a list of numbers, like [0.5,0.9]")
+    return runs, settings
 
 
-def _thresholds(value: Any) -> list[float] | None:
-    if value is None:
-        return None
-    values = value if isinstance(value, list) else [value]
-    if not values or any(isinstance(one, bool) or not isinstance(one, int | float) for one in values):
-        raise ConfigError(f"threshold={value}: must be a number or a list of numbers, like [0.5,0.9]")
-    return [float(one) for one in values]
+_KEYS = {field.name for field in dataclasses.fields(Settings)}
 
 
-def _once(settings: Settings) -> bool:
+def compare_runs(runs: Sequence[str], settings: Settings) -> int:
+    """Compare once, or until all runs have ended; returns the exit status."""
+    if not settings.watch:
+        _once(runs, settings)
+        return 0
+    from qmix_jax.results.comparison.watch import watch
+
+    try:
+        watch(lambda: _once(runs, settings), runs, settings.every)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _once(runs: Sequence[str], settings: Settings) -> bool:
     """Compare, write, print. Returns whether every run has ended."""
     from qmix_jax.results.comparison.comparison import compare
 
     compared = compare(
-        settings.runs,
-        by=settings.by,
+        runs,
+        by=settings.keys,
         metric=settings.metric,
         score=settings.score,
         at=settings.at,
-        threshold=settings.threshold,
+        threshold=settings.thresholds,
         skip_damaged=settings.skip_damaged,
     )
     from qmix_jax.results.comparison.report import write  # drawing takes a second to import

@@ -47,7 +47,8 @@ def test_runs_are_compared(tmp_path, capsys, monkeypatch):
         (["run", "score=last"], "score=last"),
         (["run", "threshold=high"], "threshold=high: must be a number"),
         (["run", "at=10"], "at=10.0: no run came as far"),
-        (["run", "--wach"], "--wach: unknown"),
+        (["run", "runs=x"], "runs=x: unknown key"),
+        (["run", "--wach"], "--wach: must look like key=value"),
         (["run", "outt=x"], "did you mean out?"),
         (["run", "out=file/below"], "out=file/below: cannot be written"),
     ],
@@ -65,7 +66,7 @@ def test_documented_commands_are_understood(text):
     commands = re.findall(r"^ *python -m qmix_jax.compare (.*)$", text, re.MULTILINE)
     assert len(commands) >= 3
     for command in commands:
-        assert compare.parse(shlex.split(command)).runs
+        assert compare.parse(shlex.split(command))[0]
 
 
 def test_help(capsys):

@@ -136,7 +136,8 @@ def _label(seed: Seed, keys: Sequence[str]) -> str:
             parts.append(f"({value})" if value else "")
         elif value is not None or key in seed.settings:
             section, _, name = key.rpartition(".")
-            parts.append(f"{section if name == '_target_' else name}={words(value)}")
+            built = name == "_target_"
+            parts.append(f"{section}={str(value).rpartition('.')[2]}" if built else f"{name}={words(value)}")
     return " ".join(part for part in parts if part) or ALL_RUNS
 
 

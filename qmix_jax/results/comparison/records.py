@@ -65,13 +65,11 @@ class Source(NamedTuple):
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted keys; of an import path within this package only the name counts."""
+    """Nested settings under dotted keys."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{key}.")
-        elif key == "_target_" and str(value).startswith("qmix_jax."):
-            found[f"{prefix}{key}"] = str(value).rpartition(".")[2]  # modules move between versions
         else:
             found[f"{prefix}{key}"] = value
     return found

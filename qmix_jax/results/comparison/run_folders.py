@@ -13,7 +13,8 @@ from qmix_jax.logging.files import METRICS_FILE, read_rows
 from qmix_jax.results.comparison.peers import is_peer, read_peer
 from qmix_jax.results.comparison.records import Seed, Source, State, flat
 from qmix_jax.settings.cells import KEYS, cells
-from qmix_jax.settings.config import parse
+from qmix_jax.settings.moved import current_settings
+from qmix_jax.settings.reading import parse
 
 CONFIG_FILE = "config.json"
 NOT_SEARCHED = {"checkpoints", "policies", "wandb"}
@@ -78,6 +79,7 @@ def read_run(path: Path, metrics: Sequence[str]) -> Source:
     container = _json(metrics_path.with_name(f"{prefix}{CONFIG_FILE}"))
     if container is None:
         raise ConfigError(f"{metrics_path.with_name(f'{prefix}{CONFIG_FILE}')}: missing")
+    container = current_settings(container)
     summary = _json(metrics_path.with_name(f"{prefix}summary.json"))
     try:
         rows = read_rows(metrics_path)
