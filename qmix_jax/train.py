@@ -58,7 +58,15 @@ def _hydra_main(tree: DictConfig) -> None:
         sys.exit(status)
 
 
-def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_dir: Path) -> int:
+def run(
+    config: Config,
+    container: dict[str, Any],
+    cells: Sequence[Cell],
+    run_dir: Path,
+    *,
+    given_env: object = None,
+    keep_process: bool = False,
+) -> int:
     """One training run, from the configuration to the run's folder.
 
     Args:
@@ -66,6 +74,8 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
         container: the settings; those that only show later are filled in.
         cells: of its sweep, if it is one.
         run_dir: its folder.
+        given_env: an environment to use in place of the one that the configuration describes.
+        keep_process: raise ``KeyboardInterrupt`` where Ctrl-C would end the process.
 
     Returns the exit status: 0, 1 if something could not be saved or numbers went wrong under ``on_nonfinite=stop``,
     130 or 143 after Ctrl-C or SIGTERM.
@@ -83,9 +93,9 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
     import numpy as np
 
     # Not at the top, and the environment first: a wrong setting is reported before what takes seconds is imported.
-    from qmix_jax.envs.build import make_env
+    from qmix_jax.envs.build import as_env, make_env
 
-    env = make_env(config.parts["env"])
+    env = make_env(config.parts["env"]) if given_env is None else as_env(given_env)
 
     from qmix_jax.logging import ConsoleSink, write_json
     from qmix_jax.running import memory
@@ -105,7 +115,7 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
     console.message(memory.describe(plan))
     with locked(run_dir) if hosts.is_first else contextlib.nullcontext():
-        session = Session(config, container, cells, run_dir, env, waves, hosts, console, clock)
+        session = Session(config, container, cells, run_dir, env, waves, hosts, console, clock, keep_process)
         if saved_config is not None:
             session.restore()
         if hosts.is_first:

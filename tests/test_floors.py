@@ -17,11 +17,12 @@ FLOORS = (
     {"logging"},
     {"results"},
     {"running"},
-    {"train", "evaluate", "check_env", "import_pymarl", "bench"},
+    {"train", "evaluate", "compare", "check_env", "import_pymarl", "bench"},
+    {"library"},
 )
 """From the ground up. Rooms of one floor do not import each other."""
 
-COMMANDS = FLOORS[-1]
+COMMANDS = FLOORS[-2]
 MOST_LINES = 300
 MOST_FILES = 12
 
