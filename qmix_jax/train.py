@@ -96,16 +96,19 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
     algorithm, hyper = build(config, env)
     devices, each = _devices(config, len(hosts.share)), config.devices.seeds_per_device
     saves = config.checkpoint.every_minutes is not None
-    plan = memory.check(algorithm, len(hosts.share), devices, each, checkpoints=saves)
+    fewer = config.devices.count is None
+    plan = memory.check(algorithm, len(hosts.share), devices, each, checkpoints=saves, fewer=fewer)
+    devices = devices[: plan.num_devices]
     if cells:
         of_all = hyper_params_of([cell.config for cell in cells], config.num_seeds)
         hyper = jax.tree.map(lambda x: np.asarray(x)[hosts.share], of_all)
     waves = Waves(algorithm, hyper, [all_lanes[place].seed for place in hosts.share], each, devices)
     _make_run_dir(run_dir)
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
-    console.message(memory.describe(plan))
+    for line in memory.describe(plan, config.checkpoint.every_minutes):
+        console.message(line)
     with locked(run_dir) if hosts.is_first else contextlib.nullcontext():
-        session = Session(config, container, cells, run_dir, env, waves, hosts, console, clock)
+        session = Session(config, container, cells, run_dir, env, waves, hosts, console, clock, plan.copies)
         if saved_config is not None:
             session.restore()
         if hosts.is_first:

@@ -35,6 +35,7 @@ class Session:
         hosts: the processes of this run.
         console: where the user is told.
         clock: started when the process did.
+        copies: whether there is memory to copy all states for a checkpoint.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Session:
         hosts: Hosts,
         console: ConsoleSink,
         clock: Clock,
+        copies: bool = True,
     ) -> None:
         self._config = config
         self._info = run_info(config, container, cells, run_dir, env)
@@ -58,7 +60,7 @@ class Session:
         self._console = console
         self._clock = clock
         self._made_with = provenance()
-        self._saving = Saving(config.checkpoint, run_dir, hosts)
+        self._saving = Saving(config.checkpoint, run_dir, hosts, copies)
         self._stopped = False
         count = len(self._lanes)
         self._progress = Progress({}, np.full(count, -1, np.int32), np.ones(count, bool), {})
@@ -95,13 +97,15 @@ class Session:
             if self._is_left():
                 self._compile()
                 signal = self._train(sinks, interruption)
-            self._save()
-            best = self._save_policies()
-            if self._hosts.is_first:
-                summary = write_report(
-                    self._config, self._info, self._env, self._progress, best, self._clock, signal, self._made_with
-                )
-                sinks.finish(summary)
+            try:  # Small files first: the last checkpoint may take what is left of the disk or the memory.
+                best = self._save_policies()
+                if self._hosts.is_first:
+                    summary = write_report(
+                        self._config, self._info, self._env, self._progress, best, self._clock, signal, self._made_with
+                    )
+                    sinks.finish(summary)
+            finally:
+                self._save()
         return self._say_how_it_ended(signal)
 
     def _sinks(self) -> list[Any]:
@@ -213,10 +217,10 @@ class Session:
     def _save(self, wait: bool = True) -> None:
         """A checkpoint of now."""
 
-        def arrays() -> dict[str, Any]:
+        def arrays(copy: bool) -> dict[str, Any]:
             progress = self._progress
             return {
-                "states": self._waves.snapshot(),
+                "states": self._waves.snapshot(copy),
                 "rows": progress.rows,
                 "best": progress.best,
                 "told": {"nonfinite": progress.nonfinite, "active": progress.active},
