@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from qmix_jax import streams
 from qmix_jax.errors import ConfigError
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.devices import check_matmul_precision, cores, set_up
@@ -31,6 +32,7 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 
 def main() -> None:
     """Check the command line, then hand it to Hydra. Exit status 2 for settings that cannot be used."""
+    streams.secure()
     arguments = sys.argv[1:]
     if "--version" in arguments:
         print(version_line())
@@ -39,10 +41,7 @@ def main() -> None:
         command_line.check(arguments)
         asks = any(argument in HELP for argument in arguments)
         sys.argv[1:] = ["--help"] if asks else command_line.for_hydra(arguments)
-    try:
-        _hydra_main()
-    except BrokenPipeError:  # `--help | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _hydra_main()
 
 
 @hydra.main(version_base=None, config_path=str(conf_dir()), config_name="config")

@@ -170,13 +170,14 @@ def read_checkpoint(path: Path) -> Saved:
 
 
 def _fits_orbax(path: Path, leaf: Leaf) -> bool:
-    """Orbax writes arrays of the first process only, holds all of them in memory, and reads no path with brackets."""
-    return (
-        isinstance(leaf, np.ndarray)
-        and size(leaf) < LARGE
-        and jax.process_count() == 1
-        and not set("[]\\") & set(str(path.absolute()))
-    )
+    """Orbax holds all arrays in memory, and writes those of the first process only, none without numbers."""
+    return isinstance(leaf, np.ndarray) and 0 < size(leaf) < LARGE and jax.process_count() == 1 and _is_plain(path)
+
+
+def _is_plain(path: Path) -> bool:
+    """Orbax takes brackets for a pattern, and cannot write a path that is not UTF-8."""
+    text = str(path.absolute())
+    return not set("[]\\") & set(text) and text.encode("utf-8", "replace").decode("utf-8") == text
 
 
 def _write_large(folder: Path, arrays: Mapping[str, Leaf]) -> None:
@@ -185,7 +186,12 @@ def _write_large(folder: Path, arrays: Mapping[str, Leaf]) -> None:
     for number, leaf in enumerate(arrays.values()):
         with (folder / f"{number:04d}.bin").open("wb") as stream:
             for piece in pieces(leaf):
-                stream.write(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
+                content = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
+                if content.any():
+                    stream.write(content.data)
+                else:  # A hole: most of a young replay is zeros, which take neither time nor disk like this.
+                    stream.seek(content.size, os.SEEK_CUR)
+            stream.truncate()
 
 
 def _read_large(folder: Path, described: Any) -> dict[str, np.ndarray]:

@@ -27,6 +27,8 @@ from qmix_jax.replay import sequences as replay
 from qmix_jax.running.waves import devices_per_seed
 from qmix_jax.types import HyperParams, Learner, Params
 
+PROGRAM = 950 * 2**20
+"""What Python, JAX, its compiler and the libraries take at their peak, as measured on SMAX 3m and 27m_vs_30m."""
 FILLED = 0.75
 """Share of the memory that a run with copies for its checkpoints may take."""
 
@@ -56,6 +58,8 @@ class Plan(NamedTuple):
     """Bytes there are; None where nobody can say."""
     num_devices: int = 1
     """Devices that the run uses."""
+    program: int = 0
+    """Bytes of the program itself, where it shares the memory."""
     copies: bool = True
     """Whether there is room to copy all states for a checkpoint, so that training goes on while it is written."""
 
@@ -63,7 +67,7 @@ class Plan(NamedTuple):
     def total(self) -> int:
         """Bytes that the run takes there."""
         states = (self.resident + self.snapshots) * (self.one.replay + self.one.parameters)
-        return states + self.at_once * self.one.batches
+        return states + self.at_once * self.one.batches + self.program
 
     @property
     def fits(self) -> bool:
@@ -108,7 +112,7 @@ def check(
     def planned(num_seeds: int, num_devices: int = len(devices)) -> Plan:
         parts = algorithm.sizes.minibatch_parts
         resident, at_once = placement(num_seeds, num_devices, seeds_per_device, on_cpu, parts)
-        return Plan(one, num_seeds, resident, at_once, 0, limit, num_devices)
+        return Plan(one, num_seeds, resident, at_once, 0, limit, num_devices, PROGRAM if on_cpu else 0)
 
     counts = range(len(devices), 0, -1) if fewer else [len(devices)]
     plan = next((found for found in (planned(num_seeds, n) for n in counts) if found.fits), None)
@@ -134,6 +138,7 @@ def describe(plan: Plan, every_minutes: float | None = None) -> list[str]:
         f"memory: {_size(plan.total)}{there}; a seed takes {_size(one.replay)} for the replay, {_size(one.parameters)} "
         f"for parameters and about {_size(one.batches)} for batches while it runs ({plan.num_seeds} seed(s), "
         f"{plan.resident} state(s) in memory, {plan.at_once} at once)"
+        + (f", the program itself about {_size(plan.program)}" if plan.program else "")
     ]
     if every_minutes is not None:
         how = "in the background" if plan.copies else "while training waits, since a copy does not fit into memory"

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from qmix_jax import streams
 from qmix_jax.errors import ConfigError, nearest
 from qmix_jax.settings.groups import group_of
 from qmix_jax.settings.reading import from_arguments
@@ -42,6 +43,8 @@ def run_command(usage: str, argv: Sequence[str] | None, command: Callable[[list[
     Raises :class:`SystemExit` with status 2, and one line on standard error, where ``command`` raises
     :class:`ConfigError`.
     """
+    if argv is None:
+        streams.secure()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in HELP for argument in arguments):
         print(usage)

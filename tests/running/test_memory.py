@@ -76,6 +76,7 @@ def known(monkeypatch):
         return SeedBytes(20 * algorithm.sizes.capacity + 12, parameters=100, batches=10)
 
     monkeypatch.setattr(memory, "seed_bytes", seed_bytes)
+    monkeypatch.setattr(memory, "PROGRAM", 0)
 
     def algorithm(capacity, parts=1):
         return SimpleNamespace(
