@@ -19,7 +19,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.devices import check_matmul_precision, cores, set_up
 from qmix_jax.running.hosts import HostError, connect, disconnect
-from qmix_jax.running.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
+from qmix_jax.running.resume import CONFIG_FILE, check_run_dir, check_same, locked, read_config, settings_to_resume
 from qmix_jax.settings import command_line
 from qmix_jax.settings.arguments import HELP, version_line
 from qmix_jax.settings.cells import Cell, cells, lanes
@@ -51,6 +51,7 @@ def _hydra_main(tree: DictConfig) -> None:
         container = settings_to_resume(to_container(tree), [item.lstrip("+~").split("=")[0] for item in overrides])
         config = parse(container)
         run_dir = _run_dir(config)
+        check_run_dir(run_dir)
         container["run_dir"] = str(run_dir)
         status = run(config, container, cells(container, config), run_dir)
     if status:

@@ -1,5 +1,6 @@
 """One training run on the host: epochs, reports, checkpoints, and what is left in the run's folder."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -238,7 +239,7 @@ class Session:
         run_dir = self._info.run_dir
         self._console.message(f"{'interrupted; ' if signal else ''}results in {run_dir}")
         if signal and self._saving.is_on and not self._saving.failed:
-            self._console.message(f"go on with: python -m qmix_jax.train resume={run_dir}")
+            self._console.message(f"go on with: python -m qmix_jax.train {shlex.quote(f'resume={run_dir}')}")
         if signal:
             return 128 + signal
         if self._stopped:

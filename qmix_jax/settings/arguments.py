@@ -98,8 +98,11 @@ def parse_arguments(
     return parse_section(settings, {**tree, **texts}, prefix.rstrip(".")), others
 
 
-def check_form(arguments: Sequence[str]) -> None:
-    """Raise :class:`ConfigError` for the first argument that is not ``key=value``, or says another value once more."""
+def check_form(arguments: Sequence[str], once: bool = True) -> None:
+    """Raise :class:`ConfigError` for the first argument that is not ``key=value``.
+
+    With ``once`` also for one that gives a key another value than before.
+    """
     given: dict[str, str] = {}
     for index, argument in enumerate(arguments):
         key, equals, value = argument.partition("=")
@@ -114,7 +117,7 @@ def check_form(arguments: Sequence[str]) -> None:
             raise ConfigError(f"{argument}: is empty; give a value, or leave it out for the default")
         if key in PATHS and (value == "~" or value.startswith("~/")):
             raise ConfigError(f"{argument}: ~ is not expanded here; write {key}=$HOME{value[1:]}")
-        if given.setdefault(name, argument) != argument and not key.startswith("~"):
+        if once and given.setdefault(name, argument) != argument and not key.startswith("~"):
             raise ConfigError(f"{argument}: given twice, before as {given[name]}; leave one of them out")
 
 
