@@ -10,6 +10,7 @@ from qmix_jax.envs.base import Env
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, WandbSink
 from qmix_jax.results.report import Progress, write_report
 from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies
+from qmix_jax.results.video import draw_best_episode
 from qmix_jax.running.checkpoint import unflatten
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.hosts import Hosts
@@ -52,7 +53,8 @@ class Session:
         keep_process: bool = False,
     ) -> None:
         self._config = config
-        self._info = run_info(config, container, cells, run_dir, env)
+        self._made_with = provenance()
+        self._info = run_info(config, container, cells, run_dir, env)._replace(git_commit=self._made_with["git_commit"])
         self._lanes = self._info.lanes
         self._env = env
         self._waves = waves
@@ -60,7 +62,6 @@ class Session:
         self._console = console
         self._clock = clock
         self._keep_process = keep_process
-        self._made_with = provenance()
         self._saving = Saving(config.checkpoint, run_dir, hosts)
         self._stopped = False
         count = len(self._lanes)
@@ -111,6 +112,8 @@ class Session:
                     signal,
                     self._made_with,
                 )
+                if self._config.logger.wandb.video and self._config.logger.wandb.mode != "disabled":
+                    draw_best_episode(self._info, self._env, summary, warn)
                 sinks.finish(summary)
         return self._say_how_it_ended(signal)
 
@@ -124,6 +127,8 @@ class Session:
             entity=w.entity,
             group=w.group,
             tags=w.tags,
+            system=w.system,
+            artifacts=w.artifacts,
         )
         return [FileSink(), wandb, self._console]
 

@@ -155,6 +155,9 @@ class WandbConfig:
     group: str | None
     entity: str | None
     tags: list[str]
+    system: bool
+    video: bool
+    artifacts: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
