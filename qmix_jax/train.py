@@ -20,8 +20,10 @@ from qmix_jax.running.devices import check_matmul_precision, cores, set_up
 from qmix_jax.running.hosts import HostError, connect, disconnect
 from qmix_jax.running.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
 from qmix_jax.settings import command_line
+from qmix_jax.settings.arguments import HELP, version_line
 from qmix_jax.settings.cells import Cell, cells, lanes
 from qmix_jax.settings.config import Config
+from qmix_jax.settings.groups import conf_dir
 from qmix_jax.settings.reading import parse, to_container
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -29,15 +31,21 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 
 def main() -> None:
     """Check the command line, then hand it to Hydra. Exit status 2 for settings that cannot be used."""
+    arguments = sys.argv[1:]
+    if "--version" in arguments:
+        print(version_line())
+        return
     with _errors_in_one_line():
-        command_line.check(sys.argv[1:])
+        command_line.check(arguments)
+        asks = any(argument in HELP for argument in arguments)
+        sys.argv[1:] = ["--help"] if asks else command_line.for_hydra(arguments)
     try:
         _hydra_main()
     except BrokenPipeError:  # `--help | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-@hydra.main(version_base=None, config_path=str(command_line.conf_dir()), config_name="config")
+@hydra.main(version_base=None, config_path=str(conf_dir()), config_name="config")
 def _hydra_main(tree: DictConfig) -> None:
     with _errors_in_one_line():
         overrides = HydraConfig.get().overrides.task

@@ -3,20 +3,20 @@
 Axes, in this order wherever several meet:
 
 ====  ==========================================================
-K     seeds (and later hyper-parameter cells); only outside ``algorithm.py``
+K     lanes (seeds of all cells); only outside ``algorithms/``
 C     capacity of the replay, in sequences
-T     slots of a sequence
-M     sequences of a minibatch
+T     slots per sequence
+M     sequences per minibatch
 B     parallel environments
 N     agents
 A     actions
-O     observation features of one agent
+O     observation features per agent
 G     features of the global state
 H     hidden units of the recurrent agent
 ====  ==========================================================
 
-Types are written for one seed and one sample; leading axes come from ``vmap`` and ``scan``.
-They are NamedTuples: plain pytrees that are built by keyword and changed with ``_replace``.
+Types describe one seed and one sample; leading axes come from ``vmap`` and ``scan``.
+They are NamedTuples: plain pytrees, built by keyword and changed with ``_replace``.
 """
 
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ EnvState = Any
 
 
 class TimeStep(NamedTuple):
-    """What can be seen at one moment of an episode, before anyone acts."""
+    """The observation of one time step, before the agents act."""
 
     obs: Float[Array, "*batch N O"]
     avail_actions: Bool[Array, "*batch N A"]
@@ -36,11 +36,11 @@ class TimeStep(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a joint action led to, apart from the next :class:`TimeStep`.
+    """The outcome of a joint action, apart from the next :class:`TimeStep`.
 
-    ``discount`` is 0 where the episode truly ended and 1 otherwise; a time limit that is not part of
-    the task leaves it at 1. ``last`` says that the episode is over, for either reason.
-    ``won`` is only meaningful on the last transition of an environment with ``has_win_rate``.
+    ``discount`` is 0 where the episode terminated and 1 otherwise; a time limit that is not part of the task leaves it
+    at 1. ``last`` is true where the episode is over, for either reason. ``won`` only has a meaning on the last
+    transition of an episode, in environments with ``has_win_rate``.
     """
 
     reward: Float[Array, "*batch"]
@@ -52,10 +52,10 @@ class Outcome(NamedTuple):
 class Slot(NamedTuple):
     """One entry of a stored sequence.
 
-    An episode of L transitions fills L + 1 slots. Slot t holds what was seen, the action taken there and that
+    An episode of L transitions fills L + 1 slots. Slot t holds the observation, the action taken there and that
     action's reward and discount. The last slot of an episode holds the true final observation, has ``mask`` 0 and
     is only there to bootstrap from; the slot after it starts a new episode with ``first`` set.
-    The last slot of a sequence has nothing behind it, so its ``mask`` is 0 as well.
+    The last slot of a sequence has no successor, so its ``mask`` is 0 as well.
     """
 
     step: TimeStep
@@ -70,10 +70,10 @@ class Replay(NamedTuple):
     """A ring of the newest C sequences."""
 
     slots: Any
-    """Sequences ``[C, T]`` in the form they are kept in: see ``storage.py``."""
+    """Packed sequences ``[C, T]``: see ``replay/packing.py``."""
     priority: Float[Array, " C"]
     max_priority: Float[Array, ""]
-    """The largest priority seen so far, that of new sequences."""
+    """The largest priority seen so far; new sequences get it."""
     cursor: Int[Array, ""]
     size: Int[Array, ""]
 
@@ -94,26 +94,26 @@ class Statistics(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """What gradient steps change."""
+    """The state that updates change."""
 
     online: Params
     target: Params
     opt_state: Any
-    """Of all parameters of ``online`` as one vector."""
+    """Optimiser state for all parameters of ``online`` as one vector."""
     updates: Int[Array, ""]
     target_episodes: Int[Array, ""]
-    """Episodes that had ended when the target network was last copied; only used when its interval counts them."""
+    """Episodes finished when the target network was last copied; only used if its interval counts episodes."""
     nonfinite_update: Int[Array, ""]
-    """The first update whose numbers were not finite, -1 so far; it was not taken, nor any after it."""
+    """The first update with non-finite numbers, or -1; neither it nor any later update was applied."""
     max_reward: Float[Array, ""]
-    """Largest ``|reward|`` that was learned from, as it enters the targets."""
+    """Largest ``|reward|`` in the targets so far."""
     rewards: Statistics
     returns: Statistics
-    """Of what was learned from; only used where rewards or returns are standardised."""
+    """``rewards`` and ``returns`` in the targets so far; only used where they are standardised."""
 
 
 class Evaluation(NamedTuple):
-    """Mean over the greedy episodes of one evaluation; ``win_rate`` is NaN where the environment has none."""
+    """Means over the greedy episodes of one evaluation; ``win_rate`` is NaN if the environment has none."""
 
     episode_return: Float[Array, ""]
     win_rate: Float[Array, ""]
@@ -129,7 +129,7 @@ class Best(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that one seed carries from one iteration to the next."""
+    """The complete state of one seed between iterations."""
 
     key: Key[Array, ""]
     replay: Replay
@@ -140,7 +140,7 @@ class TrainState(NamedTuple):
 
 
 class HyperParams(NamedTuple):
-    """Numbers that may differ between seeds of one compiled program (traced scalars)."""
+    """Numbers that may differ between lanes of one compiled program (traced scalars)."""
 
     learning_rate: Float[Array, ""]
     learning_rate_end: Float[Array, ""]
@@ -148,9 +148,10 @@ class HyperParams(NamedTuple):
     """Environment steps over which the learning rate goes from start to end, linearly."""
     gamma: Float[Array, ""]
     td_lambda: Float[Array, ""]
-    epsilon_start: Float[Array, ""]
-    epsilon_end: Float[Array, ""]
-    epsilon_steps: Float[Array, ""]
+    exploration_start: Float[Array, ""]
+    exploration_end: Float[Array, ""]
+    exploration_steps: Float[Array, ""]
+    """Environment steps over which epsilon, or the temperature, goes from start to end."""
     target_update_interval: Int[Array, ""]
     target_tau: Float[Array, ""]
     max_grad_norm: Float[Array, ""]

@@ -1,1 +1,1 @@
-"""How actions are chosen and environments are played: exploration, rollouts and greedy episodes."""
+"""Choosing actions and playing environments: exploration, rollouts and greedy episodes."""

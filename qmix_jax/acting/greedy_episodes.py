@@ -1,4 +1,4 @@
-"""Greedy episodes of the decentralised policy: each agent has its own observation and history, no mixer is involved."""
+"""Greedy episodes of the decentralised policy: each agent acts on its own observation and history, without a mixer."""
 
 from typing import NamedTuple
 
@@ -22,9 +22,9 @@ class Episodes(NamedTuple):
 
 
 def greedy_episodes(env: Env, agent: AnyAgent, agent_params: dict, key: Key[Array, ""], episodes: int) -> Episodes:
-    """Play ``episodes`` environments side by side until the first episode of each has ended.
+    """Play ``episodes`` environments in parallel until the first episode of each has ended.
 
-    Only first episodes count: counting all that finish within a fixed number of steps would favour short ones.
+    Only first episodes count: counting all that finish within a fixed number of steps would favour short episodes.
     """
     reset_key, step_key = jax.random.split(key)
     actors = start(env, agent, jax.random.split(reset_key, episodes))

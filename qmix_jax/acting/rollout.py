@@ -1,4 +1,4 @@
-"""Policy and environment make slots."""
+"""Rollouts: play the policy in parallel environments and record slots."""
 
 import math
 from typing import Any, NamedTuple
@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from qmix_jax.acting.explore import noisy_choice
+from qmix_jax.acting.explore import Exploration, draw, epsilon_greedy
 from qmix_jax.envs.base import Env
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act
 from qmix_jax.types import EnvState, Outcome, Slot, TimeStep
 
 STARTS = 16
-"""Start states drawn for a sequence, fewer where it cannot hold as many episodes."""
+"""Start states drawn per sequence; fewer if it cannot hold that many episodes."""
 
 
 class Actors(NamedTuple):
-    """B environments in the middle of their episodes, and what their agents remember."""
+    """B environments in the middle of their episodes, with their agents' hidden states and last actions."""
 
     env_state: EnvState
     step: TimeStep
@@ -45,23 +45,25 @@ def collect(
     agent: AnyAgent,
     agent_params: dict,
     key: Key[Array, ""],
-    epsilon: Float[Array, ""],
+    level: Float[Array, ""],
     num_envs: int,
     length: int,
     auto_reset: bool,
+    explore: Exploration = epsilon_greedy,
 ) -> tuple[Slot, RolloutStats]:
     """Play ``num_envs`` sequences ``[B, T]`` of ``length`` slots, each from the start of an episode.
 
     With ``auto_reset`` a new episode follows in the slot after a final observation; without it the rest of the
     sequence is padding (``mask`` 0). The last slot is only looked at, never acted in.
+    ``level`` is the epsilon or temperature of ``explore``.
 
-    The states that episodes start from are drawn beforehand, :data:`STARTS` for every sequence. A sequence with more
-    episodes than that goes through them again, with new randomness in the steps.
+    Start states are drawn in advance, :data:`STARTS` per sequence. A sequence with more episodes reuses them in order,
+    with new randomness in the steps.
     """
     # An episode takes at least two slots.
     starts = min(STARTS, math.ceil(length / 2)) if auto_reset else 1
-    # Random numbers of all steps at once: one at a time they take longer than a small environment's step. One split for
-    # all keys: each is a loop of its own to compile.
+    # Draw the random numbers of all steps at once: one at a time they take longer than a small environment's step.
+    # Split all keys in one call: each split is another loop to compile.
     keys = jax.random.split(key, (starts + length, num_envs))
     reset_keys, env_keys, act_key = keys[:starts], keys[starts:-1], keys[-1, 0]
     begin = jax.vmap(jax.vmap(env.reset))(reset_keys)
@@ -71,7 +73,7 @@ def collect(
     def tick(carry: tuple[Actors, Array], random: tuple[Array, Array]) -> tuple[Any, tuple[Slot, RolloutStats]]:
         (actors, episode), (env_key, noise) = carry, random
         hidden, q = act(agent, agent_params, actors.hidden, actors.step.obs, actors.last_action)
-        action = noisy_choice(noise, q, actors.step.avail_actions, epsilon)
+        action = draw(noise, explore(q, actors.step.avail_actions, level))
         env_state, step, outcome = jax.vmap(env.step)(env_key, actors.env_state, action)
         slot = _slot(actors, action, outcome)
         following = _advance(actors, env_state, step, hidden, action, outcome)
@@ -107,7 +109,7 @@ def _fresh(agent: AnyAgent, num_agents: int, env_state: EnvState, step: TimeStep
 
 
 def _restarted(fresh: Actors, begin: tuple[EnvState, TimeStep], episode: Int[Array, " B"]) -> Actors:
-    """``fresh``, each environment with its start number ``episode`` of those in ``begin`` ``[S, B]``."""
+    """``fresh``, with start state number ``episode`` (modulo S) of ``begin`` ``[S, B]`` in each environment."""
     starts = begin[1].obs.shape[0]
     if starts == 1:
         return fresh
@@ -117,7 +119,7 @@ def _restarted(fresh: Actors, begin: tuple[EnvState, TimeStep], episode: Int[Arr
 
 
 def _slot(actors: Actors, action: Int[Array, "B N"], outcome: Outcome | None) -> Slot:
-    """What is stored of this moment; final observations and the end of a sequence have no outcome."""
+    """The slot to store; without an outcome, or after the end of an episode, it holds only the observation."""
     nothing = jnp.zeros_like(actors.episode_return)
     acted = ~actors.over
     return Slot(

@@ -1,1 +1,1 @@
-"""Environments, all behind :class:`qmix_jax.envs.base.Env`."""
+"""Environments, all with the interface :class:`qmix_jax.envs.base.Env`."""

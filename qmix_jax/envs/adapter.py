@@ -1,7 +1,7 @@
-"""From JaxMARL's ``MultiAgentEnv`` interface to :class:`Env`: here, and nowhere else, dicts of agents become arrays.
+"""Adapt JaxMARL's ``MultiAgentEnv`` interface to :class:`Env`. Only here do dicts of agents become arrays.
 
-Nothing in this file knows a particular environment. What an environment does in its own way (its state, what ends it
-for good, when it is won) is handed in as small functions.
+Nothing in this file depends on a particular environment. What differs between environments (the state, what terminates
+an episode, when it is won) is passed in as small functions.
 """
 
 import contextlib
@@ -22,27 +22,27 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.types import EnvState, Outcome, TimeStep
 
 TIME_LIMITS = ("terminal", "bootstrap")
-"""Whether reaching the time limit counts as a true termination (discount 0) or not (discount 1)."""
+"""Whether reaching the time limit is a termination (discount 0) or not (discount 1)."""
 
 TEAM_REWARDS: dict[str, Callable[[Float[Array, " N"]], Float[Array, ""]]] = {
     "sum": jnp.sum,
     "mean": jnp.mean,
     "first": lambda rewards: rewards[0],
 }
-"""The team's reward from the agents' rewards [N]; ``first`` is for environments that give all agents the same one."""
+"""The team reward from the agents' rewards [N]; ``first`` is for environments that give all agents the same reward."""
 
 LIMIT_ATTRIBUTES = ("max_steps", "max_episode_steps", "episode_limit")
 
 
 class AdapterState(NamedTuple):
-    """The environment's own state, and how many transitions of the episode have been played."""
+    """The environment's own state, and the number of transitions played in the episode."""
 
     env_state: Any
     played: Int[Array, ""]
 
 
 class Transition(NamedTuple):
-    """What a rule may look at to decide how an episode ended."""
+    """The inputs of a rule that decides how an episode ended."""
 
     before: Any
     """The environment's own state before the action."""
@@ -50,9 +50,9 @@ class Transition(NamedTuple):
     after: Any
     """The environment's own state after it."""
     done: Bool[Array, ""]
-    """What the environment itself says, ``dones["__all__"]``."""
+    """The environment's own ``dones["__all__"]``."""
     in_time: Bool[Array, ""]
-    """Whether this is not yet the last transition that the time limit allows."""
+    """Whether the time limit allows further transitions."""
 
 
 Rule = Callable[[Transition], Bool[Array, ""]]
@@ -73,22 +73,22 @@ def from_jaxmarl(
 ) -> Env:
     """Adapt an environment with JaxMARL's ``MultiAgentEnv`` interface.
 
-    It needs ``agents``, ``action_space(agent)`` (discrete), ``reset(key)`` and ``step_env(key, state, actions)``; its
-    own automatic reset (``step``) is never used. Observations of any shape are flattened. Agents with smaller
+    It needs ``agents``, ``action_space(agent)`` (discrete), ``reset(key)`` and ``step_env(key, state, actions)``. Its
+    automatic reset (``step``) is never used. Observations of any shape are flattened. Agents with smaller
     observations or fewer actions than the others are padded with zeros and with actions that are never available.
 
-    - Available actions: ``get_avail_actions(state)`` or ``get_legal_moves(state)`` where implemented, else all of an
-      agent's own.
+    - Available actions: ``get_avail_actions(state)`` or ``get_legal_moves(state)`` if implemented, else all of an
+      agent's own actions.
     - State [G]: ``state(obs, env_state)`` if given, else ``obs["world_state"]``, else ``get_world_state(env_state)``,
-      else all agents' observations, unpadded, in a row.
-    - Team reward: the agents' rewards put together by ``reward``.
-    - ``episode_limit``: at most so many transitions, enforced here by counting. Without it, the environment's
+      else all agents' unpadded observations, concatenated.
+    - Team reward: the agents' rewards combined by ``reward``.
+    - ``episode_limit``: the maximum number of transitions, enforced here by counting. By default the environment's
       ``max_steps``, ``max_episode_steps`` or ``episode_limit`` attribute.
-    - ``terminated(transition)`` says which ends are true terminations. Without it: the environment is done and it is
-      not yet the limit's last transition. All other ends are the time limit, whose discount is 1 with ``time_limit``
-      ``bootstrap`` and 0 with ``terminal``.
+    - ``terminated(transition)`` says which ends are terminations. By default: the environment is done before the
+      limit's last transition. All other ends are the time limit, whose discount is 1 with ``time_limit`` ``bootstrap``
+      and 0 with ``terminal``.
     - ``won(transition)``, if given, makes ``has_win_rate`` true.
-    - ``render(env, episode, path)``, if given, draws an episode; its states are the environment's own.
+    - ``render(env, episode, path)``, if given, draws an episode; the states it gets are the environment's own.
 
     Raises :class:`ConfigError` if the environment's actions are not discrete, it has no episode limit, or
     ``time_limit`` or ``reward`` are not among the choices.
@@ -154,7 +154,7 @@ def from_jaxmarl(
         step=step,
         has_win_rate=won is not None,
         max_return=max_return,
-        # Padding of observations would be a part of such a state.
+        # Padded observations would differ from the state.
         state_from_obs=not own_state and len(set(obs_sizes)) == 1,
         render=None if render is None else partial(_render, render, env),
     )
@@ -162,7 +162,7 @@ def from_jaxmarl(
 
 @contextlib.contextmanager
 def _foreign_code() -> Iterator[None]:
-    """Our own strictness does not apply to code that is not ours."""
+    """Relax our strict JAX settings for third-party code."""
     with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -179,8 +179,8 @@ def _episode_limit(name: str, asked: int | None, own: int | None) -> int:
         return asked
     if own is None:
         raise ConfigError(
-            f"env.episode_limit: missing; {name} has no {' or '.join(LIMIT_ATTRIBUTES)}, so say how many "
-            "transitions an episode may have"
+            f"env.episode_limit: missing; {name} has no {' or '.join(LIMIT_ATTRIBUTES)}, so give the "
+            "largest number of transitions in an episode"
         )
     return own
 
@@ -197,7 +197,7 @@ def _num_actions(env: Any, agent: str) -> int:
 
 
 def _find_state(env: Any, obs_like: Mapping[str, Any]) -> Callable[[Mapping[str, Any], Any], Array] | None:
-    """The environment's own global state, where it has one."""
+    """The environment's own global state, if it has one."""
     if "world_state" in obs_like:
         return lambda obs, env_state: _flatten(obs["world_state"])
     if hasattr(env, "get_world_state"):
@@ -247,7 +247,7 @@ def _scalar(reward: Any) -> Float[Array, ""]:
 
 
 def _fix_types(env_state: Any, like: Any) -> Any:
-    """The same values with the dtypes of a fresh episode and no weak types, so that a scan can carry them."""
+    """Convert to the dtypes of a fresh episode, without weak types, so that a scan can carry the state."""
 
     def fix(value: Any, like: jax.ShapeDtypeStruct) -> Array:
         if jnp.issubdtype(like.dtype, jax.dtypes.extended):

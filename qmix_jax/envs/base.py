@@ -1,4 +1,4 @@
-"""What an environment must promise."""
+"""The interface of an environment."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,16 +10,16 @@ from qmix_jax.types import EnvState, Outcome, TimeStep
 
 
 class Env(NamedTuple):
-    """A cooperative multi-agent environment as a pair of pure functions and the sizes they work with.
+    """A cooperative multi-agent environment: a pair of pure functions and their sizes.
 
     ``reset(key)`` starts an episode. ``step(key, env_state, action[N])`` plays one joint action and never resets by
-    itself: after an :class:`Outcome` with ``last`` set, the returned :class:`TimeStep` is the true final observation.
-    Both must be jittable and vmappable, return the same shapes and dtypes at every call, depend on nothing but their
+    itself: with an :class:`Outcome` with ``last`` set, the returned :class:`TimeStep` is the true final observation.
+    Both must be jittable and vmappable, return the same shapes and dtypes at every call, depend only on their
     arguments, and leave at least one action available to every agent.
 
-    ``episode_limit`` is the largest number of transitions in an episode. ``max_return``, where known, bounds the
-    absolute value of the undiscounted team return. ``state_from_obs`` says that the state is always the observations
-    in a row (``obs.reshape(-1)``), so that it need not be stored beside them. ``render(env_states, actions, rewards,
+    ``episode_limit`` is the largest number of transitions in an episode. ``max_return``, if known, bounds the
+    absolute value of the undiscounted team return. ``state_from_obs`` says that the state is always the concatenated
+    observations (``obs.reshape(-1)``), so that it need not be stored as well. ``render(env_states, actions, rewards,
     path)`` draws one recorded episode to a file.
     """
 
@@ -38,7 +38,7 @@ class Env(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """One recorded episode of L transitions, on the host: what a renderer draws."""
+    """One recorded episode of L transitions, on the host, for rendering."""
 
     env_states: Sequence[EnvState]
     """L + 1 environment states."""

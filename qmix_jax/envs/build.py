@@ -1,4 +1,4 @@
-"""From the settings under ``env.`` to an :class:`Env`: the import path is the registry."""
+"""Build an :class:`Env` from the settings under ``env.``; the import path is the registry."""
 
 import importlib
 import inspect
@@ -11,18 +11,18 @@ from qmix_jax.envs.settings import check_kind, check_known
 from qmix_jax.errors import ConfigError, unknown_choice
 
 ADAPTER_SETTINGS = ("time_limit", "reward", "episode_limit")
-"""What may stand beside the target's own settings when it makes a JaxMARL environment: they go to the adapter."""
+"""Settings that go to the adapter if the target makes a JaxMARL environment."""
 
 
 def make_env(settings: Mapping[str, Any]) -> Env:
     """Build the environment that ``settings`` describe.
 
     ``_target_`` is the dotted path of a callable and the other settings are its keyword arguments. It returns either
-    an :class:`Env`, or an environment with JaxMARL's ``MultiAgentEnv`` interface (so it may also be such a class),
-    which is then adapted.
+    an :class:`Env`, or an environment with JaxMARL's ``MultiAgentEnv`` interface (it may also be a class with that
+    interface), which is then adapted.
 
-    Raises :class:`ConfigError` for a target that is missing or cannot be imported, for settings it does not take, of
-    the wrong kind, or that it rejects with a ``ValueError`` or an ``AssertionError``.
+    Raises :class:`ConfigError` for a target that is missing or cannot be imported, for settings that it does not
+    accept or that have the wrong type, and for values that it rejects with a ``ValueError`` or an ``AssertionError``.
     """
     arguments = dict(settings)
     target = arguments.pop("_target_", None)
@@ -65,10 +65,10 @@ def _import_target(target: str) -> Callable[..., Any]:
     streams = sys.stdout, sys.stderr
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # Whatever goes wrong in a user's module belongs to this setting.
+    except Exception as error:  # Any error in a user's module is reported for this setting.
         raise ConfigError(f"env._target_={target}: cannot import {module_name}: {_one_line(error)}") from error
     finally:
-        sys.stdout, sys.stderr = streams  # Importing JaxMARL, as such a module will, replaces them.
+        sys.stdout, sys.stderr = streams  # Importing JaxMARL replaces them.
     found = getattr(module, name, None)
     if not callable(found):
         public = [other for other, value in vars(module).items() if callable(value) and not other.startswith("_")]
@@ -77,10 +77,10 @@ def _import_target(target: str) -> Callable[..., Any]:
 
 
 def _accepted(factory: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
-    """The keyword arguments of ``factory`` by name, and whether it takes any others, too."""
+    """The keyword arguments of ``factory`` by name, and whether it accepts arbitrary others."""
     try:
         parameters = inspect.signature(factory).parameters
-    except ValueError:  # Some callables that are not written in Python do not say.
+    except ValueError:  # Some callables not written in Python have no signature.
         return {}, True
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     takes_any = any(value.kind is inspect.Parameter.VAR_KEYWORD for value in parameters.values())

@@ -1,6 +1,6 @@
 """JaxMARL's environments.
 
-JaxMARL is imported inside functions, after the settings have been checked, because that takes seconds.
+JaxMARL is imported inside functions, after the settings are checked, because importing it takes seconds.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from qmix_jax.errors import ConfigError
 
 __all__ = ["adapt", "from_jaxmarl", "make_jaxmarl", "make_mpe", "make_smax", "make_switch_riddle"]
 
-# The choices are written down rather than looked up, so that a wrong one is refused before JaxMARL is imported.
+# The choices are listed here so that a wrong one is rejected before JaxMARL is imported.
 SMAX_SCENARIOS = (
     "3m",
     "2s3z",
@@ -101,15 +101,15 @@ def make_smax(
     """SMAX, the StarCraft-like battle, against JaxMARL's heuristic enemy (``HeuristicEnemySMAX``).
 
     - Reward: the enemies' health lost in this transition, as a fraction of their health, averaged over the enemies,
-      plus ``won_battle_bonus`` on winning. All allies get the same, and the team gets it once (as in JaxMARL's
-      baselines). So the return is at most ``1 + won_battle_bonus``, 2 by default.
+      plus ``won_battle_bonus`` on winning. All allies get the same reward, and the team gets it once (as in
+      JaxMARL's baselines). So the return is at most ``1 + won_battle_bonus``, 2 by default.
     - State [G]: JaxMARL's ``world_state`` with positions divided by the map's size and unit types by the largest
-      type, and weapon cooldowns, which JaxMARL lets count down below 0 without end, stopped at 0 as they are in its
-      observations. So every feature is between 0 and 2.
-    - True termination: all units of one side are dead. Won: all enemies are dead and an ally lives.
+      type, and weapon cooldowns clipped at 0, as in its observations (in the state JaxMARL lets them fall without
+      limit). So every feature is between 0 and 2.
+    - Termination: all units of one side are dead. Won: all enemies are dead and an ally is alive.
     - Time limit: JaxMARL compares ``step`` with ``max_steps`` before counting the transition, so an episode has up to
-      ``max_steps + 1`` transitions, 101 by default. With ``time_limit`` ``terminal``, SMAC's convention, running out
-      of time is a defeat (discount 0); with ``bootstrap`` its discount is 1.
+      ``max_steps + 1`` transitions, 101 by default. With ``time_limit`` ``terminal``, SMAC's convention, the time
+      limit is a defeat (discount 0); with ``bootstrap`` its discount is 1.
     """
     check_choice("env.scenario", scenario, SMAX_SCENARIOS)
     check_choice("env.time_limit", time_limit, TIME_LIMITS)
@@ -147,10 +147,10 @@ def make_mpe(
 
     - Reward: the sum over the agents' rewards, as in JaxMARL's ``CTRolloutManager``. JaxMARL's ``MPELogWrapper``
       reports, for each agent, the sum over the episode of its reward times the number of agents, and its baselines
-      average that over the agents. The number of agents cancels: the mean of N r_i is the sum of r_i, so the
-      episode returns here and JaxMARL's are the same quantity. (EPyMARL's is divided by N or covers 25 steps.)
-    - State [G]: the agents' observations in a row.
-    - There is no true termination: an episode always ends by the time limit, whose discount is 1 with ``time_limit``
+      average that over the agents. The number of agents cancels: the mean of N r_i is the sum of r_i, so
+      episode returns here and in JaxMARL are the same quantity. (EPyMARL's is divided by N or covers 25 steps.)
+    - State [G]: the agents' concatenated observations.
+    - There is no termination: an episode always ends by the time limit, whose discount is 1 with ``time_limit``
       ``bootstrap`` and 0 with ``terminal``. JaxMARL compares ``step`` with ``max_steps`` before counting the
       transition, so every episode has ``max_steps + 1`` transitions, 26 by default.
     - In ``simple_speaker_listener`` the two agents' observations (3 and 11) and actions (3 and 5) are padded.
@@ -180,12 +180,12 @@ def make_switch_riddle(
 ) -> Env:
     """The hundred prisoners' riddle with ``num_agents`` (at least 3) prisoners and one light switch.
 
-    - Reward: what all agents get alike, once: ``reward_all_live`` for telling when all have been in the room,
-      ``reward_all_die`` for telling too early, else 0. (JaxMARL's baselines add it up over the agents when training
-      and report the mean over the agents, which is the number here.)
-    - State [G]: the agents' observations (in the room; the bulb, if in the room) in a row.
-    - True termination: the agent in the room tells. Won: it tells and all have been there.
-    - Time limit: ``4 * num_agents - 6`` transitions. It is part of the riddle, hence ``terminal`` by default.
+    - Reward: the reward shared by all agents, counted once: ``reward_all_live`` for telling after all have been in the
+      room, ``reward_all_die`` for telling too early, else 0. (JaxMARL's baselines train on its sum over the agents and
+      report the mean over the agents, which is the number here.)
+    - State [G]: the agents' concatenated observations (in the room; the bulb, if in the room).
+    - Termination: the agent in the room tells. Won: it tells and all have been there.
+    - Time limit: ``4 * num_agents - 6`` transitions. It is part of the riddle, so ``terminal`` by default.
     """
     check_choice("env.time_limit", time_limit, TIME_LIMITS)
     check_at_least("env.num_agents", num_agents, 3)
@@ -207,12 +207,12 @@ def make_jaxmarl(
 ) -> Env:
     """Any registered JaxMARL environment with discrete actions, by its ``id``; ``settings`` go to its constructor.
 
-    ``reward`` says how the agents' rewards become the team's: ``sum``, ``mean`` or ``first``; by default as in
+    ``reward`` combines the agents' rewards into the team reward: ``sum``, ``mean`` or ``first``; by default as in
     JaxMARL's baselines, which take the first agent's in SMAX, Overcooked and Hanabi and the sum elsewhere (here the
-    switch riddle's shared reward counts once, too). For what ends an episode see :func:`from_jaxmarl`.
+    switch riddle's shared reward also counts once). For the end of an episode see :func:`from_jaxmarl`.
 
     Raises :class:`ConfigError` for an unknown ``id`` or setting, for actions that are not discrete, and if the
-    environment knows no time limit and ``episode_limit`` is not given.
+    environment has no time limit and ``episode_limit`` is not given.
     """
     check_choice("env.id", id, JAXMARL_IDS)
     check_choice("env.time_limit", time_limit, TIME_LIMITS)
@@ -229,9 +229,9 @@ def adapt(env: Any, **options: Any) -> Env:
 
 
 def _import(part: str) -> Any:
-    """A part of JaxMARL, without all its environments: to import those takes six seconds.
+    """Import a part of JaxMARL without all its environments, which take six seconds to import.
 
-    In silence: it prints, and points ``sys.stdout`` and ``sys.stderr`` at the process's own streams.
+    JaxMARL prints while it is imported, and replaces ``sys.stdout`` and ``sys.stderr``; both effects are undone.
     """
     make_lazy("jaxmarl", "jaxmarl.environments")
     streams = sys.stdout, sys.stderr, sys.__stdout__
@@ -255,7 +255,7 @@ def _construct(id: str, settings: Mapping[str, Any]) -> Any:
 
 
 def _constructor_settings(kind: type) -> tuple[str, ...]:
-    """What a class and its bases take; needed because many of them swallow misspelt settings in ``**kwargs``."""
+    """The settings that a class and its bases accept; many accept misspelt ones silently in ``**kwargs``."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     signatures = [inspect.signature(base.__init__) for base in kind.__mro__ if "__init__" in vars(base)]
     names = (name for taken in signatures for name, value in taken.parameters.items() if value.kind in named)

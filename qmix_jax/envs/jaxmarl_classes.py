@@ -1,4 +1,4 @@
-"""What is known about JaxMARL's own classes: ends, wins, rewards, states and pictures."""
+"""Terminations, wins, rewards, states and renderers of JaxMARL's own classes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from qmix_jax.envs.render import render_mpe, render_smax
 
 
 def known_of(env: Any) -> dict[str, Any]:
-    """The arguments of :func:`from_jaxmarl` that are known for JaxMARL's own classes."""
+    """The arguments of :func:`from_jaxmarl` for JaxMARL's own classes; none for others."""
     known: dict[str, Callable[[Any], dict[str, Any]]] = {
         "HeuristicEnemySMAX": _smax,
         "LearnedPolicyEnemySMAX": _smax,
@@ -24,7 +24,7 @@ def known_of(env: Any) -> dict[str, Any]:
         "Overcooked": _overcooked,
         "OvercookedV2": _overcooked,
     }
-    # By name: to look the classes up would import all environments.
+    # By name, because looking up the classes would import all environments.
     kinds = [kind.__name__ for kind in type(env).__mro__ if kind.__module__.startswith("jaxmarl.")]
     return next((known[kind](env) for kind in kinds if kind in known), {})
 
@@ -49,7 +49,7 @@ def _smax(env: Any) -> dict[str, Any]:
     return {
         "episode_limit": env.max_steps + 1,
         "reward": "first",
-        # All of it is at least 0, except that a cooldown counts down for ever, to -50 in an episode, once it is over.
+        # All features are at least 0 except cooldowns, which keep counting down, to -50 in an episode.
         "state": lambda obs, env_state: jnp.maximum(obs["world_state"] * scale, 0.0),
         "terminated": terminated,
         "won": won,
@@ -80,8 +80,8 @@ def _switch_riddle(env: Any) -> dict[str, Any]:
 
 
 def _hanabi(env: Any) -> dict[str, Any]:
-    # A turn either spends an information token or uses up one of the deck's cards, and only the latter can bring a
-    # token back. So this many turns are never exceeded, and every end is the game's own.
+    # A turn either spends an information token or uses up a card of the deck, and only the latter can return a token.
+    # So an episode never has more turns than this, and every end is a termination.
     return {
         "episode_limit": int(env.max_info_tokens + 2 * env.deck_size),
         "reward": "first",

@@ -6,10 +6,10 @@ import types
 
 
 class LazyPackage(types.ModuleType):
-    """A package whose own code runs once something is asked for that is not an imported part of it."""
+    """A package whose own code runs at the first access to an attribute that is not an imported submodule."""
 
     def __getattr__(self, name: str) -> object:
-        """Only called for what is not there yet."""
+        """Only called for attributes that do not exist yet."""
         spec = self.__spec__
         if name.startswith("__") or spec is None or spec.loader is None:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
@@ -19,7 +19,7 @@ class LazyPackage(types.ModuleType):
 
 
 def make_lazy(*names: str) -> None:
-    """Make packages lazy that have not been imported yet, outer ones first; those that are not installed stay so."""
+    """Make packages lazy, outer ones first, unless they are already imported or not installed."""
     for name in names:
         spec = None if name in sys.modules else importlib.util.find_spec(name)
         if spec is None or spec.loader is None:

@@ -17,8 +17,8 @@ from qmix_jax.types import Outcome, TimeStep
 def make_climbing() -> Env:
     """The climbing game: ``[[11, -30, 0], [-30, 7, 6], [0, 0, 5]]`` (rows: agent 1, columns: agent 2).
 
-    The best joint action (0, 0) pays 11, but an agent that goes there alone pays 30, which is why independent
-    learners settle for 5 or 7.
+    The best joint action (0, 0) pays 11, but an agent that chooses it alone loses 30, so independent learners
+    settle for 5 or 7.
     """
     return make_matrix("climbing", [[11, -30, 0], [-30, 7, 6], [0, 0, 5]])
 
@@ -26,8 +26,8 @@ def make_climbing() -> Env:
 def make_penalty(k: float = -100.0) -> Env:
     """The penalty game: ``[[10, 0, k], [0, 2, 0], [k, 0, 10]]`` with a penalty ``k`` of at most 0.
 
-    Two best joint actions, (0, 0) and (2, 2), pay 10 each; agents who choose different ones pay the penalty, so the
-    safe action 1 looks better the more negative ``k`` is.
+    The two best joint actions, (0, 0) and (2, 2), pay 10 each. If the agents choose different ones they pay the
+    penalty, so the safe action 1 looks better the more negative ``k`` is.
     """
     check_kind("env.k", k, 0.0)
     if k > 0:
@@ -36,9 +36,9 @@ def make_penalty(k: float = -100.0) -> Env:
 
 
 def make_matrix(name: str, payoff: Float[Array, "A A"] | list[list[float]]) -> Env:
-    """A game of one joint action of two agents, which pays the team ``payoff[action 1, action 2]``.
+    """A one-shot game of two agents that pays the team ``payoff[action 1, action 2]``.
 
-    Observations [1] and state [1] are the constant 1. The only transition is a true termination (discount 0).
+    Observations [1] and state [1] are the constant 1. The only transition is a termination (discount 0).
     """
     table = np.asarray(payoff, np.float32)
     num_actions = table.shape[0]

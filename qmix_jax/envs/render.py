@@ -1,4 +1,4 @@
-"""Drawing recorded episodes to files. Knows nothing of JaxMARL: its visualisers are handed in."""
+"""Draw recorded episodes to files. JaxMARL is not imported here: its visualisers are passed in."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from qmix_jax.errors import unknown_choice
 TEXT_SUFFIXES = (".md", ".txt")
 PICTURE_SUFFIXES = (".gif", ".png")
 FRAMES_PER_TRANSITION = 4
-"""Frames are slow to draw and half of SMAX's eight simulation steps already look smooth."""
+"""Frames are slow to draw, and half of SMAX's eight simulation steps already look smooth."""
 
 
 def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
@@ -57,13 +57,13 @@ def _draw_table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str
 
 
 def render_mpe(visualizer: Callable[..., Any], env: Any, episode: Episode, path: Path) -> None:
-    """Draw an episode with JaxMARL's ``MPEVisualizer`` as a GIF, one frame a state."""
+    """Draw an episode with JaxMARL's ``MPEVisualizer`` as a GIF, one frame per state."""
     import matplotlib
     from matplotlib import pyplot
 
     check_suffix(path, (".gif",))
     states = [jax.device_get(state) for state in episode.env_states]
-    # It prints what it knows about communication.
+    # It prints details of the agents' communication.
     with _no_window(), matplotlib.rc_context({"animation.writer": "pillow"}), contextlib.redirect_stdout(io.StringIO()):
         drawn = visualizer(env, states)
         drawn.animate(str(path), view=False)
@@ -71,10 +71,10 @@ def render_mpe(visualizer: Callable[..., Any], env: Any, episode: Episode, path:
 
 
 def render_smax(visualizer: Callable[..., Any], env: Any, episode: Episode, path: Path) -> None:
-    """Draw an episode with JaxMARL's ``SMAXVisualizer`` as a GIF, at most ``FRAMES_PER_TRANSITION`` each transition.
+    """Draw an episode with JaxMARL's ``SMAXVisualizer`` as a GIF, at most ``FRAMES_PER_TRANSITION`` per transition.
 
-    Only its drawing of one frame is used. Its own expansion of transitions into simulation steps derives other random
-    keys (it assumes ``env.step``), and counts one frame too few a transition, so that shots are drawn at wrong times.
+    Only its drawing of one frame is used. Its expansion of transitions into simulation steps derives other random keys
+    (it assumes ``env.step``) and counts one frame too few per transition, so that shots are drawn at the wrong time.
     """
     from matplotlib import pyplot
     from PIL import Image
@@ -84,14 +84,14 @@ def render_smax(visualizer: Callable[..., Any], env: Any, episode: Episode, path
     per_transition = env.world_steps_per_env_step
     stride = -(-per_transition // FRAMES_PER_TRANSITION)
     pictures = []
-    # SMAX draws with eager lax.cond, which would compile anew for every unit and frame.
+    # SMAX draws with eager lax.cond, which would compile again for every unit and frame.
     with _no_window(), jax.disable_jit():
         drawn = visualizer(env, frames)
         width, height = drawn.fig.canvas.get_width_height()
         for index in range(0, len(frames), stride):
             transition, simulated = divmod(max(index - 1, 0), per_transition)
             picture = env.init_render(drawn.ax, frames[index], simulated, transition).get_array()
-            # The picture of the whole figure, but in a shape that mistakes its width for its height.
+            # The image of the whole figure, but its shape has width and height swapped.
             rgba = np.asarray(picture, np.uint8).reshape(height, width, 4)
             pictures.append(Image.fromarray(rgba).quantize(64, method=Image.Quantize.FASTOCTREE))
         pyplot.close(drawn.fig)
@@ -100,9 +100,9 @@ def render_smax(visualizer: Callable[..., Any], env: Any, episode: Episode, path
 
 
 def expand_smax(env: Any, episode: Episode) -> list[tuple[None, Any, dict[str, Any]]]:
-    """The states of the underlying game after every simulation step, preceded by the first one of the episode.
+    """The underlying game's states after every simulation step, preceded by the first state of the episode.
 
-    Each comes as (nothing, state, attacks by unit), the form in which SMAX draws it.
+    Each is (None, state, attacks by unit), the form that SMAX draws.
     """
     expand = jax.jit(lambda key, state, actions: env.step_env(key, state, actions, True))
     frames: list[tuple[None, Any, dict[str, Any]]] = []
@@ -119,7 +119,7 @@ def expand_smax(env: Any, episode: Episode) -> list[tuple[None, Any, dict[str, A
 
 @contextlib.contextmanager
 def _no_window() -> Iterator[None]:
-    """JaxMARL's visualisers draw through pyplot, which opens windows where it can."""
+    """JaxMARL's visualisers draw with pyplot, which opens windows if it can."""
     from matplotlib import get_backend, pyplot
 
     before = get_backend()

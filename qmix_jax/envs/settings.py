@@ -1,4 +1,4 @@
-"""Checks of what a user wrote under ``env.``, shared by the factories; all raise :class:`ConfigError`."""
+"""Checks of settings under ``env.``, shared by the factories; all raise :class:`ConfigError`."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ def check_at_least(key: str, value: int | float, least: int | float) -> None:
 
 
 def check_known(settings: Mapping[str, object], accepted: Iterable[str], section: str = "env") -> None:
-    """Raise for the first of ``settings`` that is not ``accepted``, naming the nearest that is."""
+    """Raise for the first of ``settings`` that is not ``accepted``, naming the nearest accepted one."""
     accepted = sorted(accepted)
     for name, value in settings.items():
         if name not in accepted:
@@ -31,7 +31,7 @@ def check_known(settings: Mapping[str, object], accepted: Iterable[str], section
 
 
 def check_kind(key: str, value: object, default: object) -> None:
-    """Raise if ``value`` is not the kind of thing ``default`` is: a switch, a whole number, a number or a text."""
+    """Raise unless ``value`` has the type of ``default``: a boolean, an integer, a number or a string."""
     kinds: tuple[tuple[type, str, tuple[type, ...]], ...] = (
         (bool, "true or false", (bool,)),
         (int, "a whole number", (int,)),

@@ -19,7 +19,7 @@ PAYOFF[STATE_2B] = [[0.0, 1.0], [1.0, 8.0]]
 
 
 class TwoStepState(NamedTuple):
-    """Where in the game we are: ``FIRST``, ``STATE_2A``, ``STATE_2B`` or ``END``."""
+    """The current node of the game: ``FIRST``, ``STATE_2A``, ``STATE_2B`` or ``END``."""
 
     node: Int[Array, ""]
 
@@ -27,13 +27,13 @@ class TwoStepState(NamedTuple):
 def make_two_step() -> Env:
     """The two-step game: 2 agents, 2 actions, always 2 transitions.
 
-    The first agent's first action picks the second state, 2A or 2B, and pays nothing. Then the joint action pays 7 in
-    2A whatever it is, and ``[[0, 1], [1, 8]]`` in 2B. So the best return is 8, and a team that cannot represent how
-    much its payoff depends on both actions prefers the certain 7.
+    The first agent's first action picks the second state, 2A or 2B, and pays nothing. Then every joint action pays 7
+    in 2A, and ``[[0, 1], [1, 8]]`` in 2B. So the best return is 8. A team whose value function cannot represent how the
+    payoff depends on both actions prefers the certain 7.
 
-    Every agent sees the game's state as a one-hot vector [3], and the global state is the same vector. After the last
-    action it is all zeros: nothing is ever bootstrapped from there (the discount is 0), so it needs no feature of its
-    own. The end is always a true termination; there is no time limit. Randomness is not used.
+    Every agent observes the game's state as a one-hot vector [3], and the global state is the same vector. After the
+    last action it is all zeros: nothing bootstraps from there (the discount is 0), so it needs no feature of its own.
+    Every episode ends in a termination; there is no time limit. The game is deterministic.
     """
     return Env(
         name="two_step",
@@ -77,7 +77,7 @@ def _see(node: Int[Array, ""]) -> TimeStep:
 
 
 def render(episode: Episode, path: Path) -> None:
-    """Write the episode as a table: one row a transition."""
+    """Write the episode as a table, one row per transition."""
     rows = [
         (NODE_NAMES[int(before.node)], int(action[0]), int(action[1]), float(reward), NODE_NAMES[int(after.node)])
         for before, after, action, reward in zip(

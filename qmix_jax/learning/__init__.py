@@ -1,1 +1,1 @@
-"""Pieces of a loss and of a gradient step."""
+"""Parts of a loss and of an update: targets, optimisers, standardisation, minibatch parts."""

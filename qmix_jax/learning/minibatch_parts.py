@@ -1,8 +1,7 @@
-"""A minibatch worked through in parts: one after the other, or by several devices side by side.
+"""Process a minibatch in parts: one after the other, or in parallel on several devices.
 
-What comes out of the parts is put together in the same order wherever they were worked on, so that the number of
-devices changes nothing but the rounding of the programs that XLA makes. Smaller parts stay in a CPU's cache; on an
-accelerator they save memory.
+Results are combined in the same order on any number of devices, so that only the rounding of XLA's programs can
+differ. Smaller parts stay in a CPU's cache; on an accelerator they save memory.
 """
 
 from collections.abc import Callable
@@ -19,13 +18,13 @@ AXIS = "parts"
 
 
 def in_parts(function: Callable[[Minibatch], Any], minibatch: Minibatch, parts: int, devices: int) -> Any:
-    """What ``function`` makes of each part, ``[parts, ...]``.
+    """``function`` applied to each part, ``[parts, ...]``.
 
     Args:
-        function: gives floating-point arrays.
-        minibatch: its sequences are cut into ``parts`` of the same size.
+        function: returns floating-point arrays.
+        minibatch: its sequences are split into ``parts`` of equal size.
         parts: a divisor of the minibatch's size.
-        devices: a divisor of ``parts``; with more than 1, ``AXIS`` must be a mesh axis with as many.
+        devices: a divisor of ``parts``; if it is more than 1, ``AXIS`` must be a mesh axis of that size.
     """
     if devices > 1:
         size = minibatch.places.shape[0] // devices
@@ -40,7 +39,7 @@ def in_parts(function: Callable[[Minibatch], Any], minibatch: Minibatch, parts: 
 
 
 def _on_sequences(function: Callable[[Any, int], Any], minibatch: Minibatch) -> Minibatch:
-    """``function`` of every array and of the axis that its sequences are on."""
+    """``function(array, axis of its sequences)`` of every array."""
     return Minibatch(
         slots=jax.tree.map(lambda x: function(x, 1), minibatch.slots),
         places=function(minibatch.places, 0),
@@ -49,13 +48,13 @@ def _on_sequences(function: Callable[[Any, int], Any], minibatch: Minibatch) -> 
 
 
 def _cut(x: jax.Array, parts: int, axis: int) -> jax.Array:
-    """``axis`` in ``parts``, which become the first axis."""
+    """Split ``axis`` into ``parts``, a new first axis."""
     shape = (*x.shape[:axis], parts, x.shape[axis] // parts, *x.shape[axis + 1 :])
     return jnp.moveaxis(x.reshape(shape), axis, 0)
 
 
 def _of_all_devices(results: Any) -> Any:
-    """``[own, ...]`` of every device together; as one vector, since each exchange has its price."""
+    """``[own, ...]`` of all devices, concatenated; gathered as one vector, since each exchange has a cost."""
     vectors = jax.vmap(lambda result: ravel_pytree(result)[0])(results)
     restore = ravel_pytree(jax.tree.map(lambda x: x[0], results))[1]
     return jax.vmap(restore)(jax.lax.all_gather(vectors, AXIS, tiled=True))

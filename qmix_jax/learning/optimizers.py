@@ -1,7 +1,7 @@
-"""Gradient transformations; the learning rate and the clipping norm are applied by the learner, as traced numbers.
+"""Gradient transformations. The learner applies the learning rate and the clipping norm itself, as traced numbers.
 
-The learner hands over all parameters and their gradients as one vector ``[P]``: what treats every number alike fits as
-it is, what needs to know layers does not.
+The learner passes all parameters and their gradients as one vector ``[P]``. Transformations that treat every number
+alike work as they are; those that depend on layers do not.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from qmix_jax.errors import require
 
 
 def adam(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba 2015), as PyTorch's."""
+    """Adam (Kingma & Ba 2015), as in PyTorch."""
     _check(beta1=beta1, beta2=beta2, eps=eps)
     return optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps)
 
@@ -33,7 +33,7 @@ def rmsprop(decay: float = 0.99, eps: float = 1e-5) -> optax.GradientTransformat
 
 
 def clip_by_global_norm(gradients: Any, max_norm: Float[Array, ""]) -> tuple[Any, Float[Array, ""]]:
-    """Scale all gradients together to a norm of at most ``max_norm``; also returns the norm before clipping.
+    """Scale all gradients to a global norm of at most ``max_norm``; also return the norm before clipping.
 
     As PyTorch's ``clip_grad_norm_``: ``g * min(1, max_norm / (norm + 1e-6))``.
     """

@@ -1,4 +1,4 @@
-"""Rewards and returns with mean 0 and variance 1 (Papoudakis et al. 2021), over numbers that count only."""
+"""Standardise rewards and returns to mean 0 and variance 1 (Papoudakis et al. 2021), without padding."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -7,12 +7,12 @@ from qmix_jax.types import Statistics
 
 
 def init() -> Statistics:
-    """Statistics of next to nothing, as EPyMARL starts them."""
+    """Initial statistics: mean 0, variance 1 and almost no weight, as in EPyMARL."""
     return Statistics(mean=jnp.zeros(()), variance=jnp.ones(()), seen=jnp.full((), 1e-4))
 
 
 def update(statistics: Statistics, x: Float[Array, "*batch"], mask: Float[Array, "*batch"]) -> Statistics:
-    """Statistics with the numbers where ``mask`` is 1 added (Chan et al. 1979); padding is left out."""
+    """Add the numbers where ``mask`` is 1 to the statistics (Chan et al. 1979); padding does not count."""
     mask = jnp.broadcast_to(mask, x.shape)
     count = mask.sum()
     mean = (mask * x).sum() / jnp.maximum(count, 1.0)

@@ -1,12 +1,12 @@
-"""What the value of a step is trained towards.
+"""Targets of temporal-difference learning.
 
-Every function takes one :class:`Sequence` of T slots and returns T targets; axes behind time are carried along, so
-``[T]``, ``[T, M]`` and ``[T, M, N]`` all work, as long as the arrays broadcast. Targets count only where ``mask`` is 1;
-such a slot always has a successor in the sequence. Where ``mask`` is 0 (the final observation of an episode, padding,
-the end of the sequence) the return starts again from ``value``: that is the bootstrap of a truncated episode, and a
-terminated one never reads it because its last ``discount`` is 0.
+Every function takes one :class:`Sequence` of T slots and returns T targets. Axes after time are batch axes, so ``[T]``,
+``[T, M]`` and ``[T, M, N]`` all work, as long as the arrays broadcast. Targets count only where ``mask`` is 1; such a
+slot always has a successor in the sequence. Where ``mask`` is 0 (the final observation of an episode, padding, the end
+of the sequence) the return restarts from ``value``. That is the bootstrap of a truncated episode; a terminated one
+never reads it, because its last ``discount`` is 0.
 
-A target of your own has the same signature: ``(sequence, gamma, td_lambda, **settings of its yaml) -> [T, ...]``.
+A custom target has the same signature: ``(sequence, gamma, td_lambda, **settings of its yaml) -> [T, ...]``.
 """
 
 from typing import NamedTuple
@@ -22,15 +22,15 @@ Number = Float[Array, ""]
 
 
 class Sequence(NamedTuple):
-    """What targets are made of; ``value`` and ``taken_value`` come from the target networks (after mixing)."""
+    """The inputs of a target; ``value`` and ``taken_value`` come from the target networks (after mixing)."""
 
     reward: Numbers
     discount: Numbers
     mask: Numbers
     value: Numbers
-    """Of the greedy actions in slot t."""
+    """Value of the greedy actions in slot t."""
     taken_value: Numbers
-    """Of the actions that were taken in slot t. Compiled away where a target does not read it."""
+    """Value of the actions taken in slot t. Compiled away if a target does not read it."""
 
 
 def one_step(sequence: Sequence, gamma: Number, td_lambda: Number) -> Numbers:
@@ -39,7 +39,7 @@ def one_step(sequence: Sequence, gamma: Number, td_lambda: Number) -> Numbers:
 
 
 def n_step(sequence: Sequence, gamma: Number, td_lambda: Number, n: int = 3) -> Numbers:
-    """n-step return (Sutton & Barto 2018, equation 7.1); it bootstraps earlier where the episode is cut earlier.
+    """n-step return (Sutton & Barto 2018, equation 7.1); it bootstraps earlier if the episode is truncated earlier.
 
     ``G_t = r_t + gamma discount_t r_{t+1} + ... + gamma^n discount_t ... discount_{t+n-1} V_{t+n}``; no ``td_lambda``.
     """
@@ -78,7 +78,7 @@ def q_lambda(sequence: Sequence, gamma: Number, td_lambda: Number) -> Numbers:
 
         G_t = r_t + gamma discount_t (V_{t+1} + lambda mask_{t+1} (G_{t+1} - U_{t+1}))    where mask_t = 1
 
-    ``U`` is the value of the actions taken: what exploration did not deserve is taken out of the return.
+    ``U`` is the value of the actions taken: the correction removes the effect of exploratory actions from the return.
     """
     reward, discount, mask, value, taken = _broadcast(sequence)
 

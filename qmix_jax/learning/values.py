@@ -1,4 +1,4 @@
-"""What the networks make of stored slots: values of every action, of chosen actions, and of the team."""
+"""Values of stored slots: of every action, of chosen actions, and of the team."""
 
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ def action_values(agent: AnyAgent, agent_params: Any, batch: Slot) -> Float[Arra
 def chosen_values(
     q: Float[Array, "*batch N A"], action: Int[Array, "*batch N"], num_actions: int
 ) -> Float[Array, "*batch N"]:
-    """Values of the given actions; a product with their one-hot codes, since gathering has a slow gradient on CPU."""
+    """Values of the given actions, as a product with one-hot vectors: gathering has a slow gradient on CPU."""
     return (q * jax.nn.one_hot(action, num_actions, dtype=q.dtype)).sum(axis=-1)
 
 
@@ -36,5 +36,5 @@ def joint_values(
 
 
 def like(x: Float[Array, "T M"], q_tot: Float[Array, "T M *N"]) -> Float[Array, "T M *N"]:
-    """Axes of size one behind ``[T, M]``, as many as ``q_tot`` has."""
+    """``x`` with trailing axes of size one, to broadcast with ``q_tot``."""
     return x.reshape(x.shape + (1,) * (q_tot.ndim - x.ndim))

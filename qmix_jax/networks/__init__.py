@@ -1,1 +1,1 @@
-"""Agent networks and what they are built from."""
+"""Agent networks and their layers."""

@@ -1,8 +1,8 @@
 """Agent networks: individual action values from an agent's own observation and history (DRQN).
 
-All agents have the same parameters unless they are :class:`SeparateAgents`. The network reads the observation, the last
-action and the agent's number. The first layer is split by input (``obs @ W_obs + one_hot(last_action) @ W_action +
-W_id``), which equals one dense layer on the concatenation without ever building it.
+All agents share parameters unless they are :class:`SeparateAgents`. The network reads the observation, the last action
+and the agent's id. The first layer is split by input (``obs @ W_obs + one_hot(last_action) @ W_action + W_id``). That
+equals one dense layer on the concatenated inputs, without building them.
 """
 
 import math
@@ -21,19 +21,19 @@ from qmix_jax.networks.linear import add_bias, uniform_fan_in, with_leading_axes
 Initializer = Callable[..., jax.Array]
 
 NO_ACTION = -1
-"""The last action at the start of an episode: its one-hot code is all zeros."""
+"""The last action at the start of an episode: its one-hot vector is all zeros."""
 
 
 class Agent(nn.Module):
-    """What all agent networks share: the input layer, the output layer and the settings.
+    """The base of all agent networks: the input layer, the output layer and the settings.
 
-    Initialised as PyTorch does: uniform in ±1/sqrt(fan_in), for recurrent cells in ±1/sqrt(hidden_size). A kind of
-    agent defines ``setup_cell``, ``step_cell``, ``unroll_cell`` and ``carry_size``.
+    Initialised as in PyTorch: uniform in ±1/sqrt(fan_in), for recurrent cells in ±1/sqrt(hidden_size). A subclass
+    defines ``setup_cell``, ``step_cell``, ``unroll_cell`` and ``carry_size``.
 
     Attributes:
         hidden_size: units of both hidden layers.
         last_action: read the agent's last action (one-hot).
-        agent_id: read the agent's number (one-hot).
+        agent_id: read the agent's id (one-hot).
         layer_norm: normalise the first layer before its ReLU (Ba et al. 2016).
     """
 
@@ -51,7 +51,7 @@ class Agent(nn.Module):
 
     @property
     def carry_size(self) -> int:
-        """Numbers that an agent remembers from one step to the next."""
+        """Size of an agent's hidden state."""
         return self.hidden_size
 
     def setup_cell(self, initialize: Initializer) -> None:
@@ -61,11 +61,11 @@ class Agent(nn.Module):
     def step_cell(
         self, x: Float[Array, "*batch H"], carry: Float[Array, "*batch C"]
     ) -> tuple[Float[Array, "*batch C"], Float[Array, "*batch H"]]:
-        """One step: what is remembered, and what the output layer reads."""
+        """One step: the new hidden state and the input of the output layer."""
         raise NotImplementedError
 
     def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
-        """All steps of R rows from nothing; ``keep`` is 0 where an episode starts."""
+        """All steps of R rows from a zero hidden state; ``keep`` is 0 where an episode starts."""
         raise NotImplementedError
 
     def setup(self) -> None:
@@ -98,7 +98,7 @@ class Agent(nn.Module):
         last_action: Int[Array, "T *batch N"],
         first: Bool[Array, "T *batch"],
     ) -> Float[Array, "T *batch N A"]:
-        """Action values along a sequence that starts from zero hidden state; ``first`` starts a new episode."""
+        """Action values along a sequence, from a zero hidden state; ``first`` marks the start of an episode."""
         length, rows = obs.shape[0], math.prod(obs.shape[1:-1])
         x = self._first_layer(obs, last_action).reshape(length, rows, self.hidden_size)
         keep = jnp.broadcast_to(~first[..., None], obs.shape[:-1]).reshape(length, rows, 1).astype(obs.dtype)
@@ -165,11 +165,11 @@ class LSTMAgent(Agent):
 
     @property
     def carry_size(self) -> int:
-        """Output and cell."""
+        """Output and cell state."""
         return 2 * self.hidden_size
 
     def setup_cell(self, initialize: Initializer) -> None:
-        """One bias: PyTorch's two only ever appear as their sum, and are drawn as such."""
+        """One bias, drawn as the sum of PyTorch's two, which only appear as a sum."""
         hidden = self.hidden_size
         self.lstm_input_kernel = self.param("lstm_input_kernel", initialize, (hidden, 4 * hidden))
         self.lstm_hidden_kernel = self.param("lstm_hidden_kernel", initialize, (hidden, 4 * hidden))
@@ -187,7 +187,7 @@ class LSTMAgent(Agent):
         return carry, carry[..., : self.hidden_size]
 
     def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
-        """A scan over time; the input's products are taken beforehand for all steps."""
+        """A scan over time; the input projections of all steps are computed before it."""
         inputs = (x.reshape(-1, self.hidden_size) @ self.lstm_input_kernel + self.lstm_bias[None]).reshape(
             *x.shape[:-1], 4 * self.hidden_size
         )
@@ -207,11 +207,11 @@ class LSTMAgent(Agent):
 
 
 class FeedForwardAgent(Agent):
-    """Dense, ReLU, Dense, ReLU, Dense: no memory (EPyMARL's ``use_rnn=False``)."""
+    """Dense, ReLU, Dense, ReLU, Dense: no recurrence (EPyMARL's ``use_rnn=False``)."""
 
     @property
     def carry_size(self) -> int:
-        """Nothing is remembered."""
+        """There is no hidden state."""
         return 0
 
     def setup_cell(self, initialize: Initializer) -> None:
@@ -226,21 +226,21 @@ class FeedForwardAgent(Agent):
         return carry, nn.relu(x @ self.second_kernel + with_leading_axes(self.second_bias, x.ndim))
 
     def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
-        """Every step alone."""
+        """Every step on its own."""
         flat = x.reshape(-1, self.hidden_size)
         return nn.relu(flat @ self.second_kernel + self.second_bias[None]).reshape(x.shape)
 
 
 class SeparateAgents(NamedTuple):
-    """Agents that share no parameters: one network of the same kind each, stacked on the parameters' first axis."""
+    """Agents without parameter sharing: one network each, stacked on the first axis of the parameters."""
 
     one: Agent
-    """The network of a team of one."""
+    """The network of a single agent."""
     num_agents: int
 
     def init(self, key: Key[Array, ""], hidden: Array, obs: Array, last_action: Array) -> Any:
         """Independent parameters for every agent, ``[N, ...]`` each."""
-        del hidden  # only its shape would matter
+        del hidden  # each network starts from its own
         keys = jax.random.split(key, self.num_agents)
         start = self.one.initial_hidden(*obs.shape[:-2])
         return jax.vmap(lambda key: self.one.init(key, start, obs[..., :1, :], last_action[..., :1]))(keys)
@@ -289,7 +289,7 @@ def unroll(
     last_action: Int[Array, "T *batch N"],
     first: Bool[Array, "T *batch"],
 ) -> Float[Array, "T *batch N A"]:
-    """A sequence through ``agent`` with ``params``: see :meth:`Agent.unroll`."""
+    """Unroll ``agent`` with ``params`` over a sequence: see :meth:`Agent.unroll`."""
     return cast(Array, agent.apply(params, obs, last_action, first, method="unroll"))
 
 

@@ -7,11 +7,11 @@ The equations and the two biases are those of PyTorch's ``GRUCell`` (gates in th
     c  = tanh(x W_in + b_in + r * (h W_hn + b_hn))     b_hn sits inside the product with the reset gate
     h' = (1 - z) * c + z * h
 
-``gru_unroll`` has its own gradient. Automatic differentiation of the scan would store every gate; here the forward scan
-keeps only the hidden states, and the backward scan recomputes a step's gates. What becomes of the gates' gradients
-differs: a CPU adds up the weight gradients step by step, while a step's rows are in its cache; an accelerator keeps the
-gates' gradients of all steps for one large product afterwards. The inputs of the three gates stay separate arrays
-because XLA's CPU backend compiles column slices of a scanned array to scalar code. experiments/speed has the figures.
+``gru_unroll`` has a custom gradient. Automatic differentiation of the scan would store every gate; here the forward
+scan keeps only the hidden states, and the backward scan recomputes each step's gates. On a CPU it accumulates the
+weight gradients step by step, while a step's rows are in the cache. On an accelerator it keeps the gates' gradients of
+all steps for one large product afterwards. The inputs of the three gates are separate arrays because XLA's CPU backend
+compiles column slices of a scanned array to scalar code. experiments/speed has the measurements.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class GRUWeights(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """What a step computes on its way."""
+    """Intermediate values of a step."""
 
     reset: Float[Array, "*rows H"]
     update: Float[Array, "*rows H"]
@@ -51,7 +51,7 @@ def gru_step(
 
 @jax.custom_vjp
 def gru_unroll(weights: GRUWeights, x: Float[Array, "T R I"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
-    """Hidden states of a sequence that starts from zero.
+    """Hidden states along a sequence, starting from zero.
 
     Args:
         weights: the parameters.
@@ -111,7 +111,7 @@ gru_unroll.defvjp(_forward, _backward)
 
 
 def _project(weights: GRUWeights, x: Float[Array, "*rows I"]) -> list[Float[Array, "*rows H"]]:
-    """``x W_ir``, ``x W_iz``, ``x W_in``. Flat: XLA's CPU backend is slower with several leading axes."""
+    """``x W_ir``, ``x W_iz``, ``x W_in``. Flattened, because XLA's CPU backend is slower with several leading axes."""
     flat = x.reshape(-1, x.shape[-1])
     return [(flat @ kernel).reshape(*x.shape[:-1], -1) for kernel in _thirds(weights.input_kernel)]
 
@@ -138,7 +138,7 @@ def _weight_gradients(
     d_by_input: Float[Array, "*rows H3"],
     d_by_hidden: Float[Array, "*rows H3"],
 ) -> GRUWeights:
-    """Sums over all rows, from what the gates' gradients are by input and by hidden state."""
+    """Weight gradients summed over all rows, from the gates' gradients by input and by hidden state."""
     x, hidden, d_by_input, d_by_hidden = (y.reshape(-1, y.shape[-1]) for y in (x, hidden, d_by_input, d_by_hidden))
     return GRUWeights(x.T @ d_by_input, sum_rows(d_by_input), hidden.T @ d_by_hidden, sum_rows(d_by_hidden))
 
@@ -148,7 +148,7 @@ def _no_hidden(weights: GRUWeights, keep: Float[Array, "T R 1"]) -> Float[Array,
 
 
 def _sigmoid(x: Array) -> Array:
-    """As ``jax.nn.sigmoid``, without its division."""
+    """``jax.nn.sigmoid`` without the division."""
     return 0.5 * jnp.tanh(0.5 * x) + 0.5
 
 

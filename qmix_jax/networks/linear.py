@@ -1,6 +1,6 @@
-"""Linear layers as PyTorch initialises them, and sums over many rows as products.
+"""PyTorch's initialisation of linear layers, and sums over many rows as matrix products.
 
-XLA's CPU backend takes several times as long for such a sum itself.
+XLA's CPU backend takes several times as long for a plain sum.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,13 @@ def uniform_fan_in(fan_in: int, scale: float = 1.0) -> Callable[..., jax.Array]:
 
 
 def sum_rows(x: Float[Array, "R K"]) -> Float[Array, " K"]:
-    """``x.sum(axis=0)``."""
+    """``x.sum(axis=0)``, as a matrix product."""
     return (jnp.ones((1, x.shape[0]), x.dtype) @ x)[0]
 
 
 @jax.custom_vjp
 def add_bias(x: Float[Array, "R K"], bias: Float[Array, " K"]) -> Float[Array, "R K"]:
-    """``x + bias`` for every row."""
+    """``x + bias`` for every row, with :func:`sum_rows` as the gradient of ``bias``."""
     return x + bias[None]
 
 
@@ -47,5 +47,5 @@ add_bias.defvjp(_forward, _backward)
 
 
 def with_leading_axes(x: Array, ndim: int) -> Array:
-    """Leading axes of size one, so that broadcasting is explicit."""
+    """``x`` with leading axes of size one, so that broadcasting is explicit."""
     return x.reshape((1,) * (ndim - x.ndim) + x.shape)

@@ -1,8 +1,8 @@
-"""PyMARL's parameters and ours: the same networks under other names and layouts.
+"""Convert parameters between PyMARL's names and layouts and ours.
 
-Works on the state dicts of PyMARL, PyMARL2 and EPyMARL (agents with a GRU or without memory; QMIX mixers with one- and
+Works on the state dicts of PyMARL, PyMARL2 and EPyMARL (agents with a GRU or feed-forward; QMIX mixers with one- and
 two-layer hypernetworks) as plain NumPy arrays. PyTorch stores a linear layer's weight as ``[out, in]``, so every kernel
-here is a transposed weight; the agent's first layer is one matrix there and split by input here.
+here is a transposed weight. The agent's first layer is one matrix there and split by input here.
 """
 
 from collections.abc import Mapping
@@ -31,16 +31,16 @@ MIXER_ROLES = (
 def agent_from_pymarl(
     state: StateDict, obs_size: int, num_actions: int, num_agents: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An agent's parameters (``{"params": ...}``), and the settings of the agent that they are for.
+    """An agent's parameters (``{"params": ...}``) and its settings.
 
-    Whether the agent reads its last action and its number follows from the width of the first layer.
+    The width of the first layer tells whether the agent reads its last action and its id.
 
-    Raises :class:`ConfigError` for arrays that are not such an agent's, or not for these sizes.
+    Raises :class:`ConfigError` for arrays that do not belong to such an agent or do not fit these sizes.
     """
     names = COMMON | (GRU if "rnn.weight_ih" in state else FEED_FORWARD)
     _expect(state, {"fc1.weight", *names.values()}, "the agent")
     fc1 = np.asarray(state["fc1.weight"]).T
-    # With as many actions as agents, one of both is taken to be the number: EPyMARL's choice.
+    # If there are as many actions as agents, a single extra input is taken to be the id, as in EPyMARL.
     inputs = {
         obs_size + last_action * num_actions + agent_id * num_agents: (last_action, agent_id)
         for agent_id in (False, True)
@@ -75,13 +75,15 @@ def agent_from_pymarl(
 def agent_to_pymarl(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The state dict of an agent's parameters (``{"params": ...}``).
 
-    Raises :class:`ConfigError` for networks that PyMARL has not: an LSTM, layer norm, separate parameters.
+    Raises :class:`ConfigError` for networks that PyMARL does not have: an LSTM, layer norm, separate parameters.
     """
     ours = params["params"]
     names = COMMON | (GRU if "gru_input_kernel" in ours else FEED_FORWARD)
     kernels = [name for name in ("obs_kernel", "last_action_kernel", "agent_id_kernel") if name in ours]
     if set(ours) != {*names, *kernels} or np.ndim(ours["q_bias"]) != 1:
-        raise ConfigError("PyMARL has no such agent: it knows a GRU or no memory, shared by all, without layer norm")
+        raise ConfigError(
+            "PyMARL has no such agent: only a GRU or feed-forward agent, with shared parameters and no layer norm"
+        )
     state = {theirs: np.ascontiguousarray(np.asarray(ours[name]).T) for name, theirs in names.items()}
     state["fc1.weight"] = np.ascontiguousarray(np.concatenate([np.asarray(ours[name]) for name in kernels]).T)
     return state
@@ -90,7 +92,7 @@ def agent_to_pymarl(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def mixer_from_pymarl(state: StateDict) -> dict[str, Any]:
     """The parameters of :class:`qmix_jax.mixers.qmix.QMIXMixer`.
 
-    Raises :class:`ConfigError` for arrays that are not a QMIX mixer's.
+    Raises :class:`ConfigError` for arrays that do not belong to a QMIX mixer.
     """
     for roles in MIXER_ROLES:
         if any(name.startswith(f"{roles['w2']}.") for name in state):
@@ -118,7 +120,7 @@ def mixer_to_pymarl(params: Mapping[str, Any], pymarl2: bool = False) -> dict[st
 
 
 def mixer_layers(roles: Mapping[str, str], two_layers: bool) -> dict[str, str]:
-    """Our names of the mixer's dense layers, and the peer's."""
+    """The mixer's dense layers: our names and PyMARL's."""
     layers = {"hyper_b1": roles["b1"], "value_hidden": f"{roles['v']}.0", "value": f"{roles['v']}.2"}
     for weight in ("w1", "w2"):
         role = roles[weight]

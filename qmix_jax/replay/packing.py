@@ -1,8 +1,8 @@
-"""How slots are kept in the replay: the same information in fewer bytes.
+"""Packing of slots in the replay: the same information in fewer bytes.
 
-Available actions are bits, small actions one byte, and the two flags of a slot (``mask``, ``first``) bits of
-another byte. A state that is the observations in a row is not kept at all. Only observations and states may
-lose digits, where a smaller type is asked for. Nothing here knows about rings and sampling (``replay.py`` does).
+Available actions are stored as bits, small actions as one byte, and the two flags of a slot (``mask``, ``first``) as
+bits of another byte. A state that is the concatenated observations is not stored. Only observations and states may lose
+precision, with a smaller ``obs_dtype``. The ring and sampling are in ``sequences.py``.
 """
 
 import math
@@ -19,38 +19,38 @@ BITS = 8
 
 
 class Stored(NamedTuple):
-    """A :class:`Slot` as it is kept."""
+    """A packed :class:`Slot`."""
 
     obs: Float[Array, "*batch N O"]
     state: Float[Array, "*batch G"] | None
-    """None where it is made of ``obs``."""
+    """None where it is the concatenated ``obs``."""
     avail_actions: UInt8[Array, "*batch N bytes"]
     """The lowest bit of the first byte is the first action."""
     action: Int[Array, "*batch N"]
     reward: Float[Array, "*batch"]
     discount: Float[Array, "*batch"]
-    """As a number: environments may give others than 0 and 1."""
+    """A number, not a bit: environments may use values other than 0 and 1."""
     flags: UInt8[Array, "*batch"]
     """Bits, from the lowest: ``mask``, ``first``."""
 
 
 class Storage(NamedTuple):
-    """What is needed to pack the slots of an environment and to unpack them."""
+    """How to pack and unpack the slots of an environment."""
 
     num_actions: int
     state_from_obs: bool = False
-    """The state is the observations in a row."""
+    """The state is the concatenated observations."""
     dtype: Any = jnp.float32
-    """Of stored observations and states; unpacked are always float32."""
+    """Type of stored observations and states; unpacked ones are always float32."""
 
 
 def storage_for(env: Env, dtype: Any = jnp.float32) -> Storage:
-    """How the slots of ``env`` are kept."""
+    """The :class:`Storage` for slots of ``env``."""
     return Storage(num_actions=env.num_actions, state_from_obs=env.state_from_obs, dtype=dtype)
 
 
 def pack(storage: Storage, slot: Slot) -> Stored:
-    """``slot`` as it is kept; any leading axes."""
+    """Pack ``slot``, with any leading axes."""
     small = jnp.uint8 if storage.num_actions <= 2**BITS else jnp.int32
     flags = [jnp.asarray(x, bool) for x in (slot.mask, slot.first)]
     return Stored(
@@ -65,7 +65,7 @@ def pack(storage: Storage, slot: Slot) -> Stored:
 
 
 def unpack(storage: Storage, stored: Stored) -> Slot:
-    """The slot again."""
+    """The inverse of :func:`pack`."""
     obs = stored.obs.astype(jnp.float32)
     state = obs.reshape(*obs.shape[:-2], -1) if stored.state is None else stored.state.astype(jnp.float32)
     flags = _to_bits(stored.flags[..., None], 2)
@@ -80,7 +80,7 @@ def unpack(storage: Storage, stored: Stored) -> Slot:
 
 
 def empty_slot(storage: Storage, env: Env) -> Stored:
-    """One slot of zeros."""
+    """A packed slot of zeros."""
     number = jnp.zeros(())
     slot = Slot(
         step=TimeStep(
@@ -98,14 +98,14 @@ def empty_slot(storage: Storage, env: Env) -> Stored:
 
 
 def _rounded(x: Array, dtype: Any) -> Array:
-    """``x`` in a smaller type, at most as large as that can be (65504 for float16), so that it stays finite."""
+    """Cast ``x`` to ``dtype``, clipped to its largest value (65504 for float16) so that it stays finite."""
     largest = float(jnp.finfo(dtype).max)
     fits = largest >= float(jnp.finfo(x.dtype).max)
     return (x if fits else x.clip(-largest, largest)).astype(dtype)
 
 
 def _to_bytes(bits: Array) -> UInt8[Array, "*batch bytes"]:
-    """Bits on the last axis, eight in a byte from the lowest on."""
+    """Pack the last axis, eight bits in a byte, lowest bit first."""
     count = bits.shape[-1]
     size = math.ceil(count / BITS)
     padded = jnp.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, size * BITS - count)])

@@ -19,7 +19,7 @@ class Priorities(NamedTuple):
 
 
 class Minibatch(NamedTuple):
-    """Sequences, where they came from, and what they count."""
+    """Sampled sequences, their places in the ring, and their weights."""
 
     slots: Any
     """Time first: ``[T, M]``."""
@@ -29,7 +29,7 @@ class Minibatch(NamedTuple):
 
 
 def init(example: Any, capacity: int, length: int) -> Replay:
-    """An empty ring of ``capacity`` sequences of ``length`` slots shaped like ``example`` (one slot, any pytree)."""
+    """An empty ring of ``capacity`` sequences of ``length`` slots, each shaped like ``example`` (any pytree)."""
     slots = jax.tree.map(lambda x: jnp.zeros((capacity, length, *x.shape), x.dtype), example)
     return Replay(
         slots=slots,
@@ -41,7 +41,7 @@ def init(example: Any, capacity: int, length: int) -> Replay:
 
 
 def add(replay: Replay, slots: Any) -> Replay:
-    """Store sequences ``[B, T]`` with the largest priority seen so far; the oldest go when the ring is full."""
+    """Store sequences ``[B, T]`` with the largest priority seen so far; a full ring overwrites the oldest."""
     capacity, added = replay.priority.shape[0], jax.tree.leaves(slots)[0].shape[0]
     places = (replay.cursor + jnp.arange(added, dtype=jnp.int32)) % capacity
     return replay._replace(
@@ -55,10 +55,10 @@ def add(replay: Replay, slots: Any) -> Replay:
 def sample(replay: Replay, key: Key[Array, ""], batch_size: int, replacement: bool = True) -> Minibatch:
     """``batch_size`` sequences drawn uniformly.
 
-    Without ``replacement`` all are different; the ring must hold at least ``batch_size``.
+    Without ``replacement`` all are distinct; the ring must hold at least ``batch_size``.
     """
     if replacement:
-        # A remainder of 32 bits favours a place by at most size / 2^32; randint is three times as much to compile.
+        # The bias of the remainder is at most size / 2^32; randint would be three times as much to compile.
         places = (jax.random.bits(key, (batch_size,)) % replay.size.astype(jnp.uint32)).astype(jnp.int32)
     else:
         places = _largest(key, jnp.zeros_like(replay.priority), replay.size, batch_size)
@@ -76,15 +76,15 @@ def sample_prioritised(
     """``batch_size`` sequences drawn with probability ``P(i) = p_i^alpha / sum_k p_k^alpha``.
 
     Weights are ``(size P(i))^-beta``, divided by the largest in the whole ring (Schaul et al. 2016, equation 1 and
-    section 3.4). ``alpha`` 0 is uniform. Without ``replacement`` all are different, drawn one after the other with
-    probabilities proportional to ``P`` among the rest.
+    section 3.4). ``alpha`` 0 is uniform. Without ``replacement`` all are distinct, drawn one after the other with
+    probabilities proportional to ``P`` among the remaining ones.
     """
     stored = jnp.arange(replay.priority.shape[0]) < replay.size
     mass = jnp.where(stored, replay.priority**alpha, 0.0)
     if replacement:
         total = jnp.cumsum(mass)
         marks = jax.random.uniform(key, (batch_size,)) * total[-1]
-        # The last stored place bounds what rounding may pick.
+        # Rounding must not pick a place beyond the last stored one.
         places = jnp.minimum(jnp.searchsorted(total, marks, side="right"), replay.size - 1).astype(jnp.int32)
     else:
         places = _largest(key, alpha * jnp.log(replay.priority), replay.size, batch_size)
@@ -107,6 +107,6 @@ def _read(replay: Replay, places: Int[Array, " M"]) -> Any:
 
 
 def _largest(key: Key[Array, ""], logits: Float[Array, " C"], size: Int[Array, ""], count: int) -> Int[Array, " M"]:
-    """``count`` different places among the first ``size`` (the Gumbel top-k trick)."""
+    """``count`` distinct places among the first ``size`` (the Gumbel top-k trick)."""
     scores = logits + jax.random.gumbel(key, logits.shape)
     return jax.lax.top_k(jnp.where(jnp.arange(logits.shape[0]) < size, scores, -jnp.inf), count)[1]

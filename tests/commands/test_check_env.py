@@ -246,7 +246,7 @@ def without_actions(agent: int, time: int) -> Env:
 
 
 def restarting(how: Callable) -> Env:
-    """Walk that returns the beginning of another episode with ``last``; ``how(key)`` makes the key of its reset."""
+    """Walk that returns the start of another episode with ``last``; ``how(key)`` makes the key of its reset."""
 
     def change(key, before, state, seen, outcome):
         fresh = reset(how(key))
@@ -293,12 +293,12 @@ BROKEN: dict[str, tuple[str, Callable[[], Env], str]] = {
         lambda: WALK._replace(step=lambda key, state, action: (*step(key, state, action), {})),
         "step returns (WalkState, TimeStep, Outcome, dict)",
     ),
-    "obs-dtype": ("obs_type", lambda: seeing(lambda seen: half(seen, "obs")), "return float16[2,2], promised is"),
+    "obs-dtype": ("obs_type", lambda: seeing(lambda seen: half(seen, "obs")), "return float16[2,2], expected"),
     "obs-shape": ("obs_type", lambda: WALK._replace(obs_size=3), "obs_size=3"),
     "agents": (
         "obs_type",
         lambda: seeing(lambda seen: seen._replace(obs=seen.obs[:1]), of="step"),
-        "step returns float32[1,2], promised is float32[2,2]",
+        "step returns float32[1,2], expected float32[2,2]",
     ),
     "avail-dtype": (
         "avail_actions_type",
@@ -309,12 +309,12 @@ BROKEN: dict[str, tuple[str, Callable[[], Env], str]] = {
     "state-shape": (
         "state_type",
         lambda: WALK._replace(state_size=4),
-        "reset and step return float32[2], promised is float32[4]",
+        "reset and step return float32[2], expected float32[4]",
     ),
     "reward-dtype": (
         "reward_type",
         lambda: paying(lambda state, outcome: outcome._replace(reward=outcome.reward.astype(jnp.int32))),
-        "step returns int32[], promised is float32[]",
+        "step returns int32[], expected float32[]",
     ),
     "reward-shape": (
         "reward_type",
@@ -337,9 +337,9 @@ BROKEN: dict[str, tuple[str, Callable[[], Env], str]] = {
         "step returns int32[]",
     ),
     "state-widens": ("env_state_type", widening_state, "env_state['more'] is float32[2] after reset and float32[3]"),
-    "state-grows": ("env_state_type", growing_state, "another after every step"),
+    "state-grows": ("env_state_type", growing_state, "it changes with every step"),
     "callback": ("vmap", lambda: callback(np.float32), "under vmap fails"),
-    "vmap-rule": ("vmap", wrong_under_vmap, "reward after transition 1 is another in a batch"),
+    "vmap-rule": ("vmap", wrong_under_vmap, "reward after transition 1 differs between a batch"),
     "python-random": ("repeatable", drawing_in_python, "reward differs after transition 1"),
     "jit-random": ("pure", drawing_while_tracing, "traced a second time, reward differs"),
     "attribute": ("pure", counting_calls, "obs differs after reset"),
@@ -384,7 +384,7 @@ BROKEN: dict[str, tuple[str, Callable[[], Env], str]] = {
         lambda: paying(lambda state, outcome: outcome._replace(reward=jnp.float32(-1.0))),
         f"is {LIMIT}, above max_return=1",
     ),
-    "restart": ("no_reset", lambda: restarting(lambda key: jax.random.fold_in(key, 7)), "beginning of another episode"),
+    "restart": ("no_reset", lambda: restarting(lambda key: jax.random.fold_in(key, 7)), "start of another episode"),
     "restart-split": ("no_reset", restarting_without_a_counter, "the caller resets"),
 }
 

@@ -1,4 +1,4 @@
-"""Does an environment keep the promises of :class:`qmix_jax.envs.base.Env`?
+"""Check that an environment keeps the contract of :class:`qmix_jax.envs.base.Env`.
 
 Types are checked by tracing (``types``), everything else by random play (``random_play``, ``values``).
 """
@@ -15,7 +15,7 @@ from qmix_jax.types import Outcome
 __all__ = ["PROMISES", "Finding", "check_contract", "failed_to_make"]
 
 _traced_anew = jax.make_user_context(None)
-"""JAX keeps what it has traced, also inside a user's own ``jit``. With another value here it traces again."""
+"""JAX caches traces, also inside a user's own ``jit``. A new value of this context makes it trace again."""
 _numbers = itertools.count(1)
 
 
@@ -24,8 +24,8 @@ def check_contract(
 ) -> list[Finding]:
     """Check every one of ``PROMISES`` in ``episodes`` (at least 2) parallel episodes of random available actions.
 
-    ``twin`` is the same environment made a second time, which must play alike. ``time_limit`` is the setting of that
-    name, if there is one: without it nobody but the user knows whether an end at the limit is a true one.
+    ``twin`` is the same environment made a second time, which must behave the same. ``time_limit`` is the setting of
+    that name, if there is one: without it only the user knows whether an end at the limit is a termination.
     """
     found = [types.declared(env)]
     if found[0].result == "ok":
@@ -34,7 +34,7 @@ def check_contract(
 
 
 def failed_to_make(error: Exception) -> list[Finding]:
-    """The report on an environment that could not even be made, as the adapter traces ``reset`` to learn its sizes."""
+    """The report on an environment that could not be made; the adapter already traces ``reset`` to find its sizes."""
     return complete([failure("jit", "making the environment", error)])
 
 
@@ -47,19 +47,19 @@ def _check(env: Env, twin: Env | None, plan: random_play.Plan, time_limit: str |
     batch = types.trace_batch(env, traced)
     if batch is not None:
         return [*found, batch]
-    # Without these nobody can act, or tell when an episode ends.
+    # Random play needs available actions, and the end of an episode.
     needed = all(types.has_shape(env, name, traced) for name in ("avail_actions", *Outcome._fields))
     if not needed or types.keeps_changing(traced):
         return found
     try:
         seen, alike = _play(env, twin, plan)
-    except Exception as error:  # noqa: BLE001 - whatever a user's environment raises is what is reported
+    except Exception as error:  # noqa: BLE001 - any error of a user's environment is reported
         return [*found, failure("jit", "playing", error)]
     return [*found, *alike, *values.check(env, seen, time_limit)]
 
 
 def _play(env: Env, twin: Env | None, plan: random_play.Plan) -> tuple[random_play.Record, list[Finding]]:
-    """Play, and play again in several ways that must make no difference; the first that does is the cause."""
+    """Play, and play again in several ways that must not change anything; the first that does is the cause."""
     programs = random_play.compile_env(env)
     seen = random_play.record(env, programs, plan)
 

@@ -1,4 +1,4 @@
-"""What is checked, and how a check says what it came to."""
+"""The list of checks, and their results."""
 
 import traceback
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ PROMISES = {
     "last_type": "last is one bool",
     "won_type": "won is one bool",
     "env_state_type": "env_state has the same structure, shapes and dtypes at every call",
-    "vmap": "a batch of environments plays as its members do alone",
+    "vmap": "environments in a batch behave as they do alone",
     "repeatable": "the same keys and actions give the same bits",
-    "pure": "nothing but the arguments matters: traced once more, or made once more, it plays alike",
-    "available": "every agent has an available action at every moment, the final one included",
+    "pure": "results depend on the arguments only: traced again, or made again, it behaves the same",
+    "available": "every agent has an available action at every step, the final observation included",
     "finite": "obs, state and reward are finite",
-    "discount": "discount is 0 after a true end and 1 otherwise",
+    "discount": "discount is 0 after a termination and 1 otherwise",
     "episode_limit": "every episode ends within episode_limit transitions",
-    "time_limit": "running out of time leaves the discount at 1, unless time_limit=terminal",
+    "time_limit": "the time limit leaves the discount at 1, unless time_limit=terminal",
     "win_rate": "won is only used with has_win_rate",
-    "max_return": "the absolute return of an episode is at most max_return, where given",
-    "no_reset": "step never resets by itself: with last it returns the true final observation",
+    "max_return": "the absolute return of an episode is at most max_return, if given",
+    "no_reset": "step never resets by itself: with last set it returns the true final observation",
     "scale": "obs and state are of the order of 1",
 }
-"""Every check by name, in the order of the report."""
+"""All checks by name, in the order of the report."""
 
 HINTS: tuple[tuple[type[Exception], str], ...] = (
     (
@@ -55,11 +55,11 @@ HINTS: tuple[tuple[type[Exception], str], ...] = (
         "int(), float(), .item() and sizes need values that are known before the program runs; use jax.numpy",
     ),
 )
-"""What to do about JAX's errors; the first kind that fits."""
+"""Advice on JAX's errors; the first type that matches applies."""
 
 
 class Finding(NamedTuple):
-    """What one check came to; ``words`` say what is wrong, and after a semicolon what to do."""
+    """The result of one check; ``words`` say what is wrong and, after a semicolon, what to do."""
 
     check: str
     result: Literal["ok", "warning", "broken", "not_checked"]
@@ -67,39 +67,39 @@ class Finding(NamedTuple):
 
 
 def ok(check: str) -> Finding:
-    """A promise that is kept, as far as can be seen."""
+    """A check that found nothing."""
     return Finding(check, "ok")
 
 
 def broken(check: str, words: str, advice: str) -> Finding:
-    """A promise that is not."""
+    """A check that failed."""
     return Finding(check, "broken", f"{words}; {advice}")
 
 
 def warning(check: str, words: str, advice: str) -> Finding:
-    """Something that may be meant, but is rarely."""
+    """Something that may be intended, but rarely is."""
     return Finding(check, "warning", f"{words}; {advice}")
 
 
 def failure(check: str, what: str, error: Exception) -> Finding:
-    """An exception in one line: what it says, where in the user's code, and what to do about it."""
-    if isinstance(error, jax.errors.UnexpectedTracerError):  # Whoever meets it, the cause is a hidden memory.
+    """An exception in one line: its message, its place in the user's code, and what to do."""
+    if isinstance(error, jax.errors.UnexpectedTracerError):  # Whichever check meets it, the cause is hidden state.
         check = "pure"
     hint = next((words for kind, words in HINTS if isinstance(error, kind)), "make it run under jax.jit and jax.vmap")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
-    # The error of a callback carries a whole trace, whose last line is what was raised.
+    # The error of a callback contains a whole traceback; its last line is the exception.
     message = lines[-1] if lines[0].endswith("(most recent call last):") else f"{type(error).__name__}: {lines[0]}"
     return broken(check, f"{what} fails: {message.rstrip('.')}{_place(error)}", hint)
 
 
 def complete(found: Sequence[Finding]) -> list[Finding]:
-    """One finding for each of ``PROMISES``: the last one in ``found``, else that it could not be checked."""
+    """One finding for each of ``PROMISES``: the last one in ``found``, else ``not_checked``."""
     by_name = {finding.check: finding for finding in found}
-    return [by_name.get(name, Finding(name, "not_checked", "because of what is broken")) for name in PROMISES]
+    return [by_name.get(name, Finding(name, "not_checked", "because another check failed")) for name in PROMISES]
 
 
 def few(words: Sequence[str], most: int = 3) -> str:
-    """The first of a list that may be long."""
+    """The first entries of a list that may be long."""
     return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 

@@ -1,7 +1,7 @@
-"""Random play of several episodes side by side, watched from the host: what the checks in ``values`` look at.
+"""Random play of several episodes in parallel, recorded on the host for the checks in ``values``.
 
-The loop over transitions is in Python and not in a ``scan``, so that an environment whose types change on the way, and
-which no ``scan`` could carry, can still be played and its other faults be found.
+The loop over transitions is in Python. A ``scan`` could not carry an environment whose types change during an episode;
+here it can still be played, and its other faults found.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from qmix_jax.types import EnvState, Outcome, TimeStep
 QUICKLY = {"xla_backend_optimization_level": 0}
 if jax.__version_info__ < (0, 11):  # later ones have no such option
     QUICKLY["xla_cpu_use_fusion_emitters"] = False
-"""Compiler options for the CPU: a few hundred transitions do not pay for optimising."""
+"""Compiler options for the CPU: for a few hundred transitions optimising does not pay."""
 MOMENTS_ALONE, ROWS_ALONE = 4, 3
-"""How many moments of how many episodes are also computed without ``vmap``."""
+"""How many time steps of how many episodes are also computed without ``vmap``."""
 TOLERANCE = 1e-4
-"""Between a batch and its members: XLA may add in another order."""
+"""Between a batch and single environments: XLA may sum in another order."""
 
 
 class Programs(NamedTuple):
@@ -37,35 +37,35 @@ class Programs(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Which episodes to play: all that is random in them comes from ``seed``."""
+    """Which episodes to play; all randomness comes from ``seed``."""
 
     seed: int
     episodes: int
     limit: int
-    """Transitions after which to stop."""
+    """Stop after this many transitions."""
 
 
 class Moment(NamedTuple):
-    """Where B episodes are after ``time`` transitions, and the last of these (None at the start)."""
+    """B episodes after ``time`` transitions, and the last of these transitions (None at the start)."""
 
     time: int
     keys: Key[Array, " B"]
-    """What ``reset`` or ``step`` was called with."""
+    """The keys that ``reset`` or ``step`` was called with."""
     before: EnvState | None
     action: Int[np.ndarray, "B N"] | None
     env_state: EnvState
     step: TimeStep
     outcome: Outcome | None
     plays: Bool[np.ndarray, " B"]
-    """Whether the moment belongs to the episode: it was not over before."""
+    """Whether the episode was still running before this step."""
 
     def parts(self) -> dict[str, Any]:
-        """What the call returned, by name."""
+        """The values returned, by name."""
         return parts(self.env_state, self.step, self.outcome)
 
 
 class Record(NamedTuple):
-    """What B episodes of at most T transitions were like. Only where ``plays`` is it part of an episode."""
+    """A record of B episodes of at most T transitions. Only entries where ``plays`` is true belong to an episode."""
 
     length: Int[np.ndarray, " B"]
     """Transitions until ``last``; 0 for an episode that has not ended."""
@@ -75,20 +75,20 @@ class Record(NamedTuple):
     last: Bool[np.ndarray, "T B"]
     won: Bool[np.ndarray, "T B"]
     finite: Mapping[str, Bool[np.ndarray, "T+1 B"]]
-    """Of ``obs`` and ``state``."""
+    """Whether ``obs`` and ``state`` are finite."""
     largest: Mapping[str, Float[np.ndarray, "T+1 B"]]
-    """Absolute values of ``obs`` and ``state``, finite ones only."""
+    """Largest finite absolute values of ``obs`` and ``state``."""
     stuck: Bool[np.ndarray, "T+1 B N"]
     """Agents without an available action."""
     restarts: bool
-    """Whether steps with ``last`` return the beginning of another episode."""
+    """Whether steps with ``last`` return the start of another episode."""
     alone: str | None
-    """Where a batch differs from its members computed alone."""
+    """Where a batch differs from single environments."""
     fingerprints: list[dict[str, str]]
 
 
 def compile_env(env: Env, batched: bool = True) -> Programs:
-    """Programs that have not been traced yet (what the environment itself has put into ``jit`` may have been)."""
+    """New, untraced programs (functions that the environment itself has jitted may already be traced)."""
     options = QUICKLY if jax.default_backend() == "cpu" else None
     reset, step = (jax.vmap(env.reset), jax.vmap(env.step)) if batched else (env.reset, env.step)
     return Programs(jax.jit(reset, compiler_options=options), jax.jit(step, compiler_options=options))
@@ -96,7 +96,7 @@ def compile_env(env: Env, batched: bool = True) -> Programs:
 
 def moments(programs: Programs, plan: Plan) -> Iterator[Moment]:
     """Play until all episodes are over, at most to the plan's limit."""
-    # NumPy's numbers, as JAX would compile programs for its own, and again wherever everything is traced again.
+    # NumPy's random numbers: JAX would compile programs for its own, each time that everything is traced again.
     rng = np.random.default_rng(plan.seed)
     keys = _keys(rng, plan.episodes)
     env_state, step = programs.reset(keys)
@@ -112,12 +112,12 @@ def moments(programs: Programs, plan: Plan) -> Iterator[Moment]:
 
 
 def fingerprints(programs: Programs, plan: Plan) -> list[dict[str, str]]:
-    """A short hash of everything that every call returned, by part: equal hashes, equal bits."""
+    """A short hash of every value that every call returned, by name: equal hashes mean equal bits."""
     return [_fingerprint(moment) for moment in moments(programs, plan)]
 
 
 def difference(first: Sequence[Mapping[str, str]], again: Sequence[Mapping[str, str]]) -> str | None:
-    """Where two plays differ first."""
+    """The first difference between two plays, if any."""
     for time, (one, other) in enumerate(zip(first, again, strict=False)):
         for name, digest in one.items():
             if other[name] != digest:
@@ -126,7 +126,7 @@ def difference(first: Sequence[Mapping[str, str]], again: Sequence[Mapping[str, 
 
 
 def record(env: Env, programs: Programs, plan: Plan) -> Record:
-    """Play and write down what the checks need."""
+    """Play and record what the checks need."""
     alone = compile_env(env, batched=False)
     ends, rows, prints, differs = Ends(plan.episodes), [], [], None
     for moment in moments(programs, plan):
@@ -158,12 +158,12 @@ def _keys(rng: np.random.Generator, episodes: int) -> Key[Array, " B"]:
 
 
 def _random_action(rng: np.random.Generator, avail: Bool[np.ndarray, "B N A"]) -> Int[np.ndarray, "B N"]:
-    """An available action for every agent, or any where there is none, which is a fault of its own."""
+    """A random available action for every agent, or any action if none is available (reported elsewhere)."""
     return np.where(avail, rng.random(avail.shape), -1.0).argmax(axis=-1).astype(np.int32)
 
 
 def _summary(moment: Moment) -> dict[str, Shaped[np.ndarray, "B ..."]]:
-    """The columns of a :class:`Record` at one moment."""
+    """The columns of a :class:`Record` at one time step."""
     episodes = len(moment.plays)
     summary = {"plays": moment.plays, "stuck": ~true(moment.step.avail_actions).any(axis=-1)}
     for name in ("obs", "state"):

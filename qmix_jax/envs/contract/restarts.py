@@ -1,4 +1,4 @@
-"""Signs that a step with ``last`` returns the beginning of another episode instead of the end of this one."""
+"""Signs that a step with ``last`` returns the start of another episode instead of the end of this one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,23 +14,23 @@ from qmix_jax.types import EnvState, TimeStep
 
 
 class _Numbers:
-    """What one part of B episodes (their states, or what can be seen) did on the way to their ends, D numbers each.
+    """How one part of B episodes (their states or their observations, D numbers each) changed until their ends.
 
-    One sign is a counter: a number that went up or down by one with every transition and is back at its start after
-    the last one, in every episode. The other is that every end is exactly what ``reset`` makes of the step's key, or
-    of one split from it.
+    One sign is a counter: a number that goes up or down by one with every transition and is back at its start value
+    after the last one, in every episode. The other is that every end equals the result of ``reset`` with the step's
+    key, or with a key split from it.
     """
 
     def __init__(self, start: Float[np.ndarray, "B D"]) -> None:
         self.start = self.before = self.end = start
         self.before_end = np.full_like(start, np.nan)
-        self.up = self.down = self.back = np.isfinite(start).all(axis=0)  # Infinity and one is infinity.
+        self.up = self.down = self.back = np.isfinite(start).all(axis=0)  # Infinity plus one is infinity.
         self.later_ends = 0
 
     def see(
         self, time: int, now: Float[np.ndarray, "B D"], goes_on: Bool[np.ndarray, " B"], ends: Bool[np.ndarray, " B"]
     ) -> None:
-        """The numbers after ``time`` transitions, and which episodes go on and which end there."""
+        """Add the numbers after ``time`` transitions; ``goes_on`` and ``ends`` say which episodes continue and end."""
         self.up = self.up & (now == self.start + time)[goes_on].all(axis=0)
         self.down = self.down & (now == self.start - time)[goes_on].all(axis=0)
         if time > 1:
@@ -46,13 +46,13 @@ class _Numbers:
         return self.later_ends > 0 and bool(((self.up | self.down) & self.back).any())
 
     def may_be_beginning(self, ended: Bool[np.ndarray, " B"]) -> bool:
-        """Whether the ends, as far as it is the same in every beginning, are like a beginning, and a change at all."""
+        """Whether the ends changed anything and match the starts in all numbers that are the same in every start."""
         same = (self.start == self.start[0]).all(axis=0)
         changed = (self.end != self.before_end)[ended].any()
         return bool(changed and (self.end == self.start)[ended][:, same].all())
 
     def end_is(self, fresh: Float[np.ndarray, "B D"], ended: Bool[np.ndarray, " B"]) -> bool:
-        """The second sign, for what ``reset`` makes of one key an episode."""
+        """The second sign, given the result of ``reset`` with one key per episode."""
         return self.may_be_beginning(ended) and bool((self.end == fresh)[ended].all())
 
 
@@ -74,12 +74,12 @@ class Ends:
         plays: Bool[np.ndarray, " B"],
         last: Bool[np.ndarray, " B"] | None,
     ) -> None:
-        """Look at the next moment; the first one has no ``last``."""
+        """Add the next time step; the first one has no ``last``."""
         now, key_data = _parts(env_state, step, len(plays)), np.asarray(jax.random.key_data(keys))
         if last is None:
             self.seen, self.keys = [_Numbers(part) for part in now], key_data
             return
-        # An environment state of changing shape is a fault of its own; then nothing can be compared here.
+        # A state that changes its shape is reported elsewhere; nothing can be compared here then.
         self.comparable &= all(part.start.shape == new.shape for part, new in zip(self.seen, now, strict=True))
         if not self.comparable:
             return
@@ -90,7 +90,7 @@ class Ends:
         self.ended = self.ended | ends
 
     def are_beginnings(self, reset: Callable[..., tuple[EnvState, TimeStep]]) -> bool:
-        """Whether there are signs of it; ``reset`` is for B keys."""
+        """Whether the ends look like starts of other episodes; ``reset`` takes B keys."""
         if not self.comparable or not self.ended.any():
             return False
         if any(part.counter_is_back() for part in self.seen):
@@ -102,7 +102,7 @@ class Ends:
         state, view = self.seen
         for candidates in (keys, *split):
             fresh_state, fresh_view = _parts(*reset(candidates), len(self.ended))
-            # What can be seen at the end of a game may well look like its beginning, where that is always the same.
+            # If every episode starts with the same observation, an end that shows it proves nothing.
             seen_again = (view.start != view.start[0]).any() and view.end_is(fresh_view, self.ended)
             if seen_again or state.end_is(fresh_state, self.ended):
                 return True
@@ -110,6 +110,6 @@ class Ends:
 
 
 def _parts(env_state: EnvState, step: TimeStep, episodes: int) -> list[Float[np.ndarray, "B D"]]:
-    # The adapter counts transitions whatever the environment inside does.
+    # The adapter's own count of transitions would hide a reset.
     own: Any = env_state.env_state if isinstance(env_state, AdapterState) else env_state
     return [numbers(own, episodes), numbers(step, episodes)]

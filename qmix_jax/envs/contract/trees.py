@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 
 def plain(tree: Any) -> Any:
-    """PRNG keys as the numbers that they are."""
+    """Replace PRNG keys by their data."""
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
 
 
@@ -19,11 +19,11 @@ def is_key(leaf: Any) -> bool:
 
 
 def numbers(tree: Any, episodes: int) -> Float[np.ndarray, "B D"]:
-    """All numbers of B rows side by side."""
+    """All numbers of B rows, concatenated per row."""
     leaves = [np.asarray(leaf).astype(np.float64).reshape(episodes, -1) for leaf in jax.tree.leaves(plain(tree))]
     return np.concatenate(leaves, axis=1) if leaves else np.zeros((episodes, 0))
 
 
 def true(values: Any) -> Bool[np.ndarray, "..."]:
-    """What is not 0, whatever the dtype."""
+    """Whether values are not 0, for any dtype."""
     return np.asarray(values) != 0

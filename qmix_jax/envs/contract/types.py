@@ -1,4 +1,4 @@
-"""Checks that need no play: what an environment declares, and the types of what it returns, found by tracing."""
+"""Checks without playing: what an environment declares, and the types that it returns, found by tracing."""
 
 import math
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "state": ("state_size",),
     **dict.fromkeys(Outcome._fields, ()),
 }
-"""The promised shapes, by the sizes that the environment declares."""
+"""The expected shapes, in terms of the sizes that the environment declares."""
 BOOLS = ("avail_actions", "last", "won")
 
 
 class Traced(NamedTuple):
-    """Shapes and dtypes of what ``reset``, the first and the second ``step`` return, by part."""
+    """Shapes and dtypes returned by ``reset``, the first and the second ``step``, by name."""
 
     reset: Mapping[str, Any]
     step: Mapping[str, Any]
@@ -32,7 +32,7 @@ class Traced(NamedTuple):
 
 
 def declared(env: Env) -> Finding:
-    """Whether the sizes are sizes."""
+    """Check the declared sizes and ``max_return``."""
     for name in SIZES:
         value = getattr(env, name)
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
@@ -44,7 +44,7 @@ def declared(env: Env) -> Finding:
 
 
 def trace(env: Env) -> Traced | Finding:
-    """Trace the functions, or say which of them cannot be, or does not return what it should."""
+    """Trace the functions; return a finding if one cannot be traced or returns the wrong parts."""
     key, action = jax.random.key(0), jax.ShapeDtypeStruct((env.num_agents,), jnp.int32)
     what = "reset"
     try:
@@ -57,13 +57,13 @@ def trace(env: Env) -> Traced | Finding:
             advice = "return (env_state, TimeStep(...), Outcome(...))"
             return broken("returns", f"step returns {_kind(stepped)}", advice)
         second = jax.eval_shape(env.step, key, stepped[0], action)
-    except Exception as error:  # noqa: BLE001 - whatever a user's environment raises is what is reported
+    except Exception as error:  # noqa: BLE001 - any error of a user's environment is reported
         return failure("jit", what, error)
     return Traced(reset=parts(*started), step=parts(*stepped), second=parts(*second))
 
 
 def trace_batch(env: Env, traced: Traced) -> Finding | None:
-    """What goes wrong when ``vmap`` traces the functions, if anything does."""
+    """A finding if tracing the functions under ``vmap`` fails."""
     like = jax.eval_shape(lambda: (jax.random.key(0), jnp.zeros(env.num_agents, jnp.int32)))
     key, action, env_state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), (*like, traced.reset["env_state"])
@@ -79,14 +79,14 @@ def trace_batch(env: Env, traced: Traced) -> Finding | None:
 
 
 def part_type(env: Env, name: str, traced: Traced) -> Finding:
-    """Whether one part has the promised shape and dtype wherever it is returned."""
+    """Check that one part has the expected shape and dtype wherever it is returned."""
     shape, dtype = _shape(env, name), np.dtype(bool if name in BOOLS else np.float32)
-    promised = _text(jax.ShapeDtypeStruct(shape, dtype))
+    expected = _text(jax.ShapeDtypeStruct(shape, dtype))
     wrong: dict[str, list[str]] = {}
     for what, returned in zip(("reset", "step", "the next step"), traced, strict=True):
-        found = _texts(returned[name]) if name in returned else [promised]
+        found = _texts(returned[name]) if name in returned else [expected]
         same_as_before = what == "the next step" and found == _texts(traced.step[name])
-        if found != [promised] and not same_as_before:
+        if found != [expected] and not same_as_before:
             wrong.setdefault(few(found), []).append(what)
     if not wrong:
         return ok(f"{name}_type")
@@ -95,11 +95,11 @@ def part_type(env: Env, name: str, traced: Traced) -> Finding:
     advice = "correct the size that the Env declares, or what is returned" if sizes else "return one number"
     if has_shape(env, name, traced):
         advice = f"convert it with .astype({'bool' if name in BOOLS else 'jnp.float32'})"
-    return broken(f"{name}_type", f"{words}, promised is {promised}{f' ({sizes})' * bool(sizes)}", advice)
+    return broken(f"{name}_type", f"{words}, expected {expected}{f' ({sizes})' * bool(sizes)}", advice)
 
 
 def env_state_type(traced: Traced) -> Finding:
-    """Whether a ``scan`` can carry the state."""
+    """Check that a ``scan`` can carry the state."""
     first, second = (_leaves(returned["env_state"]) for returned in (traced.reset, traced.step))
     changed = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     if not changed and not keeps_changing(traced):
@@ -107,25 +107,25 @@ def env_state_type(traced: Traced) -> Finding:
     words = [f"env_state{name} is {first.get(name, 'missing')} after reset and {second.get(name, 'missing')} after step"
              for name in changed]  # fmt: skip
     if keeps_changing(traced):
-        words = [*words[:1], "it is another after every step"]
+        words = [*words[:1], "it changes with every step"]
     return broken(
-        "env_state_type", few(words), "return the same fields, shapes and dtypes always (jnp.int32(0), .astype)"
+        "env_state_type", few(words), "always return the same fields, shapes and dtypes (jnp.int32(0), .astype)"
     )
 
 
 def keeps_changing(traced: Traced) -> bool:
-    """Whether even a second step returns another kind of state than the first, so that there is no playing on."""
+    """Whether the type of the state changes again in the second step, so that it cannot be played."""
     return _leaves(traced.step["env_state"]) != _leaves(traced.second["env_state"])
 
 
 def has_shape(env: Env, name: str, traced: Traced) -> bool:
-    """Whether one part has the promised shape, whatever its dtype."""
+    """Whether one part has the expected shape, for any dtype."""
     found = [jax.tree.leaves(returned[name]) for returned in traced if name in returned]
     return all(len(leaves) == 1 and leaves[0].shape == _shape(env, name) for leaves in found)
 
 
 def parts(env_state: Any, step: TimeStep, outcome: Outcome | None = None) -> dict[str, Any]:
-    """What ``reset`` or ``step`` returned, by name."""
+    """The values that ``reset`` or ``step`` returned, by name."""
     return {"env_state": env_state, **step._asdict(), **(outcome._asdict() if outcome is not None else {})}
 
 

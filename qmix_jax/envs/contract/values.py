@@ -1,4 +1,4 @@
-"""Checks of what random play has shown. Each takes the record of it and returns one finding."""
+"""Checks of the record of random play. Each returns one finding."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,41 +11,41 @@ from qmix_jax.envs.contract.findings import Finding, broken, few, ok, warning
 from qmix_jax.envs.contract.random_play import Record
 
 LARGE = 10.0
-"""Inputs above this are worth a warning: networks expect numbers of the order of 1."""
+"""Inputs above this give a warning: networks expect numbers of the order of 1."""
 
 
 def check(env: Env, seen: Record, time_limit: str | None) -> list[Finding]:
-    """All checks that need nothing but the record; for ``time_limit`` see ``check_contract``."""
+    """All checks that only need the record; for ``time_limit`` see ``check_contract``."""
     return [*(check(env, seen) for check in CHECKS), _time_limit(env, seen, time_limit)]
 
 
 def repeatable(difference: str | None) -> Finding:
-    """After playing twice, given what was different."""
+    """The result of playing twice, given the difference."""
     if difference is None:
         return ok("repeatable")
     advice = (
-        "take randomness from the key only, and call no Python that draws or remembers (pure_callback, io_callback)"
+        "take randomness from the key only; do not draw numbers or keep state in Python (pure_callback, io_callback)"
     )
     return broken("repeatable", f"played twice with the same keys, {difference}", advice)
 
 
 def pure(difference: str | None, in_factory: bool) -> Finding:
-    """After tracing (and making) it again, given what was different, and whether tracing alone makes no difference."""
+    """The result of tracing (and making) it again; ``in_factory``: tracing alone makes no difference."""
     if difference is None:
         return ok("pure")
     if in_factory:
-        advice = "the factory must not draw at random; give it a seed as a setting"
+        advice = "the factory must not draw random numbers; give it a seed as a setting"
         return broken("pure", f"made a second time with the same settings, {difference}", advice)
     advice = "no attributes or globals that change, no numpy.random, random or time in reset and step"
     return broken("pure", f"traced a second time, {difference}", advice)
 
 
 def alone(seen: Record) -> Finding:
-    """Whether a batch is its members."""
+    """The result of comparing a batch with single environments."""
     if seen.alone is None:
         return ok("vmap")
-    advice = "look at custom_vmap rules and at callbacks"
-    return broken("vmap", f"{seen.alone} is another in a batch than alone", advice)
+    advice = "check custom_vmap rules and callbacks"
+    return broken("vmap", f"{seen.alone} differs between a batch and a single environment", advice)
 
 
 def _available(env: Env, seen: Record) -> Finding:
@@ -54,7 +54,7 @@ def _available(env: Env, seen: Record) -> Finding:
         return ok("available")
     agents = few([str(agent) for agent in np.flatnonzero(stuck.any(axis=(0, 1)))])
     words = f"agent {agents} has no available action {_places(stuck.any(axis=-1))}"
-    return broken("available", words, "give agents that can do nothing an action that does nothing")
+    return broken("available", words, "give agents that cannot act a no-op action")
 
 
 def _finite(env: Env, seen: Record) -> Finding:
@@ -71,19 +71,21 @@ def _discount(env: Env, seen: Record) -> Finding:
     outside = ~((seen.discount >= 0) & (seen.discount <= 1)) & played
     if outside.any():
         words = f"discount is {seen.discount[outside][0]:g} {_places(outside, 1)}"
-        return broken("discount", words, "return 0 after a true end, else 1; gamma is not the environment's")
+        return broken(
+            "discount", words, "return 0 after a termination, else 1; gamma does not belong to the environment"
+        )
     cut = (seen.discount == 0) & ~seen.last & played
     if cut.any():
         words = f"discount is 0 without last {_places(cut, 1)}"
-        return broken("discount", words, "set last, too, when an episode ends, else leave the discount at 1")
+        return broken("discount", words, "also set last when an episode ends, else leave the discount at 1")
     between = (seen.discount > 0) & (seen.discount < 1) & played
     if between.any():
         words = f"discount is {seen.discount[between][0]:g} {_places(between, 1)}"
-        return warning("discount", words, "it multiplies gamma there, which is rarely meant")
+        return warning("discount", words, "it multiplies gamma there, which is rarely intended")
     early = (seen.length > 0) & (seen.length < env.episode_limit)
     if early.any() and (_at_end(seen, seen.discount)[early] == 1).all():
         words = f"all {early.sum()} episodes that end before episode_limit end with discount 1"
-        return warning("discount", words, "return 0 after a true end; right only if all of these are interruptions")
+        return warning("discount", words, "return 0 after a termination; correct only if all of these are truncations")
     return ok("discount")
 
 
@@ -101,12 +103,14 @@ def _time_limit(env: Env, seen: Record, setting: str | None) -> Finding:
     always_0, always_1 = (late.any() and bool((discounts == value).all()) for value in (0, 1))
     words = f"all {late.sum()} episodes of episode_limit={env.episode_limit} transitions end with discount"
     if setting == "terminal" and always_1:
-        return broken("time_limit", f"{words} 1, though time_limit=terminal", "return 0 when time is up")
+        return broken("time_limit", f"{words} 1, but time_limit=terminal", "return 0 at the time limit")
     if setting == "terminal" or not always_0:
         return ok("time_limit")
     if setting is not None:
-        return broken("time_limit", f"{words} 0, though time_limit={setting}", "return 1 when time is up")
-    return warning("time_limit", f"{words} 0", "right if the task ends there; if only time is up, return 1")
+        return broken("time_limit", f"{words} 0, but time_limit={setting}", "return 1 at the time limit")
+    return warning(
+        "time_limit", f"{words} 0", "correct if the task ends there; return 1 if the limit only cuts the episode"
+    )
 
 
 def _win_rate(env: Env, seen: Record) -> Finding:
@@ -122,13 +126,13 @@ def _max_return(env: Env, seen: Record) -> Finding:
     if env.max_return is None or largest <= env.max_return * (1 + 1e-4):
         return ok("max_return")
     words = f"the absolute return of an episode is {largest:g}, above max_return={env.max_return:g}"
-    return broken("max_return", words, "declare the largest possible one, or None")
+    return broken("max_return", words, "declare the largest possible return, or None")
 
 
 def _no_reset(env: Env, seen: Record) -> Finding:
     if not seen.restarts:
         return ok("no_reset")
-    words = "what step returns with last is the beginning of another episode"
+    words = "with last set, step returns the start of another episode"
     return broken("no_reset", words, "return the final env_state and TimeStep; the caller resets")
 
 
@@ -137,7 +141,7 @@ def _scale(env: Env, seen: Record) -> Finding:
     words = [f"|{name}| is up to {value:.3g}" for name, value in largest.items() if value > LARGE]
     if not words:
         return ok("scale")
-    return warning("scale", few(words), "divide it by its largest value: networks read it as it is")
+    return warning("scale", few(words), "divide it by its largest value: networks read it unscaled")
 
 
 CHECKS: tuple[Callable[[Env, Record], Finding], ...] = (
@@ -153,7 +157,7 @@ CHECKS: tuple[Callable[[Env, Record], Finding], ...] = (
 
 
 def _at_end(seen: Record, values: Shaped[np.ndarray, "T B"]) -> Any:
-    """[B]; where an episode has not ended, the last row."""
+    """[B] values at the ends of episodes; the last row if an episode has not ended."""
     return values[seen.length - 1, np.arange(len(seen.length))]
 
 
