@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.envs.base import Env
-from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, WandbSink
+from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, TensorBoardSink, WandbSink
 from qmix_jax.results.report import Progress, write_report
 from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies
 from qmix_jax.results.video import draw_best_episode
@@ -130,7 +130,8 @@ class Session:
             system=w.system,
             artifacts=w.artifacts,
         )
-        return [FileSink(), wandb, self._console]
+        others = [TensorBoardSink()] if self._config.logger.tensorboard else []
+        return [FileSink(), wandb, *others, self._console]
 
     def _is_left(self) -> bool:
         rows, active = self._progress.rows, self._progress.active

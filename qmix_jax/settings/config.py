@@ -192,6 +192,7 @@ class LoggerConfig:
 
     progress: bool
     plot: bool
+    tensorboard: bool
     wandb: WandbConfig
 
 
