@@ -98,11 +98,14 @@ def run(
     env = make_env(config.parts["env"]) if given_env is None else as_env(given_env)
 
     from qmix_jax.logging import ConsoleSink, write_json
+    from qmix_jax.logging.tensorboard import check_tensorboard
     from qmix_jax.running import memory
     from qmix_jax.running.session import Session
     from qmix_jax.running.waves import Waves
     from qmix_jax.settings.build import build, hyper_params_of
 
+    if config.logger.tensorboard:
+        check_tensorboard()
     algorithm, hyper = build(config, env)
     devices, each = _devices(config, len(hosts.share)), config.devices.seeds_per_device
     saves = config.checkpoint.every_minutes is not None

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.envs.base import Env
-from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, WandbSink
+from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, TensorBoardSink, WandbSink
 from qmix_jax.results.report import Progress, write_report
 from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies
+from qmix_jax.results.video import draw_best_episode
 from qmix_jax.running.checkpoint import unflatten
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.hosts import Hosts
@@ -55,7 +56,8 @@ class Session:
         copies: bool = True,
     ) -> None:
         self._config = config
-        self._info = run_info(config, container, cells, run_dir, env)
+        self._made_with = provenance()
+        self._info = run_info(config, container, cells, run_dir, env)._replace(git_commit=self._made_with["git_commit"])
         self._lanes = self._info.lanes
         self._env = env
         self._waves = waves
@@ -63,7 +65,6 @@ class Session:
         self._console = console
         self._clock = clock
         self._keep_process = keep_process
-        self._made_with = provenance()
         self._saving = Saving(config.checkpoint, run_dir, hosts, copies)
         self._stopped = False
         count = len(self._lanes)
@@ -108,6 +109,8 @@ class Session:
                     summary = write_report(
                         self._config, self._info, self._env, self._progress, best, seconds, signal, self._made_with
                     )
+                    if self._config.logger.wandb.video and self._config.logger.wandb.mode != "disabled":
+                        draw_best_episode(self._info, self._env, summary, warn)
                     sinks.finish(summary)
             finally:
                 self._save()
@@ -123,8 +126,11 @@ class Session:
             entity=w.entity,
             group=w.group,
             tags=w.tags,
+            system=w.system,
+            artifacts=w.artifacts,
         )
-        return [FileSink(), wandb, self._console]
+        others = [TensorBoardSink()] if self._config.logger.tensorboard else []
+        return [FileSink(), wandb, *others, self._console]
 
     def _is_left(self) -> bool:
         rows, active = self._progress.rows, self._progress.active
