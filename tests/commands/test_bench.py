@@ -22,7 +22,7 @@ from qmix_jax.algorithms import loop as qmix
 from qmix_jax.bench import __main__ as bench
 from qmix_jax.bench import baselines, figure, jaxmarl_driver, peer, pieces, settings, table, worker
 from qmix_jax.bench.process import Process, ProcessError, worker_command
-from qmix_jax.bench.spread import Spread, in_turns, ratio, spread
+from qmix_jax.bench.spread import Spread, alternate, ratio, spread
 from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import RecurrentAgent, unroll
 from qmix_jax.replay import packing as storage
@@ -56,13 +56,13 @@ def test_ratios_are_taken_round_by_round():
         ratio([1.0], [1.0, 2.0])
 
 
-def test_functions_are_called_in_turns():
+def test_functions_alternate():
     calls = []
 
     def function(name):
         return lambda: calls.append(name) or float(len(calls))
 
-    found = in_turns({"a": function("a"), "b": function("b")}, 3)
+    found = alternate({"a": function("a"), "b": function("b")}, 3)
     assert "".join(calls) == "ababab"
     assert found == {"a": [1.0, 3.0, 5.0], "b": [2.0, 4.0, 6.0]}
 
@@ -378,7 +378,7 @@ def test_a_run_that_hardly_learns_is_refused(tmp_path):
     program = tmp_path / peer.FILE
     program.parent.mkdir(parents=True)
     program.write_text("")
-    with pytest.raises(ConfigError, match="without learning; use at least 20000"):
+    with pytest.raises(ConfigError, match="without updates; use at least 20000"):
         bench.measure(*settings.parse([*PEER, f"bench.peer={tmp_path}", "bench.env_steps=15_000"]))
 
 
@@ -397,7 +397,7 @@ def answering(steps: int, stored: int) -> Process:
 def test_ours_is_divided_by_the_peers():
     with answering(steps=40, stored=10) as ours, answering(steps=20, stored=50) as other:
         assert ours.compiled["trace_seconds"] == 1.0
-        in_turns({"ours": ours.env_steps_per_second, "peer": other.env_steps_per_second}, 3)
+        alternate({"ours": ours.env_steps_per_second, "peer": other.env_steps_per_second}, 3)
         found = peer.ratios(ours, other)
         summary = peer.summary(ours.compiled, ours.runs)
     assert found["env_steps_per_second"] == {"median": 2.0, "lowest": 2.0, "highest": 2.0}
@@ -517,8 +517,13 @@ def test_the_command_measures_and_writes(tmp_path):
     env = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     command = [sys.executable, "-m", "qmix_jax.bench", *SMALL, *own, f"bench.output={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=ROOT)
-    for word in ("start: trace", "overhead: whole / (env + act + learn)", "curve over seeds", "replay bytes"):
-        assert word in done.stdout.replace("bytes for an", "replay bytes")
+    for word in (
+        "start: trace",
+        "overhead: whole / (env + act + learn)",
+        "curve over seeds",
+        "bytes per environment step",
+    ):
+        assert word in done.stdout
     report = json.loads((tmp_path / "bench.json").read_text())
     assert (tmp_path / "bench.png").exists()
     (two_seeds,), (too_short,) = report["curves"]["seeds"], report["curves"]["lengths"]
@@ -571,7 +576,7 @@ def test_the_table_puts_reports_side_by_side():
     rows = dict(line.strip("| ").split(" | ", 1) for line in lines[2:])
     assert rows["env steps/s over JaxMARL's, 8 seeds"] == "6 (6 to 6): 600 over 100 | 12 (12 to 12): 1200 over 100"
     assert rows["trace + compile over JaxMARL's, 1 seed"] == "0.50: 4.0 s over 8.0 s | 0.50: 4.0 s over 8.0 s"
-    assert rows["replay bytes a step over JaxMARL's"] == "0.25: 50 over 200 | 0.25: 50 over 200"
+    assert rows["replay bytes per step over JaxMARL's"] == "0.25: 50 over 200 | 0.25: 50 over 200"
     assert rows["env steps/s with 8 seeds over 1"] == "3.00 | 3.00"
     assert rows["learn, times as fast as with flax's GRUCell"] == "1.5 (1.5 to 1.5) | 1.5 (1.5 to 1.5)"
     assert rows["second start"] == "1.2 s | 1.2 s"
@@ -603,7 +608,7 @@ def test_the_table_runs_the_benchmark_once_for_each_environment(tmp_path, monkey
     ("arguments", "words"),
     [
         (["bench.repetitions=2"], "bench.peer=null: needs a checkout"),
-        (["bench.peer=there", "gamma=0.9"], "gamma: no setting of this table"),
+        (["bench.peer=there", "gamma=0.9"], "gamma: not a setting of this table"),
     ],
 )
 def test_the_table_refuses_what_it_has_no_use_for(arguments, words, capsys):
