@@ -1,8 +1,8 @@
 """Archive finished runs: ``python experiments/report.py NAME RUN_DIR [RUN_DIR ...]``.
 
 Runs of the same algorithm are pooled (they have different seeds). Copies each run's summary, configuration and metrics
-to ``experiments/results/NAME/``, draws all runs into one figure there and prints a Markdown table with every seed and the
-mean with a 95% interval (Student's t over seeds).
+to ``experiments/results/NAME/``, draws all runs into one figure there and prints a Markdown table with every seed and
+the mean with a 95% interval (Student's t over seeds).
 """
 
 import json
