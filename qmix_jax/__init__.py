@@ -1,4 +1,6 @@
-"""Value decomposition (IQL, VDN, QMIX) in JAX: build the parts, then ``algorithm.train`` is a pure function.
+"""Value decomposition (IQL, VDN, QMIX) in JAX: ``run`` trains as the command line does, ``open_run`` reads its results.
+
+``make_algorithm`` builds the parts for those who want the pure functions.
 
 The names are loaded when they are first used, so that ``python -m qmix_jax.train`` can refuse a wrong setting before
 JAX is imported.
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
     from qmix_jax.algorithms.loop import Algorithm, Sizes
     from qmix_jax.envs.base import Env
     from qmix_jax.envs.build import make_env
+    from qmix_jax.errors import ConfigError
+    from qmix_jax.library import run
+    from qmix_jax.results.opened import open_run
     from qmix_jax.results.policies import load_policy
     from qmix_jax.running.waves import Waves
     from qmix_jax.settings.library import make_algorithm
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Algorithm": "qmix_jax.algorithms.loop",
+    "ConfigError": "qmix_jax.errors",
     "Env": "qmix_jax.envs.base",
     "HyperParams": "qmix_jax.types",
     "Sizes": "qmix_jax.algorithms.loop",
@@ -26,9 +32,12 @@ _HOMES = {
     "load_policy": "qmix_jax.results.policies",
     "make_algorithm": "qmix_jax.settings.library",
     "make_env": "qmix_jax.envs.build",
+    "open_run": "qmix_jax.results.opened",
+    "run": "qmix_jax.library",
 }
 __all__ = [
     "Algorithm",
+    "ConfigError",
     "Env",
     "HyperParams",
     "Sizes",
@@ -37,6 +46,8 @@ __all__ = [
     "load_policy",
     "make_algorithm",
     "make_env",
+    "open_run",
+    "run",
 ]
 
 
@@ -44,3 +55,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'qmix_jax' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

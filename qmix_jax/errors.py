@@ -23,6 +23,18 @@ def require(condition: bool, key: str, value: object, words: str) -> None:
 def unknown_choice(key: str, value: object, choices: Iterable[str]) -> ConfigError:
     """The error for a value that is not among ``choices``: names the key, the value and the nearest valid choice."""
     choices = sorted(choices)
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.0)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(str(value), choices)
+    hint = f"did you mean {near!r}? " if near else ""
     return ConfigError(f"{key}={value}: unknown; {hint}(choices: {', '.join(choices)})")
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice most like ``word``, compared without case, ``_`` and ``-``; None where there is no choice."""
+    found = {plain(choice): choice for choice in sorted(choices, reverse=True)}
+    near = difflib.get_close_matches(plain(word), found, n=1, cutoff=0.0)
+    return found[near[0]] if near else None
+
+
+def plain(word: str) -> str:
+    """A name in small letters, without ``_``, ``-`` and spaces."""
+    return word.lower().translate(str.maketrans("", "", "_- "))

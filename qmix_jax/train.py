@@ -20,8 +20,10 @@ from qmix_jax.running.devices import check_matmul_precision, cores, set_up
 from qmix_jax.running.hosts import HostError, connect, disconnect
 from qmix_jax.running.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
 from qmix_jax.settings import command_line
+from qmix_jax.settings.arguments import HELP, version_line
 from qmix_jax.settings.cells import Cell, cells, lanes
 from qmix_jax.settings.config import Config
+from qmix_jax.settings.groups import conf_dir
 from qmix_jax.settings.reading import parse, to_container
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -29,15 +31,21 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 
 def main() -> None:
     """Check the command line, then hand it to Hydra. Exit status 2 for settings that cannot be used."""
+    arguments = sys.argv[1:]
+    if "--version" in arguments:
+        print(version_line())
+        return
     with _errors_in_one_line():
-        command_line.check(sys.argv[1:])
+        command_line.check(arguments)
+        asks = any(argument in HELP for argument in arguments)
+        sys.argv[1:] = ["--help"] if asks else command_line.for_hydra(arguments)
     try:
         _hydra_main()
     except BrokenPipeError:  # `--help | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-@hydra.main(version_base=None, config_path=str(command_line.conf_dir()), config_name="config")
+@hydra.main(version_base=None, config_path=str(conf_dir()), config_name="config")
 def _hydra_main(tree: DictConfig) -> None:
     with _errors_in_one_line():
         overrides = HydraConfig.get().overrides.task
@@ -50,7 +58,15 @@ def _hydra_main(tree: DictConfig) -> None:
         sys.exit(status)
 
 
-def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_dir: Path) -> int:
+def run(
+    config: Config,
+    container: dict[str, Any],
+    cells: Sequence[Cell],
+    run_dir: Path,
+    *,
+    given_env: object = None,
+    keep_process: bool = False,
+) -> int:
     """One training run, from the configuration to the run's folder.
 
     Args:
@@ -58,6 +74,8 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
         container: the settings; those that only show later are filled in.
         cells: of its sweep, if it is one.
         run_dir: its folder.
+        given_env: an environment to use in place of the one that the configuration describes.
+        keep_process: raise ``KeyboardInterrupt`` where Ctrl-C would end the process.
 
     Returns the exit status: 0, 1 if something could not be saved or numbers went wrong under ``on_nonfinite=stop``,
     130 or 143 after Ctrl-C or SIGTERM.
@@ -75,9 +93,9 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
     import numpy as np
 
     # Not at the top, and the environment first: a wrong setting is reported before what takes seconds is imported.
-    from qmix_jax.envs.build import make_env
+    from qmix_jax.envs.build import as_env, make_env
 
-    env = make_env(config.parts["env"])
+    env = make_env(config.parts["env"]) if given_env is None else as_env(given_env)
 
     from qmix_jax.logging import ConsoleSink, write_json
     from qmix_jax.running import memory
@@ -97,7 +115,7 @@ def run(config: Config, container: dict[str, Any], cells: Sequence[Cell], run_di
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
     console.message(memory.describe(plan))
     with locked(run_dir) if hosts.is_first else contextlib.nullcontext():
-        session = Session(config, container, cells, run_dir, env, waves, hosts, console, clock)
+        session = Session(config, container, cells, run_dir, env, waves, hosts, console, clock, keep_process)
         if saved_config is not None:
             session.restore()
         if hosts.is_first:

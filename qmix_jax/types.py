@@ -148,9 +148,10 @@ class HyperParams(NamedTuple):
     """Environment steps over which the learning rate goes from start to end, linearly."""
     gamma: Float[Array, ""]
     td_lambda: Float[Array, ""]
-    epsilon_start: Float[Array, ""]
-    epsilon_end: Float[Array, ""]
-    epsilon_steps: Float[Array, ""]
+    exploration_start: Float[Array, ""]
+    exploration_end: Float[Array, ""]
+    exploration_steps: Float[Array, ""]
+    """Environment steps over which epsilon, or the temperature, goes from start to end."""
     target_update_interval: Int[Array, ""]
     target_tau: Float[Array, ""]
     max_grad_norm: Float[Array, ""]

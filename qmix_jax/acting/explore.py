@@ -1,8 +1,10 @@
 """Choosing among the available actions."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 
 def masked_argmax(q: Float[Array, "*batch A"], avail_actions: Bool[Array, "*batch A"]) -> Int[Array, "*batch"]:
@@ -10,30 +12,25 @@ def masked_argmax(q: Float[Array, "*batch A"], avail_actions: Bool[Array, "*batc
     return jnp.where(avail_actions, q, -jnp.inf).argmax(axis=-1)
 
 
+Exploration = Callable[[Float[Array, "*batch A"], Bool[Array, "*batch A"], Float[Array, ""]], Float[Array, "*batch A"]]
+"""Action values, available actions and the current epsilon (or temperature) to log-probabilities of actions."""
+
+
+def draw(noise: Float[Array, "*batch A"], log_probs: Float[Array, "*batch A"]) -> Int[Array, "*batch"]:
+    """An action for every row, from standard Gumbel noise (the Gumbel-max trick).
+
+    The noise is given, so that it can be drawn for many steps at once.
+    """
+    return (log_probs + noise).argmax(axis=-1).astype(jnp.int32)
+
+
 def epsilon_greedy(
-    key: Key[Array, ""],
-    q: Float[Array, "*batch A"],
-    avail_actions: Bool[Array, "*batch A"],
-    epsilon: Float[Array, ""],
-) -> Int[Array, "*batch"]:
-    """With probability ``epsilon`` a uniformly random available action, else the greedy one, for each row."""
-    return noisy_choice(jax.random.gumbel(key, q.shape, q.dtype), q, avail_actions, epsilon)
-
-
-def noisy_choice(
-    noise: Float[Array, "*batch A"],
-    q: Float[Array, "*batch A"],
-    avail_actions: Bool[Array, "*batch A"],
-    epsilon: Float[Array, ""],
-) -> Int[Array, "*batch"]:
-    """:func:`epsilon_greedy` with its Gumbel noise given, so that the noise of many steps can be drawn at once."""
-    return (log_policy(q, avail_actions, epsilon) + noise).argmax(axis=-1).astype(jnp.int32)
-
-
-def log_policy(
     q: Float[Array, "*batch A"], avail_actions: Bool[Array, "*batch A"], epsilon: Float[Array, ""]
 ) -> Float[Array, "*batch A"]:
-    """Log-probabilities of the epsilon-greedy policy; minus infinity where an action is never taken."""
+    """Log-probabilities: with ``epsilon`` a uniformly random available action, else the greedy one.
+
+    Minus infinity where an action is never taken.
+    """
     greedy = jax.nn.one_hot(masked_argmax(q, avail_actions), q.shape[-1], dtype=q.dtype)
     uniform = avail_actions / avail_actions.sum(axis=-1, keepdims=True)
     return jnp.log(epsilon * uniform + (1 - epsilon) * greedy)

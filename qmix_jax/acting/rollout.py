@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from qmix_jax.acting.explore import noisy_choice
+from qmix_jax.acting.explore import Exploration, draw, epsilon_greedy
 from qmix_jax.envs.base import Env
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act
 from qmix_jax.types import EnvState, Outcome, Slot, TimeStep
@@ -45,15 +45,17 @@ def collect(
     agent: AnyAgent,
     agent_params: dict,
     key: Key[Array, ""],
-    epsilon: Float[Array, ""],
+    level: Float[Array, ""],
     num_envs: int,
     length: int,
     auto_reset: bool,
+    explore: Exploration = epsilon_greedy,
 ) -> tuple[Slot, RolloutStats]:
     """Play ``num_envs`` sequences ``[B, T]`` of ``length`` slots, each from the start of an episode.
 
-    With ``auto_reset`` a new episode starts in the slot after a final observation; without it the rest of the
-    sequence is padding (``mask`` 0). The last slot only holds an observation; no action is taken there.
+    With ``auto_reset`` a new episode follows in the slot after a final observation; without it the rest of the
+    sequence is padding (``mask`` 0). The last slot is only looked at, never acted in.
+    ``level`` is the epsilon or temperature of ``explore``.
 
     Start states are drawn in advance, :data:`STARTS` per sequence. A sequence with more episodes reuses them in order,
     with new randomness in the steps.
@@ -71,7 +73,7 @@ def collect(
     def tick(carry: tuple[Actors, Array], random: tuple[Array, Array]) -> tuple[Any, tuple[Slot, RolloutStats]]:
         (actors, episode), (env_key, noise) = carry, random
         hidden, q = act(agent, agent_params, actors.hidden, actors.step.obs, actors.last_action)
-        action = noisy_choice(noise, q, actors.step.avail_actions, epsilon)
+        action = draw(noise, explore(q, actors.step.avail_actions, level))
         env_state, step, outcome = jax.vmap(env.step)(env_key, actors.env_state, action)
         slot = _slot(actors, action, outcome)
         following = _advance(actors, env_state, step, hidden, action, outcome)

@@ -1,5 +1,7 @@
 """Boltzmann exploration, on distrax's distributions."""
 
+from typing import cast
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -16,4 +18,5 @@ def softmax(
     # Relative to the best action, so that small temperatures do not overflow.
     values = jnp.where(avail_actions, q, -jnp.inf)
     values = values - values.max(axis=-1, keepdims=True)
-    return distrax.Softmax(values, jnp.maximum(temperature, 1e-6)).logits
+    # distrax's types say float, but a traced temperature is as good.
+    return cast(Array, distrax.Softmax(values, cast(float, jnp.maximum(temperature, 1e-6))).logits)

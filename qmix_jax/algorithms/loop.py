@@ -16,7 +16,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from qmix_jax.acting.explore import exponential_schedule, linear_schedule, masked_argmax
+from qmix_jax.acting.explore import Exploration, epsilon_greedy, exponential_schedule, linear_schedule, masked_argmax
 from qmix_jax.acting.greedy_episodes import greedy_episodes, summarize
 from qmix_jax.acting.rollout import RolloutStats, collect
 from qmix_jax.algorithms.metrics import Metrics, better, episode_sums, epoch_metrics, warning_signs
@@ -83,7 +83,10 @@ class Algorithm(NamedTuple):
     target_update: TargetUpdate = TargetUpdate.UPDATES
     prioritised: bool = False
     replacement: bool = True
-    exponential_epsilon: bool = False
+    explore: Exploration = epsilon_greedy
+    exploration_level: str = "epsilon"
+    """What the level of ``explore`` is called among the metrics."""
+    exponential_exploration: bool = False
     half_loss: bool = False
     standardise_rewards: bool = False
     standardise_returns: bool = False
@@ -134,26 +137,27 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
 def collect_and_store(
     algorithm: Algorithm, hyper: HyperParams, state: TrainState, key: Key[Array, ""]
 ) -> tuple[TrainState, RolloutStats, Float[Array, ""]]:
-    """Play one batch of sequences with epsilon-greedy exploration and put them into the replay."""
+    """Play one batch of sequences with exploration and put them into the replay."""
     sizes = algorithm.sizes
-    schedule = exponential_schedule if algorithm.exponential_epsilon else linear_schedule
-    epsilon = schedule(hyper.epsilon_start, hyper.epsilon_end, hyper.epsilon_steps, state.env_steps)
+    schedule = exponential_schedule if algorithm.exponential_exploration else linear_schedule
+    level = schedule(hyper.exploration_start, hyper.exploration_end, hyper.exploration_steps, state.env_steps)
     slots, stats = collect(
         algorithm.env,
         algorithm.agent,
         state.learner.online.agent,
         key,
-        epsilon,
+        level,
         sizes.num_envs,
         sizes.length,
         sizes.auto_reset,
+        algorithm.explore,
     )
     state = state._replace(
         replay=replay.add(state.replay, storage.pack(algorithm.storage, slots)),
         env_steps=state.env_steps + stats.env_steps,
         episodes=state.episodes + stats.episodes,
     )
-    return state, stats, epsilon
+    return state, stats, level
 
 
 Changing = tuple[Learner, Priorities]
@@ -321,7 +325,7 @@ def iterate(
     """
     keys = jax.random.split(state.key, 2 + algorithm.sizes.updates_per_iteration)
     collect_key, next_key, learn_keys = keys[0], keys[1], keys[2:]
-    state, stats, epsilon = collect_and_store(algorithm, hyper, state, collect_key)
+    state, stats, level = collect_and_store(algorithm, hyper, state, collect_key)
     now, steps = hyper, state.env_steps
     now = now._replace(
         learning_rate=linear_schedule(hyper.learning_rate, hyper.learning_rate_end, hyper.learning_rate_steps, steps),
@@ -351,7 +355,12 @@ def iterate(
     if algorithm.target_update is TargetUpdate.EPISODES:
         learner = _copy_after_episodes(hyper, learner, state.episodes)
     state = state._replace(key=next_key, learner=learner, replay=state.replay._replace(**priorities._asdict()))
-    return state, {**metrics, "epsilon": epsilon, "learning_rate": now.learning_rate, **episode_sums(stats)}
+    return state, {
+        **metrics,
+        algorithm.exploration_level: level,
+        "learning_rate": now.learning_rate,
+        **episode_sums(stats),
+    }
 
 
 def sample(algorithm: Algorithm, hyper: HyperParams, memory: Replay, key: Key[Array, ""]) -> Minibatch:

@@ -37,6 +37,7 @@ def peer_config(config: Config, length: int, num_seeds: int, env_steps: int) -> 
     )
     _only(str(mixer["_target_"]).endswith(".QMIXMixer"), "mixer=qmix")
     _only(mixer.get("hypernet_layers") == 2, "mixer.hypernet_layers=2 (and its mixer.hypernet_size)")
+    _only(config.exploration.level == "epsilon", "exploration=epsilon_greedy")
     _only(config.replay.priority is None, "replay=uniform")
     _only(config.target.update == "hard" and config.target.update_unit == "updates", "target.update=hard")
     rollout, steps = config.rollout, rollout_steps(config, length)
@@ -52,9 +53,9 @@ def peer_config(config: Config, length: int, num_seeds: int, env_steps: int) -> 
         "MIXER_EMBEDDING_DIM": mixer.get("embed_size", 32),
         "MIXER_HYPERNET_HIDDEN_DIM": mixer.get("hypernet_size", 64),
         "MIXER_INIT_SCALE": 0.001,
-        "EPS_START": config.exploration.epsilon_start,
-        "EPS_FINISH": config.exploration.epsilon_end,
-        "EPS_DECAY": min(1.0, max(config.exploration.epsilon_steps, 1) / env_steps),
+        "EPS_START": config.exploration.start,
+        "EPS_FINISH": config.exploration.end,
+        "EPS_DECAY": min(1.0, max(config.exploration.steps, 1) / env_steps),
         "MAX_GRAD_NORM": config.learner.max_grad_norm or 1e9,
         # The peer counts iterations, not updates.
         "TARGET_UPDATE_INTERVAL": max(1, round(config.target.update_interval / updates)),

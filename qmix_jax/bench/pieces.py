@@ -13,7 +13,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from qmix_jax.acting.explore import masked_argmax, noisy_choice
+from qmix_jax.acting.explore import draw, masked_argmax
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.loop import Algorithm
 from qmix_jax.networks.agents import NO_ACTION, act
@@ -117,7 +117,7 @@ def act_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, itera
         def tick(actors: Any, random: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
             at, noise = random
             hidden, q = act(agent, params, actors[0], obs[at % VARIANTS], actors[1])
-            action = noisy_choice(noise, q, avail, hyper.epsilon_end)
+            action = draw(noise, algorithm.explore(q, avail, hyper.exploration_end))
             return (hidden, action), None
 
         actors = jax.lax.scan(tick, actors, (steps, noise))[0]

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
@@ -39,15 +39,23 @@ def make_env(settings: Mapping[str, Any]) -> Env:
         raise ConfigError(f"env: {target} says: {_one_line(error)}") from error
     if isinstance(made, Env):
         check_known(adapter_arguments, _accepted(factory)[0])
+    return as_env(made, f"env._target_={target}: made", **adapter_arguments)
+
+
+def as_env(made: object, told: str = "env:", **adapter_arguments: Any) -> Env:
+    """An :class:`Env` as it is, or one around an environment with JaxMARL's interface.
+
+    Raises :class:`ConfigError`, which begins with ``told``, for anything else.
+    """
+    if isinstance(made, Env):
         return made
     if not all(hasattr(made, name) for name in ("agents", "reset", "step_env", "action_space")):
         raise ConfigError(
-            f"env._target_={target}: made a {type(made).__name__}, which is neither a qmix_jax.envs.base.Env nor a "
-            "JaxMARL MultiAgentEnv"
+            f"{told} a {type(made).__name__}, which is neither a qmix_jax.envs.base.Env nor a JaxMARL MultiAgentEnv"
         )
     from qmix_jax.envs.jaxmarl import adapt  # Only here, because JaxMARL takes seconds to import.
 
-    return adapt(made, **adapter_arguments)
+    return adapt(cast(Any, made), **adapter_arguments)
 
 
 def _import_target(target: str) -> Callable[..., Any]:

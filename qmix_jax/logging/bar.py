@@ -12,6 +12,7 @@ from qmix_jax.logging.base import EpochMetrics, RunInfo
 _BAR_METRICS = (
     ("loss", "loss", "{:.3g}"),
     ("epsilon", "epsilon", "{:.2f}"),
+    ("temperature", "temperature", "{:.2g}"),
     ("return", "eval_return", "{:.2f}"),
     ("win rate", "eval_win_rate", "{:.0%}"),
 )

@@ -25,7 +25,7 @@ LINES_PER_RUN = 10
 RESULTS = ("return", "win_rate", "episode_length")
 """What the table shows of an evaluation in ``summary.json``."""
 
-_LINE_METRICS = ("loss", "epsilon", "train_return", "eval_return", "eval_win_rate")
+_LINE_METRICS = ("loss", "epsilon", "temperature", "train_return", "eval_return", "eval_win_rate")
 
 
 class ConsoleSink:

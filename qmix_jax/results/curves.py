@@ -1,5 +1,6 @@
 """Learning curves of one run with its seeds, or of several runs in one figure."""
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,15 @@ LINE_STYLES = ("-", "--", "-.", ":")
 
 Row = Mapping[str, Any]
 """One line of ``metrics.jsonl``: one epoch of one seed."""
+
+
+class Picture(Figure):
+    """A figure that a notebook shows by itself."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.savefig(content, format="png")
+        return content.getvalue()
 
 
 class Curves(NamedTuple):
@@ -65,7 +75,14 @@ def learning_curves(
     title: str = "",
     metrics: Sequence[str] = ("eval_return", "eval_win_rate"),
 ) -> Path:
-    """Draw ``metrics`` of one run over its environment steps, one panel each, and save them at ``path``.
+    """:func:`draw_curves`, saved at ``path``."""
+    return _write(draw_curves(rows, title=title, metrics=metrics), path)
+
+
+def draw_curves(
+    rows: Iterable[Row], *, title: str = "", metrics: Sequence[str] = ("eval_return", "eval_win_rate")
+) -> Figure:
+    """Draw ``metrics`` of one run over its environment steps, one panel each.
 
     Thin lines are seeds, the thick line is their mean, and the band reaches from the lowest to the highest seed.
     Metrics without values are left out; if none is left, the figure says so.
@@ -78,7 +95,7 @@ def learning_curves(
         if len(found.values) > 1:
             axes.plot(found.env_steps, found.values.T, color=PALETTE[0], linewidth=0.7, alpha=0.45)
         _describe(axes, metric)
-    return save(figure, path, _note(drawn.values()))
+    return _with_note(figure, _note(drawn.values()))
 
 
 def compare_runs(
@@ -163,7 +180,7 @@ def _on_common_steps(seeds: Sequence[np.ndarray]) -> Curves | None:
 
 def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
     """A figure with ``count`` axes in a row."""
-    figure = Figure(figsize=(6.2 * max(count, 1), 4.0), dpi=150, layout="constrained")
+    figure = Picture(figsize=(6.2 * max(count, 1), 4.0), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=13, fontweight="bold")
@@ -206,7 +223,15 @@ def _note(drawn: Iterable[Curves]) -> str:
 
 def save(figure: Figure, path: Path | str, note: str) -> Path:
     """Save the figure with a small note below it."""
+    return _write(_with_note(figure, note), path)
+
+
+def _with_note(figure: Figure, note: str) -> Figure:
     figure.supxlabel(note, fontsize=8.5, color="0.35", x=0.01, horizontalalignment="left")
+    return figure
+
+
+def _write(figure: Figure, path: Path | str) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

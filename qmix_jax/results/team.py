@@ -44,8 +44,12 @@ class Team(NamedTuple):
     """Parameters by training seed."""
 
 
-def load_team(choice: Choice) -> Team:
+def load_team(choice: Choice, env: Env | None = None) -> Team:
     """Load the chosen policies of a run, and build their environment and network.
+
+    Args:
+        choice: which policies.
+        env: the environment to use instead of the saved one.
 
     Raises :class:`ConfigError` unless the policies have the same settings, and sizes and parameters that fit them.
     """
@@ -56,9 +60,9 @@ def load_team(choice: Choice) -> Team:
         for name in ("env", "agent"):
             if policy.description.get(name) != policies[first].description.get(name):
                 raise ConfigError(f"{paths[seed]}.json: {name} is not that of seed {first}; play one with seed=...")
-    env_settings = _part("env", policies[first].description, choice.env, paths[first])
+    env_settings = {} if env else _part("env", policies[first].description, choice.env, paths[first])
     agent_settings = _part("agent", policies[first].description, choice.agent, paths[first])
-    env = make_env(env_settings)
+    env = env or make_env(env_settings)
     agent = build_agent(agent_settings, env)
     for seed, policy in policies.items():
         check_policy(paths[seed], policy, agent, env)

@@ -30,7 +30,9 @@ def set_up(
     if platform is not None:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(platform, platform))
     if num_cpu_devices is not None:
-        jax.config.update("jax_num_cpu_devices", num_cpu_devices)
+        # Refused once JAX has computed something, as in a notebook: then there are the devices that there are.
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", num_cpu_devices)
     if matmul_precision is not None:
         jax.config.update("jax_default_matmul_precision", MATMUL_PRECISIONS[matmul_precision])
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]

@@ -21,10 +21,17 @@ class Interruption:
         tell: is called from that thread with a message for the user.
         leave: is called just before the process is ended at once; gives the terminal back.
         end: ends the process; only tests give another than ``os._exit``.
+        keep_process: raise :class:`KeyboardInterrupt` in the main thread instead of ending the process, which is not
+            ours: a notebook's, or that of a program which trains as one of the things it does.
     """
 
     def __init__(
-        self, tell: Callable[[str], None], leave: Callable[[], None], end: Callable[[int], None] = os._exit
+        self,
+        tell: Callable[[str], None],
+        leave: Callable[[], None],
+        end: Callable[[int], None] = os._exit,
+        *,
+        keep_process: bool = False,
     ) -> None:
         self.signal: int | None = None
         """The first signal that came."""
@@ -33,6 +40,8 @@ class Interruption:
         self._tell = tell
         self._leave = leave
         self._end = end
+        self._keep_process = keep_process
+        self._count = 0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -42,7 +51,7 @@ class Interruption:
         self._writer.setblocking(False)
         threading.Thread(target=self._listen, args=(self._reader,), daemon=True, name="signals").start()
         self._wakeup_before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, _do_nothing) for number in SIGNALS}
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -66,11 +75,15 @@ class Interruption:
                     continue
                 if self.signal is not None or self.nothing_to_save:
                     self._leave()
+                    if self._keep_process:
+                        continue
                     self._end(128 + number)
                     return
                 self.signal = number
                 self._tell("stopping after this epoch, with a checkpoint; once more to stop at once")
 
-
-def _do_nothing(number: int, frame: object) -> None:
-    """The listening thread has been woken already."""
+    def _handle(self, number: int, frame: object) -> None:
+        """The listening thread has been woken already; here is what only the main thread can do."""
+        self._count += 1
+        if self._keep_process and (self._count > 1 or self.nothing_to_save):
+            raise KeyboardInterrupt

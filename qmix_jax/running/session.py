@@ -35,6 +35,7 @@ class Session:
         hosts: the processes of this run.
         console: where the user is told.
         clock: started when the process did.
+        keep_process: leave the process alone on Ctrl-C, see :class:`Interruption`.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Session:
         hosts: Hosts,
         console: ConsoleSink,
         clock: Clock,
+        keep_process: bool = False,
     ) -> None:
         self._config = config
         self._info = run_info(config, container, cells, run_dir, env)
@@ -57,6 +59,7 @@ class Session:
         self._hosts = hosts
         self._console = console
         self._clock = clock
+        self._keep_process = keep_process
         self._made_with = provenance()
         self._saving = Saving(config.checkpoint, run_dir, hosts)
         self._stopped = False
@@ -88,7 +91,7 @@ class Session:
         """Train to the end; returns the exit status."""
         with (
             Sinks(self._sinks() if self._hosts.is_first else []) as sinks,
-            Interruption(self._console.message, self._console.close) as interruption,
+            Interruption(self._console.message, self._console.close, keep_process=self._keep_process) as interruption,
         ):
             sinks.start(self._info._replace(resumed_epochs=self._waves.epochs))
             signal = None

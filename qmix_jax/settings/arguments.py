@@ -4,18 +4,29 @@ The arguments of ``train`` make up a whole configuration (``command_line.py``). 
 of their own, in a dataclass, and may leave the rest to the configuration.
 """
 
-import difflib
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, nearest
+from qmix_jax.settings.groups import group_of
 from qmix_jax.settings.reading import from_arguments
 from qmix_jax.settings.values import parse_section
 
 HELP = ("help", "--help", "-h")
+PATHS = ("run_dir", "resume", "output", "render", "out", "bench.output", "bench.peer", "bench.peer_python")
+"""Keys whose value is a path."""
+
+WITHOUT_VALUE = ("--multirun", "-m", "--run", "-r", "--resolve", "--hydra-help", "--shell-completion", "-sc")
+WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--experimental-rerun")
+ROOT = ("--config-name", "-cn", "--config-path", "-cp")
+INFO = ("--info", "-i")
+INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+"""Hydra's options."""
 
 Settings = TypeVar("Settings")
 
@@ -34,6 +45,9 @@ def run_command(usage: str, argv: Sequence[str] | None, command: Callable[[list[
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in HELP for argument in arguments):
         print(usage)
+        return
+    if "--version" in arguments:
+        print(version_line())
         return
     try:
         status = command(arguments)
@@ -58,14 +72,13 @@ def parse_arguments(
 
     Raises :class:`ConfigError` for an argument that cannot be read, an unknown key and a value that does not fit.
     """
+    check_form(argv)
     hints = typing.get_type_hints(settings)
     texts: dict[str, Any] = {}
     own, others = [], []
     for argument in argv:
-        key, equals, value = argument.partition("=")
+        key, _, value = argument.partition("=")
         name = key.lstrip("+~")
-        if not equals and not key.startswith("~"):
-            raise ConfigError(f"{argument}: must look like key=value; try --help")
         if prefix and not name.startswith(prefix):
             others.append(argument)
             continue
@@ -82,9 +95,48 @@ def parse_arguments(
     return parse_section(settings, {**tree, **texts}, prefix.rstrip(".")), others
 
 
+def check_form(arguments: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` for the first argument that is not ``key=value``, or says another value once more."""
+    given: dict[str, str] = {}
+    for index, argument in enumerate(arguments):
+        key, equals, value = argument.partition("=")
+        if argument.startswith("-"):
+            raise ConfigError(_without_dashes(argument, arguments[index + 1 :]))
+        if not equals and not key.startswith("~"):
+            raise ConfigError(_not_a_setting(argument))
+        name = key.lstrip("+~").replace("/", ".").partition("@")[0]
+        if not name:
+            raise ConfigError(f"{argument}: has no key; settings look like key=value, for example gamma=0.95")
+        if equals and not value:
+            raise ConfigError(f"{argument}: is empty; give a value, or leave it out for the default")
+        if key in PATHS and (value == "~" or value.startswith("~/")):
+            raise ConfigError(f"{argument}: ~ is not expanded here; write {key}=$HOME{value[1:]}")
+        if given.setdefault(name, argument) != argument and not key.startswith("~"):
+            raise ConfigError(f"{argument}: given twice, before as {given[name]}; leave one of them out")
+
+
+def _without_dashes(argument: str, following: Sequence[str]) -> str:
+    name, equals, value = argument.lstrip("-").partition("=")
+    if not name or (argument[1] != "-" and not equals):
+        return f"{argument}: unknown option; settings are key=value, for example num_seeds=4 (--help shows all)"
+    if not equals and following and "=" not in following[0] and not following[0].startswith("-"):
+        return f"{argument} {following[0]}: settings have no dashes; write {name.replace('-', '_')}={following[0]}"
+    value = value if equals else "..."
+    return f"{argument}: settings have no dashes; write {name.replace('-', '_')}={value} (--help shows all)"
+
+
+def _not_a_setting(argument: str) -> str:
+    key, colon, value = argument.partition(":")
+    if colon and value.strip() and key.replace(".", "").replace("_", "").isalnum():
+        return f"{argument}: must look like key=value; write {key.strip()}={value.strip()}"
+    choice = group_of(argument)
+    if choice is not None:
+        return f"{argument}: must look like key=value; did you mean {choice}?"
+    return f"{argument}: must look like key=value, for example num_seeds=4; quote spaces, and try --help"
+
+
 def _unknown(prefix: str, name: str, value: str, known: Sequence[str]) -> ConfigError:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    return ConfigError(f"{prefix}{name}={value}: unknown key; did you mean {prefix}{near}?")
+    return ConfigError(f"{prefix}{name}={value}: unknown key; did you mean {prefix}{nearest(name, known)}?")
 
 
 def _is_text(hint: Any) -> bool:
@@ -100,3 +152,80 @@ def _as_list(hint: Any, value: Any) -> Any:
     """A list of texts may have been typed as one of numbers."""
     is_list = typing.get_origin(hint) is list and isinstance(value, list)
     return [item if isinstance(item, Mapping | list) else str(item) for item in value] if is_list else value
+
+
+class Flags(NamedTuple):
+    """What the options of a command line say."""
+
+    overrides: list[str]
+    """All other arguments."""
+    config_dir: Path | None = None
+    multirun: bool = False
+    others: bool = False
+    """Whether Hydra is asked for something else than a run."""
+
+
+def split_options(arguments: Sequence[str]) -> Flags:
+    """Tell options from settings.
+
+    Raises :class:`ConfigError` for an option that has no meaning here.
+    """
+    overrides: list[str] = []
+    found: dict[str, str] = {}
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        name, equals, value = argument.partition("=")
+        if name in ROOT:
+            raise ConfigError(
+                f"{argument}: the root configuration is fixed; put yours into FOLDER/experiment/NAME.yaml and write "
+                "--config-dir FOLDER experiment=NAME"
+            )
+        if name in WITH_VALUE and not equals:
+            if not left:
+                raise ConfigError(f"{argument}: needs a value")
+            value = left.pop(0)
+        if name in INFO and not equals:
+            value = left.pop(0) if left and left[0] in INFOS else "all"
+        if name in (*WITH_VALUE, *WITHOUT_VALUE, *INFO):
+            found[name] = value
+        else:
+            overrides.append(argument)
+    return _checked(overrides, found)
+
+
+def _checked(overrides: list[str], found: dict[str, str]) -> Flags:
+    def given(*names: str) -> str | None:
+        return next((found[name] for name in names if name in found), None)
+
+    cfg, info, folder = given("--cfg", "-c"), given(*INFO), given("--config-dir", "-cd")
+    if cfg is not None and cfg not in ("job", "hydra", "all"):
+        raise ConfigError(f"--cfg={cfg}: must be job, hydra or all; --cfg job shows the settings of this run")
+    if info is not None and info not in INFOS:
+        raise ConfigError(f"--info={info}: must be one of {', '.join(INFOS)}")
+    if "--resolve" in found and cfg is None:
+        raise ConfigError("--resolve: only beside --cfg job, which shows the settings without running")
+    if given("--package", "-p") is not None and cfg is None:
+        raise ConfigError("--package: only beside --cfg job, which shows the settings without running")
+    multirun = given("--multirun", "-m") is not None
+    asked = [given("--run", "-r") is not None, multirun, cfg is not None, info is not None]
+    if sum(asked) > 1:
+        raise ConfigError(f"{' '.join(found)}: only one of --run, --multirun, --cfg and --info")
+    others = cfg is not None or info is not None or bool({"--hydra-help", "--shell-completion", "-sc"} & found.keys())
+    return Flags(overrides, None if folder is None else Path(folder), multirun, others)
+
+
+def version_line() -> str:
+    """Versions of this project, JAX and Python, and the devices that there are."""
+    import jax
+
+    try:
+        own = version("qmix_jax")
+    except PackageNotFoundError:
+        own = "(not installed)"
+    try:
+        kinds = [device.device_kind for device in jax.local_devices()]
+        devices = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+    except RuntimeError as error:
+        devices = f"none ({str(error).splitlines()[0]})"
+    return f"qmix_jax {own}, jax {jax.__version__}, Python {sys.version.split()[0]}, devices: {devices}"

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from qmix_jax.acting.explore import Exploration
 from qmix_jax.algorithms.loop import Algorithm, Sizes, TargetUpdate
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
@@ -42,7 +43,9 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
         target_update=TargetUpdate("soft" if config.target.update == "soft" else config.target.update_unit),
         prioritised=config.replay.priority is not None,
         replacement=config.replay.replacement,
-        exponential_epsilon=config.exploration.schedule == "exponential",
+        explore=build_exploration(parts["exploration"]),
+        exploration_level=config.exploration.level,
+        exponential_exploration=config.exploration.schedule == "exponential",
         half_loss=config.learner.half_loss,
         standardise_rewards=config.reward.standardise,
         standardise_returns=config.reward.standardise_returns,
@@ -62,6 +65,14 @@ def build_agent(settings: Mapping[str, Any], env: Env) -> AnyAgent:
     return SeparateAgents(build_part("agent", settings, num_agents=1, **sizes), env.num_agents)
 
 
+def build_exploration(settings: Mapping[str, Any]) -> Exploration:
+    """The exploration function. Its numbers are traced, so it takes no settings of its own."""
+    settings = dict(settings)
+    explore = locate("exploration", settings.pop("_target_", None))
+    check_known(settings, (), "exploration")
+    return explore
+
+
 def hyper_params(config: Config) -> HyperParams:
     """The numbers that are traced."""
     priority = config.replay.priority
@@ -73,9 +84,9 @@ def hyper_params(config: Config) -> HyperParams:
         learning_rate_steps=jnp.float32(config.optimizer.learning_rate_steps or config.total_env_steps),
         gamma=jnp.float32(config.gamma),
         td_lambda=jnp.float32(config.target.td_lambda),
-        epsilon_start=jnp.float32(config.exploration.epsilon_start),
-        epsilon_end=jnp.float32(config.exploration.epsilon_end),
-        epsilon_steps=jnp.float32(config.exploration.epsilon_steps),
+        exploration_start=jnp.float32(config.exploration.start),
+        exploration_end=jnp.float32(config.exploration.end),
+        exploration_steps=jnp.float32(config.exploration.steps),
         target_update_interval=jnp.int32(config.target.update_interval),
         target_tau=jnp.float32(config.target.tau),
         max_grad_norm=jnp.float32(math.inf if config.learner.max_grad_norm is None else config.learner.max_grad_norm),

@@ -25,6 +25,9 @@ KEYS = {
     "epsilon_start": "exploration.epsilon_start",
     "epsilon_end": "exploration.epsilon_end",
     "epsilon_steps": "exploration.epsilon_steps",
+    "temperature_start": "exploration.temperature_start",
+    "temperature_end": "exploration.temperature_end",
+    "temperature_steps": "exploration.temperature_steps",
     "max_grad_norm": "learner.max_grad_norm",
     "reward_scale": "reward.scale",
     "priority_alpha": "replay.priority.alpha",
@@ -32,7 +35,7 @@ KEYS = {
 }
 """Keys of ``sweep.*`` and the settings that they vary."""
 
-WHOLE = {"target_update_interval", "epsilon_steps"}
+WHOLE = {"target_update_interval", "epsilon_steps", "temperature_steps"}
 """Those that are whole numbers."""
 
 NO_NUMBERS = ("design", "samples", "seed", "halving")
@@ -90,6 +93,8 @@ def cells(container: Mapping[str, Any], config: Config) -> list[Cell]:
     if not dimensions:
         if config.sweep.halving is not None:
             raise ConfigError(f"sweep.halving={config.sweep.halving}: there is nothing to vary; give sweep.lr=[...]")
+        if config.sweep.design != "grid":
+            raise ConfigError(f"sweep.design={config.sweep.design}: there is nothing to vary; give sweep.lr=[...]")
         return []
     for key in dimensions:
         _check_effect(key, container)
@@ -190,7 +195,10 @@ def _check_effect(key: str, container: Mapping[str, Any]) -> None:
     section: Any = container
     for name in path.split("."):
         if not isinstance(section, Mapping) or name not in section:
-            choose = {"target": "target=td_lambda", "replay": "replay=prioritised"}[path.split(".")[0]]
+            exploration = "epsilon_greedy" if key.startswith("epsilon") else "softmax"
+            choices = {"target": "td_lambda", "replay": "prioritised", "exploration": exploration}
+            group = path.split(".")[0]
+            choose = f"{group}={choices[group]}"
             raise ConfigError(f"sweep.{key}: {path} is no setting here; choose {choose} for it")
         section = section[name]
     update = {"tau": "soft", "target_update_interval": "hard"}.get(key)

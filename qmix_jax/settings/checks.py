@@ -38,13 +38,25 @@ def _check_minibatch(config: Config) -> None:
 
 
 def _check_exploration(exploration: ExplorationConfig) -> None:
-    if exploration.epsilon_end > exploration.epsilon_start:
+    level = exploration.level
+    other = "temperature" if level == "epsilon" else "epsilon"
+    for end in ("start", "end", "steps"):
+        if getattr(exploration, f"{level}_{end}") is None:
+            raise ConfigError(f"exploration.{level}_{end}=null: must be a number")
+        unused = getattr(exploration, f"{other}_{end}")
+        if unused is not None:
+            article = "an" if level == "epsilon" else "a"
+            raise ConfigError(
+                f"exploration.{other}_{end}={unused}: this exploration has {article} {level}; set "
+                f"exploration.{level}_{end}, and take the other one out with ~exploration.{other}_{end}"
+            )
+    if exploration.end > exploration.start:
         raise ConfigError(
-            f"exploration.epsilon_end={exploration.epsilon_end}: above "
-            f"exploration.epsilon_start={exploration.epsilon_start}; epsilon goes down"
+            f"exploration.{level}_end={exploration.end}: above exploration.{level}_start={exploration.start}; "
+            f"{level} goes down"
         )
-    if exploration.schedule == "exponential" and exploration.epsilon_end == 0:
-        raise ConfigError("exploration.epsilon_end=0: an exponential schedule never reaches 0; use a small number")
+    if exploration.schedule == "exponential" and exploration.end == 0:
+        raise ConfigError(f"exploration.{level}_end=0: an exponential schedule never reaches 0; use a small number")
 
 
 def _check_distributed(config: Config) -> None:

@@ -1,28 +1,27 @@
 """What the user typed, checked before JAX is imported: errors are one line with key, value and nearest choice."""
 
-import difflib
+import contextlib
+import functools
 import importlib.util
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.settings.arguments import HELP, check_form, split_options
 from qmix_jax.settings.cells import cells, check_key
+from qmix_jax.settings.groups import check_folder, choices, conf_dir, group_names, where
+from qmix_jax.settings.overrides import as_text, as_value, parse_overrides
 from qmix_jax.settings.reading import parse, to_container
-
-
-def conf_dir() -> Path:
-    """The configuration folder: inside the package when installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    return next((path for path in (package / "conf", package.parent / "conf") if path.is_dir()), package / "conf")
+from qmix_jax.settings.spelling import check_scenario, nearest_key, unknown_group_choice
 
 
 def shipped_targets(group: str) -> set[str]:
@@ -32,19 +31,59 @@ def shipped_targets(group: str) -> set[str]:
 
 
 def check(arguments: Sequence[str]) -> None:
-    """Compose and parse the configuration that the arguments describe.
-
-    Hydra's own flags (``--help``, ``--cfg``, ``--multirun`` ...) leave the rest to Hydra; a multirun is checked job by
-    job.
+    """Compose and parse the configuration that the arguments describe; of a multirun, that of each of the first jobs.
 
     Raises :class:`ConfigError`.
     """
-    if any(argument.startswith("-") for argument in arguments):
-        _check_launcher(arguments)
+    if any(argument in HELP for argument in arguments):
         return
-    container = to_container(compose_config(arguments))
-    cells(container, parse(container))
+    flags = split_options(arguments)
+    check_form(flags.overrides)
+    _check_launcher(flags.overrides)
+    if not flags.multirun:
+        _check_run(flags.overrides, flags.config_dir)
+        return
+    parsed = parse_overrides([as_text(argument, multirun=True) for argument in flags.overrides])
+    for job in _jobs(parsed):
+        _check_run(job, flags.config_dir)
 
+
+def for_hydra(arguments: Sequence[str]) -> list[str]:
+    """The arguments with paths and names quoted for Hydra."""
+    multirun = split_options(arguments).multirun
+    return [argument if argument.startswith("-") else as_text(argument, multirun) for argument in arguments]
+
+
+def _check_run(overrides: Sequence[str], config_dir: Path | None) -> None:
+    container = to_container(compose_config(overrides, config_dir))
+    try:
+        config = parse(container)
+        check_scenario(config.parts["env"])
+        cells(container, config)
+    except ConfigError as error:
+        key = str(error).partition("=")[0].partition(":")[0]
+        raise ConfigError(f"{error}{where(config_dir, _chosen(overrides), key)}") from error
+
+
+def _chosen(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    return [(group, choice) for group, _, choice in (item.lstrip("+").partition("=") for item in overrides)]
+
+
+def _jobs(parsed: Sequence[Override]) -> list[list[str]]:
+    """The arguments of the first jobs of a multirun, without those for Hydra itself."""
+    each = []
+    for override in parsed:
+        if override.key_or_group.partition(".")[0].partition("/")[0] == "hydra":
+            continue
+        if override.is_choice_sweep() or override.is_range_sweep():
+            each.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+        elif not override.is_sweep_override():
+            each.append([override.input_line or ""])
+    return [list(job) for job in itertools.islice(itertools.product(*each), CHECKED_JOBS)]
+
+
+CHECKED_JOBS = 32
+"""Of a multirun. Later ones are checked when they start."""
 
 LAUNCHERS = {
     "slurm": ("submitit", "hydra_submitit_launcher"),
@@ -72,57 +111,71 @@ def _check_launcher(arguments: Sequence[str]) -> None:
             raise ConfigError(f"{argument}: is not installed; pip install 'qmix_jax[{extra}]'")
 
 
-def compose_config(overrides: Sequence[str]) -> DictConfig:
+def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
     """The configuration as Hydra composes it from the defaults and ``overrides``.
+
+    Args:
+        overrides: the arguments.
+        config_dir: a user's own configuration folder.
 
     Raises :class:`ConfigError` where Hydra would print a trace or several lines.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigError(_first_line(error)) from error
+    check_form(overrides)
+    if config_dir is not None:
+        check_folder(config_dir, _chosen(overrides))
+    overrides = [as_text(argument) for argument in overrides]
+    parsed = parse_overrides(overrides)
     for override in parsed:
         if override.is_sweep_override():
             raise ConfigError(f"{override.input_line}: several values need --multirun; a list is [a,b]")
-        _check_choice(override)
+        _check_choice(override, config_dir)
     try:
-        return _compose(overrides)
+        return _compose(overrides, config_dir)
     except (HydraException, OmegaConfBaseException) as error:
-        _check_keys(parsed)
-        raise ConfigError(_first_line(error)) from error
+        # Where the choices alone compose, a key is at fault.
+        with contextlib.suppress(HydraException, OmegaConfBaseException):
+            _check_keys(parsed, config_dir)
+        files = [f"{config_dir}/{group}/{name}.yaml" for group, name in _chosen(overrides) if config_dir is not None]
+        own = [file for file in files if Path(file).is_file()]
+        raise ConfigError(f"{' '.join([*own, ''])}{_first_line(error)}{_remedy(error)}") from error
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
     GlobalHydra.instance().clear()
+    own = [] if config_dir is None else [as_value("hydra.searchpath", f"file://{config_dir.absolute()}")]
     with initialize_config_dir(str(conf_dir()), version_base=None):
-        return compose("config", overrides=list(overrides))
+        return compose("config", overrides=[*overrides, *own])
 
 
-def _check_choice(override: Override) -> None:
+def _check_choice(override: Override, config_dir: Path | None) -> None:
     """A group must be given the name of one of its files."""
     folder = conf_dir() / override.key_or_group
     if not folder.is_dir() or override.is_sweep_override() or override.is_delete():
         return
     value = override.value()
-    choices = sorted(path.stem for path in folder.glob("*.yaml"))
-    if value not in choices:
-        raise unknown_choice(override.key_or_group, "null" if value is None else value, choices)
+    names = choices(override.key_or_group, config_dir)
+    if value not in names:
+        raise unknown_group_choice(override.key_or_group, "null" if value is None else str(value), names)
 
 
-def _check_keys(overrides: Iterable[Override]) -> None:
+def _check_keys(overrides: Iterable[Override], config_dir: Path | None) -> None:
     """Raise for the first key that is not there, naming the nearest one that is."""
     groups = [o for o in overrides if (conf_dir() / o.key_or_group).is_dir()]
-    known = set(_keys(OmegaConf.to_container(_compose([o.input_line for o in groups if o.input_line])), ""))
-    names = {path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra"}
+    known = _known_keys(tuple(o.input_line for o in groups if o.input_line), config_dir)
     for override in overrides:
-        key = override.key_or_group
-        if override in groups or override.is_add() or key.startswith("hydra"):
+        key, value = override.key_or_group, override.get_value_element_as_str()
+        if override in groups or override.is_add() or key.startswith("hydra") or key in known:
             continue
-        if key not in known:
-            check_key(key, override.get_value_element_as_str())
-            others = {name for name in known if not name.startswith("sweep.") or key.startswith("sweep")}
-            near = _nearest(key, others | names)
-            raise ConfigError(f"{key}={override.get_value_element_as_str()}: unknown key; did you mean {near}?")
+        check_key(key, value)
+        others = {name for name in known if not name.startswith("sweep.") or key.startswith("sweep")}
+        near = nearest_key(key, others | set(group_names()))
+        raise ConfigError(f"{key}={value}: unknown key; did you mean {near}={value}?")
+
+
+@functools.cache
+def _known_keys(groups: tuple[str, ...], config_dir: Path | None) -> frozenset[str]:
+    """Dotted paths of all settings and sections with these choices."""
+    return frozenset(_keys(OmegaConf.to_container(_compose(groups, config_dir)), ""))
 
 
 def _keys(tree: Any, prefix: str) -> Iterable[str]:
@@ -132,14 +185,16 @@ def _keys(tree: Any, prefix: str) -> Iterable[str]:
             yield from _keys(value, f"{prefix}{name}.")
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
-    def likeness(other: str) -> float:
-        whole = difflib.SequenceMatcher(None, key, other).ratio()
-        last = difflib.SequenceMatcher(None, key.rpartition(".")[2], other.rpartition(".")[2]).ratio()
-        return max(whole, last) + 0.1 * whole
-
-    return max(sorted(known), key=likeness)
-
-
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _remedy(error: Exception) -> str:
+    """What to write in a file instead, where Hydra says only what is wrong."""
+    text = str(error)
+    if "appears more than once" in text:
+        group = text.partition(" ")[0].strip("'")
+        return f"; in the defaults of an experiment write 'override /{group}: choice'"
+    if "Could not find" in text:
+        return "; see the names of the files in that group"
+    return ""

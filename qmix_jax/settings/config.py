@@ -77,12 +77,35 @@ class RewardConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExplorationConfig:
-    """``exploration.*``."""
+    """``exploration.*``: the numbers of epsilon, or those of a temperature; what uses them is in ``parts``."""
 
-    epsilon_start: float = number(0, 1)
-    epsilon_end: float = number(0, 1)
-    epsilon_steps: int = number(0)
     schedule: Literal["linear", "exponential"]
+    epsilon_start: float | None = number(0, 1, default=None)
+    epsilon_end: float | None = number(0, 1, default=None)
+    epsilon_steps: int | None = number(0, default=None)
+    temperature_start: float | None = number(0, above=True, default=None)
+    temperature_end: float | None = number(0, above=True, default=None)
+    temperature_steps: int | None = number(0, default=None)
+
+    @property
+    def level(self) -> Literal["epsilon", "temperature"]:
+        """What goes from ``start`` to ``end``; ``checks.py`` sees to it that all numbers of one of them are given."""
+        return "epsilon" if self.temperature_start is None else "temperature"
+
+    @property
+    def start(self) -> float:
+        """At the first environment step."""
+        return getattr(self, f"{self.level}_start")
+
+    @property
+    def end(self) -> float:
+        """After ``steps``."""
+        return getattr(self, f"{self.level}_end")
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of one seed from ``start`` to ``end``."""
+        return getattr(self, f"{self.level}_steps")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +161,9 @@ class SweepConfig:
     epsilon_start: Any
     epsilon_end: Any
     epsilon_steps: Any
+    temperature_start: Any
+    temperature_end: Any
+    temperature_steps: Any
     max_grad_norm: Any
     reward_scale: Any
     priority_alpha: Any
@@ -210,5 +236,5 @@ class Config:
     parts: dict[str, dict[str, Any]]
 
 
-PARTS = ("env", "agent", "mixer", "target", "optimizer")
+PARTS = ("env", "agent", "mixer", "target", "exploration", "optimizer")
 """Sections whose ``_target_`` names what they build; their other keys are its arguments (or fields above)."""

@@ -10,7 +10,10 @@ MOVED = {
 }
 """Modules that a saved ``_target_`` may name, and where they are now."""
 
-ADDED: dict[str, dict[str, Any]] = {}
+ADDED = {
+    "exploration": {"_target_": "qmix_jax.acting.explore.epsilon_greedy"},
+    "sweep": {"temperature_start": None, "temperature_end": None, "temperature_steps": None},
+}
 """Settings by section that older folders lack, with the values that they were run with."""
 
 

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.checks import check_together
-from qmix_jax.settings.config import PARTS, Config, OptimizerConfig, TargetConfig
+from qmix_jax.settings.config import PARTS, Config, ExplorationConfig, OptimizerConfig, TargetConfig
 from qmix_jax.settings.values import parse_section
 
 
@@ -57,7 +57,7 @@ def parse(container: Mapping[str, Any]) -> Config:
         section = dict(tree.get(name) or {})
         if not section:
             raise ConfigError(f"{name}: missing; choose one of conf/{name}, for example {name}=...")
-        typed = {"target": TargetConfig, "optimizer": OptimizerConfig}.get(name)
+        typed = {"target": TargetConfig, "exploration": ExplorationConfig, "optimizer": OptimizerConfig}.get(name)
         own = {field.name for field in dataclasses.fields(typed)} if typed else set()
         parts[name] = {key: value for key, value in section.items() if key not in own}
         if typed:

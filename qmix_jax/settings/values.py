@@ -1,13 +1,12 @@
 """Values of settings: reading a section into its dataclass, and checking kinds and ranges."""
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.errors import ConfigError, nearest, unknown_choice
 
 
 class Range(NamedTuple):
@@ -41,7 +40,7 @@ def parse_section(kind: type, section: Any, path: str) -> Any:
     prefix = f"{path}." if path else ""
     for key in section:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)[0]
+            near = nearest(str(key), fields)
             raise ConfigError(f"{prefix}{key}={section[key]}: unknown key; did you mean {prefix}{near}?")
     values = {}
     for name, field in fields.items():
@@ -95,6 +94,8 @@ def _parse_scalar(kind: type, value: Any, key: str) -> Any:
         return int(value)  # 1e6 is a float in YAML
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
+    if fits and value == "":
+        raise ConfigError(f"{key}=: must not be empty")
     if not fits:
         raise ConfigError(f"{key}={value}: must be {words}")
     return value

@@ -6,6 +6,7 @@ settings are in its ``config.json``); ``continued.jsonl`` holds the metrics that
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,11 +28,11 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_it_is_resumed_with_the_numbers_of_its_time(older, monkeypatch):
-    from qmix_jax.train import main  # Not at the top: it would take the name qmix_jax.train.
-
-    monkeypatch.setattr(sys, "argv", ["train", f"resume={older}", "total_env_steps=800", "logger.plot=false"])
-    main()
+def test_it_is_resumed_with_the_numbers_of_its_time(older):
+    command = [sys.executable, "-m", "qmix_jax.train", f"resume={older}", "total_env_steps=800", "logger.plot=false"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "after epoch 2, 400 environment steps" in done.stdout
     now, then = rows(older / "metrics.jsonl"), rows(older / "continued.jsonl")
     assert len(now) == len(then) == 8
     for row, expected in zip(now, then, strict=True):

@@ -134,6 +134,7 @@ def test_every_key_changes_its_number(tmp_path):
         (["sweep.target_update_interval=[5]", "target.update=soft"], "has no effect with target.update=soft"),
         (["sweep.td_lambda=[0.1]", "target=one_step"], "sweep.td_lambda: target.td_lambda is no setting here"),
         (["sweep.priority_beta=[0.1]"], "no setting here; choose replay=prioritised"),
+        (["sweep.temperature_end=[0.1]"], "exploration.temperature_end is no setting here; choose exploration=softmax"),
         (["sweep.lr={low:1,high:2}"], "a range needs sweep.design=random"),
         (["sweep.design=random", "sweep.lr={low:2,high:1}"], "sweep.lr.low=2: must be less than"),
         (["sweep.design=random", "sweep.lr={low:0,high:1}"], "must be more than 0"),

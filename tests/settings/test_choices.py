@@ -15,7 +15,7 @@ from qmix_jax import make_algorithm
 from qmix_jax.algorithms import loop as qmix
 
 CONF = Path(__file__).parents[2] / "conf"
-GROUPS = ("agent", "algorithm", "mixer", "optimizer", "replay", "target")
+GROUPS = ("agent", "algorithm", "exploration", "mixer", "optimizer", "replay", "target")
 CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 COMBINATIONS = [
     ["agent.shared=false"],
@@ -39,5 +39,6 @@ def test_an_epoch_gives_back_the_state_it_was_given(arguments):
     after, metrics = jax.eval_shape(epoch, hyper, state, jnp.int32(0))
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert described(after) == described(state)
-    assert {"loss", "grad_norm", "learning_rate", "epsilon"} <= metrics.keys()
+    level = "temperature" if "exploration=softmax" in arguments else "epsilon"
+    assert {"loss", "grad_norm", "learning_rate", level} <= metrics.keys()
     assert all(x.shape == () for x in metrics.values())

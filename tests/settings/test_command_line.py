@@ -194,9 +194,8 @@ class TestNames:
         assert message
         assert "\n" not in message
 
-    @pytest.mark.parametrize("flag", ["--help", "--cfg=job", "-m"])
-    def test_flags_are_left_to_hydra(self, flag):
-        assert check([flag, "learnig_rate=1"]) is None
+    def test_help_is_given_whatever_else_is_asked(self):
+        assert check(["--help", "learnig_rate=1"]) is None
 
 
 class TestValues:
@@ -285,6 +284,12 @@ class TestValues:
                 {"exploration.schedule": "exponential", "exploration.epsilon_end": 0.0},
                 "exploration.epsilon_end=0: an exponential schedule never reaches 0",
             ),
+            (
+                {"exploration.temperature_steps": 5},
+                "exploration.temperature_steps=5: this exploration has an epsilon; set exploration.epsilon_steps, and "
+                "take the other one out with ~exploration.temperature_steps",
+            ),
+            ({"exploration.epsilon_end": None}, "exploration.epsilon_end=null: must be a number"),
             ({"seed": 2**31 - 1, "num_seeds": 2}, "num_seeds=2: the last seed"),
             (
                 {"learner.minibatch_parts": 5},

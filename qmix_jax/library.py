@@ -1,0 +1,64 @@
+"""A training run from Python: what the command line does, with an environment object where there is one."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qmix_jax.errors import ConfigError
+from qmix_jax.settings.cells import cells
+from qmix_jax.settings.command_line import compose_config
+from qmix_jax.settings.library import checked_list
+from qmix_jax.settings.reading import parse, to_container
+
+if TYPE_CHECKING:
+    from qmix_jax.results.opened import OpenedRun
+
+
+def run(overrides: Sequence[str] = (), *, env: object = None) -> "OpenedRun":
+    """Train as ``python -m qmix_jax.train`` does: progress, a folder, checkpoints, resuming.
+
+    Ctrl-C (a notebook's stop button) ends the run after the epoch, with everything saved; once more, or before the
+    first epoch, raises ``KeyboardInterrupt``.
+
+    Args:
+        overrides: the command line's arguments, like ``["experiment=smax_3m", "num_seeds=4"]``.
+        env: a :class:`qmix_jax.Env`, or an environment with JaxMARL's ``MultiAgentEnv`` interface, in place of
+            ``env=...`` in ``overrides``. Its folder does not say how to make it: to resume, give it again.
+
+    Returns the run, opened. Raises :class:`qmix_jax.errors.ConfigError` for what the command line would refuse.
+    """
+    from qmix_jax import train
+    from qmix_jax.running.resume import settings_to_resume
+
+    arguments = checked_list(overrides)
+    named = [argument.lstrip("+~").partition("=")[0] for argument in arguments]
+    container = to_container(compose_config(arguments))
+    if env is not None:
+        for key in named:
+            if key.partition(".")[0] == "env":
+                raise ConfigError(f"{key}: an environment object was given; leave out its settings")
+        container["env"] = _about(env)
+        named.append("env._target_")
+    container = settings_to_resume(container, named)
+    if container["run_dir"] is None:
+        container["run_dir"] = str(_new_folder(container))
+    config = parse(container)
+    run_dir = Path(container["run_dir"])
+    train.run(config, container, cells(container, config), run_dir, given_env=env, keep_process=True)
+    from qmix_jax.results.opened import open_run
+
+    return open_run(run_dir, env=env)
+
+
+def _about(env: object) -> dict[str, Any]:
+    """What the folder says of an environment that was given."""
+    kind = type(env)
+    name = getattr(env, "name", None)
+    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **({"name": name} if isinstance(name, str) else {})}
+
+
+def _new_folder(container: dict[str, Any]) -> Path:
+    now = datetime.now()
+    made = str(container["env"]["_target_"]).rpartition(".")[2].removeprefix("make_")
+    return Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{container['algorithm']['name']}-{made}"

@@ -1,0 +1,141 @@
+"""A saved policy that acts: for one team, for a batch of teams, or through whole episodes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from qmix_jax.acting.explore import masked_argmax
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.render import PICTURE_SUFFIXES, TEXT_SUFFIXES, check_suffix
+from qmix_jax.errors import ConfigError
+from qmix_jax.networks.agents import NO_ACTION, AnyAgent
+from qmix_jax.results.confidence import Interval
+from qmix_jax.results.play import Plan, compile_episodes, first_episode, play_team, result_rows
+from qmix_jax.results.team import Choice, Team, load_team
+
+
+class Memory(NamedTuple):
+    """What the agents of a team remember from one step to the next; treat it as one thing."""
+
+    hidden: Any
+    """[..., N, H]"""
+    last_action: Int[Array, "*batch N"]
+
+
+class Evaluation(NamedTuple):
+    """Greedy episodes of a policy: means with 95% intervals over episodes."""
+
+    episodes: int
+    episode_return: Interval
+    win_rate: Interval | None
+    """None where the environment has none."""
+    episode_length: Interval
+
+
+class ActingTeam:
+    """The agents of one policy and their environment."""
+
+    def __init__(self, team: Team) -> None:
+        (self.seed, self._params), *_ = team.policies.items()
+        self._team = team
+
+    @property
+    def env(self) -> Env:
+        """The environment that it plays in."""
+        return self._team.env
+
+    def start(self, batch: int | None = None) -> Memory:
+        """The memory at the start of an episode, of ``batch`` teams, or of one without a leading axis."""
+        hidden = self._team.agent.initial_hidden()
+        memory = Memory(hidden, jnp.full(self.env.num_agents, NO_ACTION, jnp.int32))
+        return memory if batch is None else jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), memory)
+
+    def act(
+        self,
+        obs: Float[Array, "*batch N O"],
+        hidden: Memory | None,
+        avail_actions: Bool[Array, "*batch N A"],
+    ) -> tuple[Int[Array, "*batch N"], Memory]:
+        """The greedy actions of one team, or of a batch of teams, each agent by its own observation and history.
+
+        Args:
+            obs: what each agent sees.
+            hidden: what ``act`` returned in the step before, None at the start of an episode.
+            avail_actions: true for actions that may be chosen.
+
+        Returns the actions, and the memory for the next step. Raises :class:`ConfigError` for arrays of another size.
+        """
+        obs, avail_actions = jnp.asarray(obs, jnp.float32), jnp.asarray(avail_actions, bool)
+        env = self.env
+        for name, array, size in (("obs", obs, env.obs_size), ("avail_actions", avail_actions, env.num_actions)):
+            if array.ndim not in (2, 3) or array.shape[-2:] != (env.num_agents, size) or array.ndim != obs.ndim:
+                raise ConfigError(
+                    f"{name}: has the shape {list(array.shape)}; {env.name} needs [{env.num_agents}, {size}], or that "
+                    "with one leading axis for a batch"
+                )
+        memory = self.start(obs.shape[0] if obs.ndim == 3 else None) if hidden is None else hidden
+        if memory.last_action.shape != obs.shape[:-1]:
+            raise ConfigError(f"hidden: is of {list(memory.last_action.shape)} agents, obs of {list(obs.shape[:-1])}")
+        return (_act if obs.ndim == 2 else _act_batch)(self._team.agent, self._params, obs, memory, avail_actions)
+
+    def evaluate(self, episodes: int = 1000, *, seed: int = 1) -> Evaluation:
+        """Play greedy episodes.
+
+        Args:
+            episodes: how many.
+            seed: of the episodes, as ``evaluation_seed`` of ``python -m qmix_jax.evaluate``.
+        """
+        if episodes < 1:
+            raise ConfigError(f"episodes={episodes}: must be at least 1")
+        plan = Plan(episodes, evaluation_seed=seed)
+        row = result_rows(play_team(self._team, compile_episodes(self._team, plan), plan), self.env.has_win_rate)[0]
+        return Evaluation(episodes, row["return"], row["win_rate"], row["episode_length"])
+
+    def render(self, path: Path | str, *, seed: int = 1) -> Path:
+        """Draw a greedy episode into a file: ``.gif`` for SMAX and MPE, ``.png`` or ``.md`` for games with tables.
+
+        Raises :class:`ConfigError` for an environment that cannot be drawn.
+        """
+        path = Path(path)
+        check_suffix(path, TEXT_SUFFIXES + PICTURE_SUFFIXES)
+        if self.env.render is None:
+            raise ConfigError(f"{self.env.name} has nothing to draw episodes with")
+        self.env.render(first_episode(self._team, Plan(1, evaluation_seed=seed)), path)
+        return path
+
+    def __repr__(self) -> str:
+        sizes = f"{self.env.num_agents} agents, {self.env.num_actions} actions"
+        count = sum(np.size(x) for x in jax.tree.leaves(self._params))
+        return f"<policy of seed {self.seed} for {self.env.name}: {sizes}, {count:,} parameters>"
+
+
+def load_acting_team(
+    run_dir: str,
+    seed: int | None,
+    which: Literal["final", "best"],
+    cell: int | None,
+    env_changes: Mapping[str, Any],
+    env: Env | None,
+) -> ActingTeam:
+    """The policy that :meth:`qmix_jax.results.opened.OpenedRun.policy` is asked for."""
+    return ActingTeam(load_team(Choice(run_dir, which, seed, cell, env_changes), env))
+
+
+def _one(
+    agent: AnyAgent, params: Any, obs: Float[Array, "N O"], memory: Memory, avail_actions: Bool[Array, "N A"]
+) -> tuple[Int[Array, " N"], Memory]:
+    hidden, q = cast(Any, agent.apply(params, memory.hidden, obs, memory.last_action))
+    action = masked_argmax(q, avail_actions).astype(jnp.int32)
+    return action, Memory(hidden, action)
+
+
+_act = jax.jit(_one, static_argnums=0)
+_act_batch = jax.jit(
+    lambda agent, params, obs, memory, avail: jax.vmap(lambda *each: _one(agent, params, *each))(obs, memory, avail),
+    static_argnums=0,
+)

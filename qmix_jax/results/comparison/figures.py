@@ -1,0 +1,189 @@
+"""The figures of a comparison, each as PNG and PDF."""
+
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+from qmix_jax.results.comparison.comparison import PROFILE_THRESHOLDS, Comparison
+from qmix_jax.results.comparison.statistics import Estimate
+from qmix_jax.results.curves import LABELS, LINE_STYLES, PALETTE, RATES
+
+LONGEST_LINE = 48
+"""Letters in a line of a method's name."""
+
+Style = tuple[str, str]
+"""Colour and line style."""
+
+
+def styles(methods: Sequence[str]) -> dict[str, Style]:
+    """A colour and a line style for each method, the same in every figure."""
+    return {
+        method: (PALETTE[index % len(PALETTE)], LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)])
+        for index, method in enumerate(methods)
+    }
+
+
+def draw(comparison: Comparison, folder: Path) -> dict[str, Path]:
+    """Draw everything into ``folder``; returns the name of each figure and its PNG."""
+    own = styles(comparison.shown)
+    figures = {
+        f"curves_{metric.removeprefix('eval_')}": _curves(comparison, metric, own) for metric in comparison.curves
+    }
+    figures["aggregates"] = _aggregates(comparison, own)
+    figures["performance_profiles"] = _profiles(comparison, own)
+    if comparison.improvement:
+        figures["probability_of_improvement"] = _improvement(comparison)
+    saved = {}
+    for name, figure in figures.items():
+        for suffix in (".png", ".pdf"):
+            # Without the time of drawing, so that equal results give equal files.
+            metadata = {"CreationDate": None} if suffix == ".pdf" else {}
+            figure.savefig(folder / f"{name}{suffix}", metadata=metadata)
+            figure.set_layout_engine("none")  # found by now
+        saved[name] = folder / f"{name}.png"
+    return saved
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _curves(comparison: Comparison, metric: str, own: Mapping[str, Style]) -> Figure:
+    """One panel for each environment: interquartile mean and 95% interval, dotted where seeds are missing."""
+    found = comparison.curves[metric]
+    envs = sorted({env for _, env in found})
+    columns = min(3, len(envs))
+    rows = math.ceil(len(envs) / columns)
+    figure = _figure(max(5.4 * columns, 7.0), 3.6 * rows + 0.2 * _tall(list(own)))
+    for place, env in enumerate(envs, start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        for method, (color, style) in own.items():
+            if (curve := found.get((method, env))) is None:
+                continue
+            whole = curve.counts == curve.counts.max()
+            axes.fill_between(curve.env_steps, curve.low, curve.high, color=color, alpha=0.16, linewidth=0)
+            marker = "o" if curve.env_steps.size == 1 else None
+            axes.plot(curve.env_steps, curve.iqm, ":", color=color, linewidth=1.2)
+            full = np.where(whole, curve.iqm, np.nan)
+            axes.plot(curve.env_steps, full, style, color=color, linewidth=2.0, label=method, marker=marker)
+        axes.set_title(env, loc="left", fontsize=11)
+        axes.set_xlabel("environment steps per seed", fontsize=9)
+        axes.set_ylabel(LABELS.get(metric, metric), fontsize=9)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.set_xlim(left=0)
+        if metric in RATES:
+            axes.set_ylim(-0.02, 1.02)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        _plain(axes)
+    _legend(figure, own)
+    return figure
+
+
+def _plain(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
+    axes.grid(axis=grid, color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=9)
+
+
+def _legend(figure: Figure, own: Mapping[str, Style]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=color, ls=style, linewidth=2) for color, style in own.values()]
+    labels = [wrapped(method) for method in own]
+    columns = max(1, min(len(own), int(figure.get_figwidth() / (0.6 + 0.085 * widest(own)))))
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=9)
+
+
+def wrapped(method: str) -> str:
+    """A long name on several lines."""
+    return "\n".join(textwrap.wrap(method, LONGEST_LINE, break_on_hyphens=False))
+
+
+def widest(methods: Iterable[str]) -> int:
+    """Letters in the longest line of the names."""
+    return max(len(line) for method in methods for line in wrapped(method).splitlines())
+
+
+def _tall(methods: Sequence[str]) -> int:
+    """Lines of the names below each other."""
+    return sum(wrapped(method).count("\n") + 1 for method in methods)
+
+
+def _aggregates(comparison: Comparison, own: Mapping[str, Style]) -> Figure:
+    """Each aggregate of all shown methods: a point and its 95% interval."""
+    names = list(comparison.aggregates)
+    methods = [method for method in comparison.shown if method in comparison.aggregates[names[0]]]
+    figure = _figure(2.6 * len(names) + 0.075 * widest(methods) + 1.2, 0.2 * (len(methods) + _tall(methods)) + 1.0)
+    all_axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(all_axes, names, strict=True):
+        for place, method in enumerate(reversed(methods)):
+            value, low, high = (float(x) for x in comparison.aggregates[name][method])
+            color = own[method][0]
+            axes.plot([low, high], [place, place], color=color, linewidth=6, alpha=0.3, solid_capstyle="butt")
+            axes.plot([value], [place], "|", color=color, markersize=12, markeredgewidth=2.5)
+        axes.set_yticks(range(len(methods)), [wrapped(method) for method in reversed(methods)])
+        axes.set_ylim(-0.6, len(methods) - 0.4)
+        axes.set_title(name + (" (lower is better)" if name == "optimality gap" else ""), loc="left", fontsize=10)
+        axes.margins(x=0.08)
+        _plain(axes, "x")
+    return figure
+
+
+def _profiles(comparison: Comparison, own: Mapping[str, Style]) -> Figure:
+    """The fraction of seeds above every threshold."""
+    own = {method: own[method] for method in comparison.profiles}
+    figure = _figure(7.0, 3.8 + 0.2 * _tall(list(own)))
+    axes = figure.add_subplot()
+    for method, profile in comparison.profiles.items():
+        color, style = own[method]
+        axes.fill_between(PROFILE_THRESHOLDS, profile.low, profile.high, color=color, alpha=0.16, linewidth=0)
+        axes.plot(PROFILE_THRESHOLDS, profile.value, style, color=color, linewidth=2, drawstyle="steps-post")
+    axes.set_xlabel("score τ", fontsize=9)
+    axes.set_ylabel("seeds with a score above τ", fontsize=9)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-0.02, 1.02)
+    _plain(axes)
+    _legend(figure, own)
+    return figure
+
+
+def _improvement(comparison: Comparison) -> Figure:
+    """P(row is better than column), with its interval below."""
+    methods = [method for method in comparison.shown if any(method in pair for pair in comparison.improvement)]
+    count, longest = len(methods), widest(methods)
+    labels = [wrapped(method) for method in methods]
+    figure = _figure(1.15 * count + 0.085 * longest + 2.2, 0.62 * count + 0.06 * longest + 1.0)
+    axes = figure.add_subplot()
+    grid = np.full((count, count), np.nan)
+    for (x, y), found in comparison.improvement.items():
+        row, column = methods.index(x), methods.index(y)
+        grid[row, column] = found.value
+        axes.text(column, row, _in_words(found), ha="center", va="center", fontsize=8)
+    image = axes.imshow(grid, cmap="PuOr_r", vmin=0, vmax=1, aspect="auto", alpha=0.75)
+    turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if longest > 12 else {}
+    axes.set_xticks(range(count), labels, fontsize=9, **turned)
+    axes.set_yticks(range(count), labels, fontsize=9)
+    axes.set_xlabel("Y", fontsize=9)
+    axes.set_ylabel("X", fontsize=9, rotation=0)
+    axes.set_title("P(X > Y)", loc="left", fontsize=10)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    figure.colorbar(image, ax=axes)
+    return figure
+
+
+def _in_words(found: Estimate) -> str:
+    interval = "" if np.isnan(found.low) else f"\n{found.low:.2f} to {found.high:.2f}"
+    return f"{found.value:.2f}{interval}"

@@ -1,0 +1,27 @@
+"""A comparison as a folder with one page and its figures."""
+
+from pathlib import Path
+
+from qmix_jax.errors import ConfigError
+from qmix_jax.results.comparison.comparison import Comparison
+from qmix_jax.results.comparison.figures import draw
+from qmix_jax.results.comparison.page import page
+
+
+def write(comparison: Comparison, folder: Path, *, title: str = "", refresh: int | None = None) -> Path:
+    """Write ``report.html`` and the figures (PNG and PDF) into ``folder``; returns the page.
+
+    Args:
+        comparison: what to show.
+        folder: made as needed.
+        title: of the page.
+        refresh: seconds after which a browser loads the page again.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = draw(comparison, folder)
+        partial = folder / "report.html.partial"
+        partial.write_text(page(comparison, figures, title=title, refresh=refresh), encoding="utf-8")
+        return partial.replace(folder / "report.html")
+    except OSError as error:
+        raise ConfigError(f"out={folder}: cannot be written: {error.strerror}") from error

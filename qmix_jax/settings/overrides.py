@@ -1,0 +1,86 @@
+"""Arguments in Hydra's grammar: paths and names as they stand, and what is wrong with one that cannot be read."""
+
+import re
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from qmix_jax.errors import ConfigError
+
+TEXTS = (
+    "run_dir",
+    "resume",
+    "distributed.coordinator",
+    "logger.wandb.project",
+    "logger.wandb.name",
+    "logger.wandb.group",
+    "logger.wandb.entity",
+)
+"""Keys whose value is taken as it stands, whatever characters it holds."""
+WORDS = ("null", "true", "false")
+BRACKETS = {"[": "]", "{": "}", "(": ")"}
+
+
+def as_text(argument: str, multirun: bool = False) -> str:
+    """An argument whose value is a path or a name, quoted for Hydra; others as they are.
+
+    What is quoted already stays, and so does a list of values for a multirun.
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or key.lstrip("+") not in TEXTS or value.lower() in WORDS or (multirun and "," in value):
+        return argument
+    quotes = value[:1] + value[-1:]
+    if len(value) > 1 and quotes in ("''", '""') and _is_readable(argument):
+        return argument
+    return as_value(key, value)
+
+
+def as_value(key: str, text: str) -> str:
+    """An argument with a text, quoted for Hydra; of its search path, a list of one."""
+    quoted = QuotedString(text=text, quote=Quote.single).with_quotes()
+    return f"{key}=[{quoted}]" if key == "hydra.searchpath" else f"{key}={quoted}"
+
+
+def parse_overrides(arguments: Sequence[str]) -> list[Override]:
+    """The arguments as Hydra reads them.
+
+    Raises :class:`ConfigError` for the first one that cannot be read, and says how to quote it.
+    """
+    return [_parsed(argument) for argument in arguments]
+
+
+def _parsed(argument: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        raise ConfigError(_reason(argument)) from error
+
+
+def _is_readable(argument: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
+
+
+def _reason(argument: str) -> str:
+    """Which argument cannot be read, what is wrong with it and how it is quoted."""
+    key, _, value = argument.partition("=")
+    if not re.fullmatch(r"[+~]{0,2}[\w./@:-]+", key):
+        return f"{argument}: the key {key!r} cannot be read; settings look like key=value, for example gamma=0.95"
+    for opening, closing in BRACKETS.items():
+        if value.count(opening) != value.count(closing):
+            return (
+                f"{argument}: {opening} and {closing} do not match; write the value without spaces, or in quotes for "
+                "the shell: 'sweep.lr=[1e-4,5e-4]'"
+            )
+    if value[:1] in BRACKETS:
+        return f"{argument}: cannot be read as a list or a section; write '{key}=[a,b]' or '{key}={{a: 1, b: 2}}'"
+    inner = value.strip("'\"").replace('"', '\\"')
+    return (
+        f"{argument}: cannot be read, for characters like these need quotes, and quotes around them for the shell: "
+        f"'{key}=\"{inner}\"'"
+    )

@@ -1,0 +1,122 @@
+"""What a user may have meant by a name that is not one here: other projects' names, and the most similar of ours."""
+
+import difflib
+from collections.abc import Collection, Iterable
+
+from qmix_jax.errors import ConfigError, plain, unknown_choice
+
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "optimizer.learning_rate": ("lr", "learning_rate", "alpha", "step_size", "adam_lr", "lrs"),
+    "optimizer.learning_rate_end": ("lr_end", "lr_linear_decay", "lr_decay", "anneal_lr"),
+    "gamma": ("discount", "discount_factor"),
+    "seed": ("random_seed", "rng", "rng_seed"),
+    "num_seeds": ("seeds", "n_seeds", "n_seed"),
+    "total_env_steps": ("total_timesteps", "total_steps", "num_steps", "t_max", "timesteps", "max_steps", "steps"),
+    "run_dir": ("output_dir", "out_dir", "log_dir", "logdir", "save_dir", "save_path", "local_results_path", "outdir"),
+    "resume": ("checkpoint_path", "load", "load_path", "restore", "load_step"),
+    "algorithm": ("alg", "algo", "alg_name", "name_of_algorithm"),
+    "mixer": ("mixing", "mixing_network"),
+    "agent": ("network", "model", "net", "policy"),
+    "optimizer": ("optim", "optimiser"),
+    "env": ("env_name", "environment", "env_id", "game"),
+    "env.scenario": ("map_name", "map", "scenario_name", "scenario"),
+    "env.task": ("map_name", "task", "task_name", "scenario", "env_name"),
+    "agent.hidden_size": ("hidden_dim", "hidden", "rnn_hidden_dim", "agent_hidden_dim", "hidden_layer_size"),
+    "mixer.embed_size": ("mixing_embed_dim", "mixer_embedding_dim", "embed_dim", "embedding_dim"),
+    "mixer.hypernet_size": ("hypernet_embed", "mixer_hypernet_hidden_dim", "hypernet_dim", "hypernet_hidden_dim"),
+    "mixer.init_scale": ("mixer_init_scale",),
+    "rollout.num_envs": ("n_envs", "batch_size_run", "n_rollout_threads", "num_workers", "nenvs"),
+    "rollout.length": ("episode_length", "sequence_length", "rollout_length", "seq_len"),
+    "replay.capacity": ("buffer_size", "memory_size", "replay_size", "capacity_of_replay", "replay_buffer_size"),
+    "replay.batch_size": ("batch_size", "batchsize", "buffer_batch_size", "minibatch_size", "train_batch_size"),
+    "replay.priority.alpha": ("per_alpha", "priority_exponent"),
+    "replay.priority.beta": ("per_beta",),
+    "replay": ("buffer", "per", "prioritized", "use_per", "memory"),
+    "learner.max_grad_norm": ("grad_norm_clip", "grad_clip", "gradient_clip", "clip_grad_norm"),
+    "learner.updates_per_iteration": ("num_epochs", "num_updates", "n_updates", "updates_per_step"),
+    "learner.warmup_env_steps": ("learning_starts", "warmup", "warmup_steps", "start_timesteps"),
+    "exploration.epsilon_start": ("epsilon", "eps", "eps_start", "initial_epsilon"),
+    "exploration.epsilon_end": ("epsilon_finish", "eps_finish", "eps_end", "final_epsilon", "min_epsilon"),
+    "exploration.epsilon_steps": ("epsilon_anneal_time", "eps_decay", "epsilon_decay", "epsilon_anneal_steps"),
+    "evaluation.interval_env_steps": ("test_interval", "eval_interval", "eval_freq", "test_freq"),
+    "evaluation.episodes": ("test_nepisode", "n_eval_episodes", "eval_episodes", "test_num_envs", "num_eval_episodes"),
+    "target.update_interval": ("target_update_interval", "target_network_frequency", "target_update_freq"),
+    "target.tau": ("tau", "polyak", "soft_tau", "target_tau"),
+    "target.double_q": ("double_q", "double", "double_dqn"),
+    "target.td_lambda": ("td_lambda", "lambda", "lam"),
+    "devices.platform": ("device", "use_cuda", "cuda", "gpu", "platform", "backend", "use_gpu"),
+    "devices.count": ("num_devices", "n_gpus", "num_gpus", "devices"),
+    "checkpoint.every_minutes": ("save_interval", "save_model_interval", "save_freq", "save_model", "save_every"),
+    "logger.wandb.mode": ("wandb", "use_wandb", "wandb_mode", "track"),
+    "logger.wandb.project": ("wandb_project", "project", "project_name"),
+    "logger.wandb.entity": ("wandb_entity", "entity"),
+    "reward.scale": ("rew_scale", "reward_scale", "reward_scaling"),
+    "reward.standardise": ("standardise_rewards", "standardize_rewards", "reward_standardisation"),
+    "reward.standardise_returns": ("standardise_returns", "standardize_returns"),
+}
+"""Settings here, and what they are called in PyMARL, EPyMARL, JaxMARL, CleanRL and others."""
+
+POLICY_GRADIENTS = {"ppo", "mappo", "ippo", "happo", "trpo", "hatrpo", "a2c", "ia2c", "maa2c", "a3c", "coma", "maddpg"}
+POLICY_GRADIENTS |= {"ddpg", "iddpg", "td3", "matd3", "facmac", "sac", "isac", "masac", "dop", "reinforce", "impala"}
+OTHER_NAMES = {"dqn": "iql", "idqn": "iql", "iqn": "iql", "madqn": "iql", "independent": "iql", "sum": "vdn"}
+"""Algorithms that go by another name here."""
+
+SMAX_SCENARIOS = {"3m", "2s3z", "25m", "3s5z", "8m", "5m_vs_6m", "10m_vs_11m", "27m_vs_30m", "3s5z_vs_3s6z"}
+SMAX_SCENARIOS |= {"3s_vs_5z", "6h_vs_8z", "smacv2_5_units", "smacv2_10_units", "smacv2_20_units"}
+ONLY_IN_SMAC = {"MMM", "MMM2", "1c3s5z", "corridor", "2c_vs_64zg", "bane_vs_bane", "so_many_baneling", "2m_vs_1z"}
+ONLY_IN_SMAC |= {"2s_vs_1sc", "3s_vs_3z", "3s_vs_4z"}
+"""Maps of SMAC that SMAX has no counterpart of."""
+MPE_TASKS = {"simple_spread", "simple_reference", "simple_speaker_listener"}
+
+
+def unknown_group_choice(group: str, value: str, choices: Collection[str]) -> ConfigError:
+    """The error for a choice that a group has no file of."""
+    listed = f"(choices: {', '.join(sorted(choices))})"
+    if group == "algorithm":
+        if plain(value) in POLICY_GRADIENTS:
+            return ConfigError(
+                f"algorithm={value}: unknown; qmix_jax has value-based algorithms, no policy gradients {listed}"
+            )
+        other = OTHER_NAMES.get(plain(value))
+        if other in choices:
+            return ConfigError(f"algorithm={value}: unknown; did you mean {other!r}? {listed}")
+    if group == "env":
+        for names, choose in ((SMAX_SCENARIOS, "env=smax env.scenario="), (MPE_TASKS, "env=mpe env.task=")):
+            for name in sorted(names):
+                if plain(name) == plain(value):
+                    return ConfigError(f"env={value}: unknown; did you mean {choose}{name}? {listed}")
+        if plain(value) in {plain(name) for name in ONLY_IN_SMAC}:
+            return ConfigError(f"env={value}: a map of SMAC that SMAX does not have; maps are env=smax env.scenario=3m")
+        if plain(value) in ("smac", "smaclite", "smacv2", "starcraft", "sc2"):
+            return ConfigError(f"env={value}: unknown; did you mean 'smax'? {listed}")
+    return unknown_choice(group, value, choices)
+
+
+def check_scenario(settings: dict) -> None:
+    """Raise :class:`ConfigError` for a map of SMAC that SMAX does not have."""
+    scenario = settings.get("scenario")
+    if str(settings.get("_target_")).endswith(".make_smax") and scenario in ONLY_IN_SMAC:
+        raise ConfigError(
+            f"env.scenario={scenario}: a map of SMAC that SMAX does not have; "
+            f"(choices: {', '.join(sorted(SMAX_SCENARIOS))})"
+        )
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str:
+    """The key among ``known`` that ``key`` stands for in another project, or else the most similar one."""
+    known = sorted(known)
+    leaf = plain(key.rpartition(".")[2])
+    same = [name for name in known if plain(name.rpartition(".")[2]) == leaf]
+    if same:
+        return max(same, key=lambda name: _likeness(key, name))
+    for name, others in ELSEWHERE.items():
+        if name in known and leaf in map(plain, others):
+            return name
+    return max(known, key=lambda name: _likeness(key, name))
+
+
+def _likeness(key: str, other: str) -> float:
+    key, other = key.lower(), other.lower()
+    whole = difflib.SequenceMatcher(None, plain(key), plain(other)).ratio()
+    last = difflib.SequenceMatcher(None, plain(key.rpartition(".")[2]), plain(other.rpartition(".")[2])).ratio()
+    return max(whole, last) + 0.1 * whole

@@ -1,0 +1,96 @@
+"""The command line ``python -m qmix_jax.compare``."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from compared_runs import write_run
+
+from qmix_jax import compare
+from qmix_jax.results.comparison import watch
+
+ROOT = Path(__file__).parents[2]
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit, match="2"):
+        compare.main(arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_runs_are_compared(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs" / "a", level=0.9)
+    write_run(tmp_path / "runs" / "b", "vdn", level=0.4)
+    compare.main(["runs", "by=algorithm,env.scenario", "title=two runs"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("method=qmix env=smax-3m metric=eval_win_rate seeds=4 iqm=0.")
+    assert lines[1].startswith("method=vdn")
+    assert lines[-1] == "report=report/report.html"
+    assert "two runs" in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "no runs given"),
+        (["nowhere"], "nowhere: no such file or folder"),
+        (["empty"], "empty: no runs found"),
+        (["run", "by=optimizer.learning_rat"], "did you mean optimizer.learning_rate?"),
+        (["run", "by=algoritm"], "did you mean algorithm"),
+        (["run", "by="], "by=: is empty"),
+        (["run", "metric=eval_wins"], "metric=eval_wins: no run has a value"),
+        (["run", "score=last"], "score=last"),
+        (["run", "threshold=high"], "threshold=high: must be a number"),
+        (["run", "at=10"], "at=10.0: no run came as far"),
+        (["run", "runs=x"], "runs=x: unknown key"),
+        (["run", "--wach"], "--wach: settings have no dashes; write wach=..."),
+        (["run", "outt=x"], "did you mean out?"),
+        (["run", "out=file/below"], "out=file/below: cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    assert words in refused(arguments, capsys)
+
+
+@pytest.mark.parametrize("text", [compare.USAGE, (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")])
+def test_documented_commands_are_understood(text):
+    commands = re.findall(r"^ *python -m qmix_jax.compare (.*)$", text, re.MULTILINE)
+    assert len(commands) >= 3
+    for command in commands:
+        assert compare.parse(shlex.split(command))[0]
+
+
+def test_help(capsys):
+    compare.main(["--help"])
+    assert "skip_damaged" in capsys.readouterr().out
+
+
+def test_the_page_is_written_again_while_runs_go_on(tmp_path, capsys, monkeypatch):
+    run = write_run(tmp_path / "run", finished=False)
+
+    def wait(_: float) -> None:
+        if (run / "summary.json").exists():
+            raise AssertionError("waits though every run has ended")
+        (run / "summary.json").write_text(json.dumps({"env": "smax-3m"}))
+
+    monkeypatch.setattr(watch.time, "sleep", wait)
+    compare.main([str(run), "--watch", "every=3", f"out={tmp_path / 'report'}"])
+    assert capsys.readouterr().out.count("report=") == 2
+    assert 'http-equiv="refresh" content="3"' in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_watching_waits_for_a_folder_that_is_not_there_yet(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(watch.time, "sleep", lambda _: write_run(tmp_path / "run"))
+    compare.main([str(tmp_path / "run"), "--watch", f"out={tmp_path / 'report'}"])
+    told = capsys.readouterr()
+    assert "no such file or folder; trying again" in told.err
+    assert told.out.count("report=") == 1

@@ -1,0 +1,179 @@
+"""Training from Python: ``qmix_jax.run``, ``qmix_jax.open_run`` and what they return."""
+
+import json
+import signal
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+from toy_env import make_toy
+
+import qmix_jax
+from qmix_jax import train
+from qmix_jax.running.interrupt import Interruption
+
+TINY = [
+    "num_seeds=2",
+    "total_env_steps=240",
+    "rollout.num_envs=4",
+    "evaluation.interval_env_steps=80",
+    "evaluation.episodes=8",
+    "algorithm=vdn",
+    "agent=feed_forward",
+    "agent.hidden_size=8",
+    "learner.updates_per_iteration=1",
+    "learner.warmup_env_steps=0",
+    "replay.capacity=64",
+    "replay.batch_size=8",
+    "logger.wandb.mode=disabled",
+    "logger.progress=false",
+    "checkpoint.every_minutes=null",
+]
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return make_toy()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, toy):
+    folder = tmp_path_factory.mktemp("library") / "run"
+    return qmix_jax.run([*TINY, f"run_dir={folder}"], env=toy)
+
+
+def test_an_environment_object_is_trained(trained):
+    assert trained.settings["env"] == {"_target_": "qmix_jax.envs.base.Env", "name": "toy"}
+    assert trained.summary["num_seeds"] == 2
+    assert trained.seeds == [0, 1]
+    assert trained.metrics["eval_return"].shape == (2, 4)
+    assert (np.diff(trained.metrics["env_steps"]) > 0).all()
+    assert "2 seed(s)" in repr(trained)
+    assert "<td>seed 1</td>" in trained._repr_html_()
+
+
+def test_metrics_are_a_table_and_a_figure(trained):
+    table = trained.table()
+    assert list(table["seed"]) == [0, 1] * 4
+    figure = trained.plot(metrics=["eval_return"])
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    with pytest.raises(qmix_jax.ConfigError, match="did you mean 'eval_return'"):
+        trained.plot(metrics=["eval_retur"])
+
+
+def test_without_pandas_there_is_one_line(trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(qmix_jax.ConfigError, match="needs pandas"):
+        trained.table()
+
+
+def test_a_policy_acts_for_one_team_and_for_a_batch(trained, toy):
+    policy = trained.policy(seed=1, which="best")
+    _, step = jax.vmap(toy.reset)(jax.random.split(jax.random.key(3), 5))
+    actions, memory = policy.act(step.obs, None, step.avail_actions)
+    assert np.take_along_axis(np.asarray(step.avail_actions), np.asarray(actions)[..., None], axis=-1).all()
+    again, _ = policy.act(step.obs, memory, step.avail_actions)
+    first, own = policy.act(step.obs[0], None, step.avail_actions[0])
+    np.testing.assert_array_equal(first, actions[0])
+    np.testing.assert_array_equal(policy.act(step.obs[0], own, step.avail_actions[0])[0], again[0])
+    with pytest.raises(qmix_jax.ConfigError, match=r"obs: has the shape \[3\]"):
+        policy.act(np.zeros(3), None, np.ones((2, 3), bool))
+    with pytest.raises(qmix_jax.ConfigError, match="hidden: is of"):
+        policy.act(step.obs[0], memory, step.avail_actions[0])
+
+
+def test_a_policy_is_evaluated(trained):
+    found = trained.policy().evaluate(episodes=20)
+    assert found.episodes == 20
+    assert found.episode_return.low <= found.episode_return.mean <= found.episode_return.high
+    assert found.win_rate is not None
+
+
+def test_what_cannot_be_played_is_one_line(trained):
+    with pytest.raises(qmix_jax.ConfigError, match="seed=7: not in this run"):
+        trained.policy(seed=7)
+    with pytest.raises(qmix_jax.ConfigError, match="which=last"):
+        trained.policy(which="last")
+    with pytest.raises(qmix_jax.ConfigError, match="nothing to draw"):
+        trained.policy().render("episode.gif")
+    with pytest.raises(qmix_jax.ConfigError, match="does not come with qmix_jax"):
+        qmix_jax.open_run(trained.path).policy()
+    assert qmix_jax.open_run(trained.path).policy(env=make_toy()).env.name == "toy"
+
+
+def test_a_folder_that_is_none_is_one_line(tmp_path):
+    with pytest.raises(qmix_jax.ConfigError, match="not the folder of a run"):
+        qmix_jax.open_run(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(qmix_jax.ConfigError, match="cannot be read"):
+        qmix_jax.open_run(tmp_path)
+
+
+def test_a_run_without_a_row_can_be_opened(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"algorithm": {"name": "qmix"}}))
+    opened = qmix_jax.open_run(tmp_path)
+    assert opened.metrics == {}
+    assert "unfinished" in repr(opened)
+    assert opened.plot()._repr_png_()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ("env=two_step", r"settings are a list of texts, one each: \['env=two_step'\]"),
+        ("env=two_step num_seeds=2", r"\['env=two_step', 'num_seeds=2'\]"),
+        (3, "settings are a list of texts"),
+        ([3], "each setting is a text"),
+        (["env=two_stepp"], "did you mean 'two_step'"),
+    ],
+)
+def test_settings_are_a_list_of_texts(overrides, words):
+    with pytest.raises(qmix_jax.ConfigError, match=words):
+        qmix_jax.make_algorithm(overrides)
+    with pytest.raises(qmix_jax.ConfigError, match=words):
+        qmix_jax.run(overrides)
+
+
+def test_an_environment_is_given_once(toy):
+    with pytest.raises(qmix_jax.ConfigError, match="env: an environment object was given"):
+        qmix_jax.run(["env=two_step"], env=toy)
+    with pytest.raises(qmix_jax.ConfigError, match="env: a dict, which is neither"):
+        qmix_jax.run(["run_dir=nowhere"], env={})
+
+
+def test_a_run_without_a_folder_gets_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "run", lambda config, container, cells, run_dir, **_: made.append(run_dir))
+    monkeypatch.setattr("qmix_jax.results.opened.open_run", lambda path, env: path)
+    made = []
+    assert qmix_jax.run(["env=mpe", "algorithm=vdn"]) == made[0]
+    assert made[0].name.endswith("-vdn-mpe")
+
+
+def test_only_what_a_user_may_use_is_listed():
+    assert dir(qmix_jax) == sorted(qmix_jax.__all__)
+    assert {"run", "open_run", "make_algorithm", "Env"} <= set(dir(qmix_jax))
+    for name in dir(qmix_jax):
+        assert getattr(qmix_jax, name) is not None
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(0.05)
+
+
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals are the main thread's")
+def test_ctrl_c_leaves_the_process_alone():
+    ended = []
+    with pytest.raises(KeyboardInterrupt), Interruption(print, lambda: None, ended.append, keep_process=True):
+        interrupt()
+    with Interruption(print, lambda: None, ended.append, keep_process=True) as interruption:
+        interruption.nothing_to_save = False
+        interrupt()
+        assert interruption.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+    assert ended == []
