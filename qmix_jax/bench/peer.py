@@ -55,7 +55,7 @@ def peer_config(config: Config, length: int, num_seeds: int, env_steps: int) -> 
         "MIXER_INIT_SCALE": 0.001,
         "EPS_START": config.exploration.start,
         "EPS_FINISH": config.exploration.end,
-        "EPS_DECAY": min(1.0, max(config.exploration.steps, 1) / env_steps),
+        "EPS_DECAY": min(1.0, max(config.exploration.steps(config.total_env_steps), 1) / env_steps),
         "MAX_GRAD_NORM": config.learner.max_grad_norm or 1e9,
         # The peer counts iterations, not updates.
         "TARGET_UPDATE_INTERVAL": max(1, round(config.target.update_interval / updates)),

@@ -88,7 +88,7 @@ def hyper_params(config: Config) -> HyperParams:
         td_lambda=jnp.float32(config.target.td_lambda),
         exploration_start=jnp.float32(config.exploration.start),
         exploration_end=jnp.float32(config.exploration.end),
-        exploration_steps=jnp.float32(config.exploration.steps),
+        exploration_steps=jnp.float32(config.exploration.steps(config.total_env_steps)),
         target_update_interval=jnp.int32(config.target.update_interval),
         target_tau=jnp.float32(config.target.tau),
         max_grad_norm=jnp.float32(math.inf if config.learner.max_grad_norm is None else config.learner.max_grad_norm),
