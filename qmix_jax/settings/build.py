@@ -16,7 +16,8 @@ from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
 from qmix_jax.errors import ConfigError
 from qmix_jax.learning.targets import Sequence as TargetSequence
-from qmix_jax.networks.agents import AnyAgent, SeparateAgents
+from qmix_jax.networks.agents import AnyAgent
+from qmix_jax.networks.separate import SeparateAgents
 from qmix_jax.replay.packing import OBS_DTYPES
 from qmix_jax.settings.config import PARTS_ON_CPU, Config
 from qmix_jax.types import HyperParams

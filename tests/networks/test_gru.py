@@ -15,10 +15,10 @@ from qmix_jax.networks.agents import (
     FeedForwardAgent,
     LSTMAgent,
     RecurrentAgent,
-    SeparateAgents,
     last_actions,
 )
 from qmix_jax.networks.gru import GRUWeights, gru_step, gru_unroll
+from qmix_jax.networks.separate import SeparateAgents
 
 LENGTH, ROWS, INPUT, HIDDEN = 7, 5, 4, 3
 AGENTS, ACTIONS, OBS, MINIBATCH = 3, 4, 5, 2
