@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "qmix_jax"
 
 FLOORS = (
-    {"types", "errors"},
+    {"types", "errors", "streams"},
     {"networks", "envs"},
     {"mixers", "acting", "replay"},
     {"learning"},
@@ -29,6 +29,7 @@ MOST_FILES = 12
 AT_HOME_IN = {
     "hydra": {"settings.command_line", "settings.overrides", "train"},
     "omegaconf": {"settings.command_line", "settings.reading", "train"},
+    "tensorboardX": {"logging.tensorboard"},
     "wandb": {"logging.wandb"},
     "jaxmarl": {"envs.jaxmarl", "envs.jaxmarl_classes"},
     "orbax": {"running.checkpoint"},

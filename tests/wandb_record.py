@@ -8,14 +8,20 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 
 def history(file: Path) -> list[dict]:
-    """The rows of an offline W&B record, one per epoch, without their times."""
+    """The rows of an offline W&B record, one per epoch, without their times and media."""
     found = []
     for content in leveldb_records(file.read_bytes()):
         record = Record.FromString(content)
         if record.HasField("history"):
-            items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            numbers = [item for item in record.history.item if len(item.nested_key) < 2]  # others are of media
+            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in numbers}
             found.append({key: items[key] for key in sorted(items.keys() - {"seconds", "_runtime", "_timestamp"})})
     return found
+
+
+def records(file: Path) -> list[Record]:
+    """Everything in an offline W&B record."""
+    return [Record.FromString(content) for content in leveldb_records(file.read_bytes())]
 
 
 def leveldb_records(content: bytes) -> list[bytes]:

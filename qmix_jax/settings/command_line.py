@@ -121,7 +121,7 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
 
     Raises :class:`ConfigError` where Hydra would print a trace or several lines.
     """
-    check_form(overrides)
+    check_form(overrides, once=False)
     if config_dir is not None:
         check_folder(config_dir, _chosen(overrides))
     overrides = [as_text(argument) for argument in overrides]

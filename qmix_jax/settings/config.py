@@ -181,6 +181,9 @@ class WandbConfig:
     group: str | None
     entity: str | None
     tags: list[str]
+    system: bool
+    video: bool
+    artifacts: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,6 +192,7 @@ class LoggerConfig:
 
     progress: bool
     plot: bool
+    tensorboard: bool
     wandb: WandbConfig
 
 
