@@ -18,12 +18,12 @@ import pytest
 from toy_env import QUICKLY, Kind, make_toy
 
 from qmix_jax import make_algorithm
-from qmix_jax.algorithms import loop as qmix
 from qmix_jax.bench import __main__ as bench
 from qmix_jax.bench import baselines, figure, jaxmarl_driver, peer, pieces, settings, table, worker
 from qmix_jax.bench.process import Process, ProcessError, worker_command
 from qmix_jax.bench.spread import Spread, alternate, ratio, spread
 from qmix_jax.errors import ConfigError
+from qmix_jax.learning.values import chosen_values
 from qmix_jax.networks.agents import RecurrentAgent, unroll
 from qmix_jax.replay import packing as storage
 from qmix_jax.settings.command_line import compose_config
@@ -286,7 +286,7 @@ def test_gathering_takes_the_same_values():
     draw = np.random.default_rng(0)
     q = jnp.asarray(draw.normal(size=(4, 3, 2, 5)), jnp.float32)
     action = jnp.asarray(draw.integers(0, 5, (4, 3, 2)), jnp.int32)
-    np.testing.assert_allclose(baselines.gathered_values(q, action, 5), qmix.chosen_values(q, action, 5), rtol=1e-6)
+    np.testing.assert_allclose(baselines.gathered_values(q, action, 5), chosen_values(q, action, 5), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
