@@ -64,7 +64,8 @@ def soak(folder: Path, kills: int, seed: int = 0) -> bool:
 
 def command(*arguments: str) -> list[str]:
     """One training run."""
-    return [sys.executable, "-m", "qmix_jax.train", *arguments]
+    last = {argument.partition("=")[0]: argument for argument in arguments}  # given twice, it would be refused
+    return [sys.executable, "-m", "qmix_jax.train", *last.values()]
 
 
 def finish(folder: Path, *arguments: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "qmix_jax"
 
 FLOORS = (
-    {"types", "errors"},
+    {"types", "errors", "streams"},
     {"networks", "envs"},
     {"mixers", "acting", "replay"},
     {"learning"},

@@ -63,7 +63,12 @@ def first_of_several(argument: str) -> str:
     return "seed=0" if key.startswith("hydra") else f"{key}={value.split(',')[0]}"
 
 
-@pytest.mark.parametrize("command", commands("qmix_jax.train"))
+def training_commands() -> list[str]:
+    """All but those with a folder of one's own, which tests/settings/test_own_files.py runs."""
+    return [command for command in commands("qmix_jax.train") if "--config-dir" not in command]
+
+
+@pytest.mark.parametrize("command", training_commands())
 def test_training_commands_build_what_they_would_train(command: str, example_package: None):
     arguments = [a for a in shlex.split(command) if a != "--help"]
     # The document's placeholder for a user's own package stands for the example package here.

@@ -1,5 +1,6 @@
 """One training run on the host: epochs, reports, checkpoints, and what is left in the run's folder."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Session:
         console: where the user is told.
         clock: started when the process did.
         keep_process: leave the process alone on Ctrl-C, see :class:`Interruption`.
+        copies: whether there is memory to copy all states for a checkpoint.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Session:
         console: ConsoleSink,
         clock: Clock,
         keep_process: bool = False,
+        copies: bool = True,
     ) -> None:
         self._config = config
         self._made_with = provenance()
@@ -62,7 +65,7 @@ class Session:
         self._console = console
         self._clock = clock
         self._keep_process = keep_process
-        self._saving = Saving(config.checkpoint, run_dir, hosts)
+        self._saving = Saving(config.checkpoint, run_dir, hosts, copies)
         self._stopped = False
         count = len(self._lanes)
         self._progress = Progress({}, np.full(count, -1, np.int32), np.ones(count, bool), {})
@@ -99,22 +102,18 @@ class Session:
             if self._is_left():
                 self._compile()
                 signal = self._train(sinks, interruption)
-            self._save()
-            best = self._save_policies()
-            if self._hosts.is_first:
-                summary = write_report(
-                    self._config,
-                    self._info,
-                    self._env,
-                    self._progress,
-                    best,
-                    self._clock.seconds,
-                    signal,
-                    self._made_with,
-                )
-                if self._config.logger.wandb.video and self._config.logger.wandb.mode != "disabled":
-                    draw_best_episode(self._info, self._env, summary, warn)
-                sinks.finish(summary)
+            try:  # Small files first: the last checkpoint may take what is left of the disk or the memory.
+                best = self._save_policies()
+                if self._hosts.is_first:
+                    seconds = self._clock.seconds
+                    summary = write_report(
+                        self._config, self._info, self._env, self._progress, best, seconds, signal, self._made_with
+                    )
+                    if self._config.logger.wandb.video and self._config.logger.wandb.mode != "disabled":
+                        draw_best_episode(self._info, self._env, summary, warn)
+                    sinks.finish(summary)
+            finally:
+                self._save()
         return self._say_how_it_ended(signal)
 
     def _sinks(self) -> list[Any]:
@@ -230,10 +229,10 @@ class Session:
     def _save(self, wait: bool = True) -> None:
         """A checkpoint of now."""
 
-        def arrays() -> dict[str, Any]:
+        def arrays(copy: bool) -> dict[str, Any]:
             progress = self._progress
             return {
-                "states": self._waves.snapshot(),
+                "states": self._waves.snapshot(copy),
                 "rows": progress.rows,
                 "best": progress.best,
                 "told": {"nonfinite": progress.nonfinite, "active": progress.active},
@@ -251,7 +250,7 @@ class Session:
         run_dir = self._info.run_dir
         self._console.message(f"{'interrupted; ' if signal else ''}results in {run_dir}")
         if signal and self._saving.is_on and not self._saving.failed:
-            self._console.message(f"go on with: python -m qmix_jax.train resume={run_dir}")
+            self._console.message(f"go on with: python -m qmix_jax.train {shlex.quote(f'resume={run_dir}')}")
         if signal:
             return 128 + signal
         if self._stopped:
