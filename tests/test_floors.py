@@ -17,7 +17,7 @@ FLOORS = (
     {"logging"},
     {"results"},
     {"running"},
-    {"train", "evaluate", "compare", "check_env", "import_pymarl", "bench"},
+    {"train", "evaluate", "compare", "dashboard", "check_env", "import_pymarl", "bench"},
     {"library"},
 )
 """From the ground up. Rooms of one floor do not import each other."""
@@ -30,7 +30,7 @@ AT_HOME_IN = {
     "hydra": {"settings.command_line", "settings.overrides", "train"},
     "omegaconf": {"settings.command_line", "settings.reading", "train"},
     "tensorboardX": {"logging.tensorboard"},
-    "wandb": {"logging.wandb"},
+    "wandb": {"logging.wandb", "logging.dashboard"},
     "jaxmarl": {"envs.jaxmarl", "envs.jaxmarl_classes"},
     "orbax": {"running.checkpoint"},
     "rich": {"check_env", "logging.bar", "logging.console", "evaluate"},
