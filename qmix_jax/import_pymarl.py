@@ -1,4 +1,4 @@
-"""``python -m qmix_jax.import_pymarl``: PyMARL's saved networks become policies, and back."""
+"""``python -m qmix_jax.import_pymarl``: import PyMARL's saved networks as policies, and export policies."""
 
 import importlib
 import sys
@@ -13,16 +13,16 @@ from safetensors.numpy import load_file, save_file
 from qmix_jax.errors import ConfigError
 
 USAGE = """\
-Turn a network that PyMARL, PyMARL2 or EPyMARL saved into a policy that qmix_jax.evaluate plays:
+Import a network saved by PyMARL, PyMARL2 or EPyMARL as a policy for qmix_jax.evaluate:
 
   python -m qmix_jax.import_pymarl agent.th [mixer.th] run_dir=FOLDER env=... [env.KEY=VALUE ...]
 
-and a policy of qmix_jax into a state dict of theirs:
+Export a policy as a PyMARL state dict:
 
   python -m qmix_jax.import_pymarl out=agent.npz run_dir=FOLDER [seed=0] [which=final|best]
 
-Files are .safetensors, .npz or .th; reading .th needs PyTorch (pip install torch), and it is read as arrays only.
-The mixer is not part of a policy; it is kept beside it as mixer.safetensors under qmix_jax's names.
+Files are .safetensors, .npz or .th. Reading .th needs PyTorch (pip install torch); only arrays are loaded.
+The mixer is not part of a policy; it is saved in the same folder as mixer.safetensors, with qmix_jax's names.
 
 Example:
 
@@ -33,7 +33,7 @@ OPTIONS = ("run_dir", "out", "seed", "which")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line. Exit status 2, with one line on standard error, for what cannot be used."""
+    """Run the command line. Exit status 2, with one line on standard error, for invalid input."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or any(argument in ("help", "--help", "-h") for argument in arguments):
         print(USAGE)
@@ -47,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ConfigError("run_dir: missing; give a folder: run_dir=runs/imported")
         if "out" in options:
             if files or overrides:
-                raise ConfigError(f"{(files + overrides)[0]}: not used with out=; the policy says all")
+                raise ConfigError(f"{(files + overrides)[0]}: not used with out=; the policy has all settings")
             print(f"out={export_policy(Path(run_dir), Path(options['out']), options)}")
             return
         if not 1 <= len(files) <= 2:
-            raise ConfigError(f"{' '.join(files) or 'agent file'}: give the agent's file, and perhaps the mixer's")
+            raise ConfigError(f"{' '.join(files) or 'agent file'}: give the agent's file and optionally the mixer's")
         for path in import_policy([Path(file) for file in files], Path(run_dir), overrides):
             print(f"policy={path}")
     except ConfigError as error:
@@ -60,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]) -> list[Path]:
-    """Write the policy in ``files`` (agent, perhaps mixer) for the environment of ``overrides``; returns its paths.
+    """Save the policy in ``files`` (agent, optionally mixer) for an environment; return the paths.
 
-    Raises :class:`ConfigError` for files that cannot be read or do not fit, and for a folder that holds policies.
+    Raises :class:`ConfigError` for files that cannot be read or do not fit, and if the folder already holds policies.
     """
     from qmix_jax.envs.build import make_env
     from qmix_jax.networks.pymarl_names import agent_from_pymarl, mixer_from_pymarl
@@ -72,7 +72,7 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
     from qmix_jax.settings.reading import to_container
 
     if any(run_dir.glob("policies/*")):
-        raise ConfigError(f"run_dir={run_dir}: holds policies already; give another folder")
+        raise ConfigError(f"run_dir={run_dir}: already holds policies; give another folder")
     env_settings = to_container(compose_config(overrides))["env"]
     env = make_env(env_settings)
     state = read(files[0])
@@ -107,8 +107,7 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
 def export_policy(run_dir: Path, out: Path, options: dict[str, str]) -> Path:
     """Write the agent of a saved policy as PyMARL's state dict.
 
-    Raises :class:`ConfigError` for a policy that is not there, one that PyMARL has no network for, and file names of
-    another kind.
+    Raises :class:`ConfigError` if the policy is missing, if PyMARL has no such network, and for unknown file types.
     """
     from qmix_jax.networks.pymarl_names import agent_to_pymarl
     from qmix_jax.results.policies import load_policy
@@ -124,7 +123,7 @@ def export_policy(run_dir: Path, out: Path, options: dict[str, str]) -> Path:
 def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays in a file.
 
-    Raises :class:`ConfigError` for what is not there, is of another kind, or cannot be read as arrays alone.
+    Raises :class:`ConfigError` if the file is missing, has an unknown type, or holds more than arrays.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
@@ -142,12 +141,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays to a file of the kind that its name says.
+    """Write arrays to a file; its suffix chooses the type.
 
-    Raises :class:`ConfigError` for another kind, or a folder that is not there.
+    Raises :class:`ConfigError` for an unknown type or a missing folder.
     """
     if not path.parent.is_dir():
-        raise ConfigError(f"out={path}: there is no folder {path.parent}")
+        raise ConfigError(f"out={path}: no such folder: {path.parent}")
     if path.suffix == ".safetensors":
         save_file(arrays, path)
     elif path.suffix == ".npz":
@@ -164,7 +163,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {name: tensor.numpy() for name, tensor in state.items()}
-    except Exception as error:  # PyTorch raises its own and pickle's errors, and AttributeError for what is no dict
+    except Exception as error:  # PyTorch raises its own and pickle's errors, and AttributeError for anything but a dict
         raise ConfigError(f"{path}: holds more than arrays: {' '.join(str(error).split())[:200]}") from error
 
 

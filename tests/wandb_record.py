@@ -1,4 +1,4 @@
-"""Reads what W&B's offline files hold."""
+"""Read W&B's offline files."""
 
 import json
 import struct
@@ -8,7 +8,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 
 def history(file: Path) -> list[dict]:
-    """What an offline W&B record says of each epoch, without the time that it took, and without media."""
+    """The rows of an offline W&B record, one per epoch, without their times and media."""
     found = []
     for content in leveldb_records(file.read_bytes()):
         record = Record.FromString(content)
@@ -25,7 +25,7 @@ def records(file: Path) -> list[Record]:
 
 
 def leveldb_records(content: bytes) -> list[bytes]:
-    """The records of a file of W&B's: 7 bytes, then LevelDB's log format with blocks of 32 KiB."""
+    """The records of a W&B file: 7 bytes, then LevelDB's log format with blocks of 32 KiB."""
     records, parts, place = [], [], 7
     while place + 7 <= len(content):
         if 32768 - place % 32768 < 7:
@@ -34,7 +34,7 @@ def leveldb_records(content: bytes) -> list[bytes]:
         length, kind = struct.unpack_from("<HB", content, place + 4)
         parts.append(content[place + 7 : place + 7 + length])
         place += 7 + length
-        if kind in (1, 4):  # whole, or the last part
+        if kind in (1, 4):  # a complete record, or its last part
             records.append(b"".join(parts))
             parts = []
     return records

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qmix_jax.bench.process import Process, ProcessError, worker_command
 from qmix_jax.bench.settings import CURVES, USAGE, Settings, parse
 from qmix_jax.bench.setup import set_up
-from qmix_jax.bench.spread import Spread, in_turns, ratio, spread
+from qmix_jax.bench.spread import Spread, alternate, ratio, spread
 from qmix_jax.errors import ConfigError
 from qmix_jax.running.devices import cores
 from qmix_jax.settings.arguments import run_command
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from qmix_jax.algorithms.base import Algorithm
     from qmix_jax.types import HyperParams
 
-say = functools.partial(print, flush=True)  # each line as it comes, also into a file
+say = functools.partial(print, flush=True)  # unbuffered, so that lines appear at once in a file too
 NECESSARY = ("env", "act", "learn")
-"""Pieces that an iteration cannot do without; ``whole`` over their sum is the overhead."""
+"""The necessary pieces of an iteration; ``whole`` over their sum is the overhead."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line. Exit status 2, with one line on standard error, for settings that cannot be used."""
+    """Run the command line. Exit status 2, with one line on standard error, for invalid settings."""
     run_command(USAGE, argv, _command)
 
 
@@ -46,7 +46,7 @@ def _command(arguments: list[str]) -> int:
 
 
 def measure(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:
-    """Everything that was asked for; prints it as it comes and writes the report."""
+    """Measure everything that ``settings`` ask for, print each result at once, and write the report."""
     config = parse_config(to_container(compose_config(arguments)))
     set_up(config.devices, num_devices=1)
 
@@ -68,11 +68,11 @@ def measure(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _check(settings: Settings, config: Config, algorithm: "Algorithm") -> None:
-    """What can be wrong with the settings, found before anything takes time."""
+    """Find invalid settings before anything takes time."""
     if config.run_dir is not None:
         raise ConfigError(f"run_dir={config.run_dir}: has no effect here; use bench.output={config.run_dir}")
     if settings.scenarios and "scenario" not in config.parts["env"]:
-        raise ConfigError(f"bench.scenarios={settings.scenarios}: env.scenario is no setting of {algorithm.env.name}")
+        raise ConfigError(f"bench.scenarios={settings.scenarios}: {algorithm.env.name} has no setting env.scenario")
     if settings.peer is not None:
         from qmix_jax.bench.peer import peer_config, peer_file
 
@@ -80,13 +80,13 @@ def _check(settings: Settings, config: Config, algorithm: "Algorithm") -> None:
         peer_config(config, algorithm.sizes.length, 1, settings.env_steps)
         if settings.env_steps < 2 * config.learner.warmup_env_steps:
             raise ConfigError(
-                f"bench.env_steps={settings.env_steps}: half of it would be without learning; use at least "
+                f"bench.env_steps={settings.env_steps}: half of it would be without updates; use at least "
                 f"{2 * config.learner.warmup_env_steps}, better ten times learner.warmup_env_steps"
             )
 
 
 def _describe(settings: Settings, config: Config, algorithm: "Algorithm", arguments: Sequence[str]) -> dict[str, Any]:
-    """What is measured, and where."""
+    """Describe what is measured, and the machine."""
     import jax
 
     from qmix_jax.results.summary import provenance
@@ -112,7 +112,7 @@ def _describe(settings: Settings, config: Config, algorithm: "Algorithm", argume
 
 
 def _start(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:
-    """Tracing and compiling what a run compiles, evaluation included: with nothing cached, and a second time."""
+    """Time tracing and compiling of a run, evaluation included: with an empty cache, and a second time."""
     with tempfile.TemporaryDirectory() as cache:
         command = worker_command(arguments, 1, settings.env_steps, evaluate=True, cache=cache)
         with Process(command) as first:
@@ -127,16 +127,16 @@ def _start(settings: Settings, arguments: Sequence[str]) -> dict[str, Any]:
     say(
         f"start: trace {compiled['trace_seconds']:.1f} s, compile {compiled['compile_seconds']:.1f} s; "
         f"a second time, from the compilation cache, {again:.1f} s\n"
-        f"memory: {_mib(program)} the compiled program on one device with its state, "
-        f"{_mib(compiled['estimated_bytes'])} estimated beforehand, {_mib(peak)} peak of the process "
+        f"memory: {_mib(program)} for the compiled program on one device with its state, "
+        f"{_mib(compiled['estimated_bytes'])} estimated before compiling, {_mib(peak)} peak of the process "
         f"(compiling included)\n"
-        f"replay: {compiled['replay_bytes']['per_step']:.0f} bytes for an environment step"
+        f"replay: {compiled['replay_bytes']['per_step']:.0f} bytes per environment step"
     )
     return {**compiled, "second_start_seconds": again, "program_total_bytes": program, "peak_rss_bytes": peak}
 
 
 def _pieces(settings: Settings, algorithm: "Algorithm", hyper: "HyperParams") -> dict[str, Any]:
-    """The pieces of an iteration of one seed, in turns."""
+    """Time the pieces of an iteration of one seed, alternating."""
     from qmix_jax.bench.pieces import env_steps, evaluation_seconds, iterations_for, make_pieces
 
     sizes = algorithm.sizes
@@ -144,16 +144,16 @@ def _pieces(settings: Settings, algorithm: "Algorithm", hyper: "HyperParams") ->
     pieces = make_pieces(algorithm, hyper, iterations)
     evaluate = evaluation_seconds(algorithm)
     timed = {name: piece.seconds for name, piece in pieces.items()}
-    in_turns({**timed, "evaluate": evaluate}, 1)  # the first time touches memory that is new
+    alternate({**timed, "evaluate": evaluate}, 1)  # warm-up: the first run touches new memory
     before = env_steps(pieces["whole"])
-    seconds = in_turns(timed, settings.repetitions)
+    seconds = alternate(timed, settings.repetitions)
     steps = (env_steps(pieces["whole"]) - before) / (iterations * settings.repetitions)
     necessary = [sum(parts) for parts in zip(*(seconds[name] for name in NECESSARY), strict=True)]
-    evaluation = spread(in_turns({"evaluate": evaluate}, settings.repetitions)["evaluate"])
+    evaluation = spread(alternate({"evaluate": evaluate}, settings.repetitions)["evaluate"])
     overhead = ratio(seconds["whole"], necessary)
     env_rate = spread([steps / value for value in seconds["whole"]])
     update_rate = spread([sizes.updates_per_iteration / value for value in seconds["whole"]])
-    say(f"one iteration of one seed, {steps:.0f} environment steps, in ms; median (lowest to highest):")
+    say(f"one iteration of one seed, {steps:.0f} environment steps, in ms; median (minimum to maximum):")
     for name, values in seconds.items():
         say(f"  {name:8} {_milli(spread(values))}")
     say(
@@ -173,7 +173,7 @@ def _pieces(settings: Settings, algorithm: "Algorithm", hyper: "HyperParams") ->
 
 
 def _curves(settings: Settings, arguments: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Total speed along the curves that were asked for; each point is a process of its own, one after the other."""
+    """Total speed along the requested curves; each point is a process of its own, one after the other."""
     curves = {}
     if settings.seeds and settings.peer is None:
         say("curve over seeds:")
@@ -191,11 +191,11 @@ def _point(settings: Settings, arguments: Sequence[str], seeds: int, value: Any)
 
     try:
         with Process(worker_command(arguments, seeds, settings.env_steps)) as process:
-            process.run()  # the first time touches memory that is new
+            process.run()  # warm-up: the first run touches new memory
             process.runs.clear()
-            in_turns({"": process.env_steps_per_second}, settings.repetitions)
+            alternate({"": process.env_steps_per_second}, settings.repetitions)
             found = summary(process.compiled, process.runs)
-    except ProcessError as error:  # one point that does not fit the memory shall not cost the others
+    except ProcessError as error:  # one point that does not fit in memory must not lose the others
         say(f"  {value}: {str(error).splitlines()[-1]}")
         return {"value": value, "error": str(error)}
     start = found["trace_seconds"] + found["compile_seconds"]
@@ -214,7 +214,7 @@ def _baseline(settings: Settings, algorithm: "Algorithm", hyper: "HyperParams") 
     name = str(settings.baseline)
     iterations = iterations_for(algorithm, settings.env_steps)
     parts = compare(name, algorithm, hyper, iterations, settings.repetitions)
-    say(f"baseline {name}, in ms for the updates of one iteration, in turns:")
+    say(f"baseline {name}, in ms for the updates of one iteration, alternating:")
     for what, part in parts.items():
         say(
             f"  {what}: ours {_milli(Spread(**part['fast']))}, plain {_milli(Spread(**part['plain']))}; "
@@ -244,8 +244,8 @@ def _peer(settings: Settings, config: Config, arguments: Sequence[str], algorith
             one = compared[name]
             say(
                 f"  {name}: {Spread(**one['env_steps_per_second'])} environment steps/s "
-                f"({one['env_steps']} steps, {one['updates']} updates a run); trace {one['trace_seconds']:.1f} s, "
-                f"compile {one['compile_seconds']:.1f} s; {one['replay_bytes']['per_step']:.0f} replay bytes a step; "
+                f"({one['env_steps']} steps, {one['updates']} updates per run); trace {one['trace_seconds']:.1f} s, "
+                f"compile {one['compile_seconds']:.1f} s; {one['replay_bytes']['per_step']:.0f} replay bytes per step; "
                 f"{_mib(one['peak_rss_bytes'])} peak"
             )
         ratios = compared["ratios"]
@@ -265,7 +265,7 @@ def _write(settings: Settings, report: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"bench.output={folder}: cannot be made: {error.strerror}") from error
+        raise ConfigError(f"bench.output={folder}: cannot be created: {error.strerror}") from error
     write_json(folder / "bench.json", report)
     draw(report, folder / "bench.png")
     say(f"results in {folder}")

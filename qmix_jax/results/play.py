@@ -1,4 +1,4 @@
-"""Greedy episodes of saved policies, and what is reported of them.
+"""Play greedy episodes with saved policies and report the results.
 
 Each agent acts on its own observation and history; no mixer is loaded.
 """
@@ -27,46 +27,46 @@ Row = Mapping[str, Any]
 
 
 class Plan(NamedTuple):
-    """How many episodes of each policy are played, and from which seed."""
+    """How many episodes to play with each policy, and the evaluation seed."""
 
     episodes: int
     most_parallel: int = 256
-    """Environments played side by side, at most; what is counted does not depend on it."""
+    """The largest number of parallel environments; it does not affect which episodes count."""
     evaluation_seed: int = 1
 
     @property
     def batch_size(self) -> int:
-        """The number of environments in each of the fewest equal batches that hold all episodes."""
+        """The size of the batches: as few equal ones as hold all episodes."""
         return math.ceil(self.episodes / math.ceil(self.episodes / self.most_parallel))
 
     def keys(self, seed: int) -> Key[Array, " batches"]:
-        """One key a batch. They differ between training seeds, so that pooled episodes are independent."""
+        """One key per batch. Keys differ between training seeds, so that pooled episodes are independent."""
         key = jax.random.fold_in(jax.random.key(self.evaluation_seed), seed)
         return jax.random.split(key, math.ceil(self.episodes / self.batch_size))
 
 
 Run = Callable[[Any, Key[Array, ""]], Episodes]
-"""Plays one batch with the given parameters and key."""
+"""Plays one batch of episodes with the given parameters and key."""
 
 
 def compile_episodes(team: Team, plan: Plan) -> Run:
-    """The program that plays one batch of episodes."""
+    """Compile the program that plays one batch of episodes."""
     params = next(iter(team.policies.values()))
     return _greedy_episodes.lower(team.env, team.agent, params, jax.random.key(0), plan.batch_size).compile()
 
 
 def play_team(team: Team, run: Run, plan: Plan) -> dict[int, Episodes]:
-    """The episodes of every policy, by training seed."""
+    """Play the episodes of every policy, by training seed."""
     return {seed: play(run, params, plan.keys(seed), plan.episodes) for seed, params in team.policies.items()}
 
 
 def play(run: Run, params: Any, keys: Key[Array, " batches"], episodes: int) -> Episodes:
-    """The first ``episodes`` of the batches that ``run`` plays."""
+    """Play batches with ``run`` and return the first ``episodes`` episodes."""
     return _join([jax.device_get(run(params, key)) for key in keys], episodes)
 
 
 def first_episode(team: Team, plan: Plan) -> Episode:
-    """The first episode of the first policy, as :func:`play_team` plays it, transition by transition."""
+    """Record the first episode that :func:`play_team` plays, with the first policy."""
     seed, params = next(iter(team.policies.items()))
     return record(team.env, team.agent, params, plan.keys(seed)[0], plan.batch_size)
 
@@ -87,7 +87,7 @@ class Moment(NamedTuple):
 
 
 def record(env: Env, agent: AnyAgent, agent_params: Any, key: Key[Array, ""], episodes: int) -> Episode:
-    """The first of the episodes that ``greedy_episodes`` plays with these arguments, transition by transition."""
+    """Record the first of the episodes that ``greedy_episodes`` plays with these arguments."""
     return as_episode(list(walk(env, agent, agent_params, key, episodes)))
 
 
@@ -119,7 +119,7 @@ def walk(env: Env, agent: AnyAgent, agent_params: Any, key: Key[Array, ""], epis
 
 
 def result_rows(played: Mapping[int, Episodes], has_win_rate: bool) -> list[Row]:
-    """One row per policy and one of all their episodes together."""
+    """One row per policy, and one for all their episodes pooled."""
     return [
         {
             "seed": seed,
@@ -133,7 +133,7 @@ def result_rows(played: Mapping[int, Episodes], has_win_rate: bool) -> list[Row]
 
 
 def report(team: Team, plan: Plan, rows: Sequence[Row]) -> dict[str, Any]:
-    """The results as JSON has them."""
+    """The results, ready for JSON."""
     content = [
         {name: value._asdict() if isinstance(value, Interval) else value for name, value in row.items()} for row in rows
     ]
@@ -149,7 +149,7 @@ def report(team: Team, plan: Plan, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def result_line(row: Row) -> str:
-    """One row as ``name=value`` pairs, without what is not available."""
+    """One row as ``name=value`` pairs, without missing values."""
     pairs = {"seed": str(row["seed"]), "episodes": str(row["episodes"])}
     for name in RESULTS:
         if row[name] is not None:

@@ -244,7 +244,7 @@ def test_the_best_policy_is_that_of_the_best_evaluation_so_far(epochs):
 
 
 @pytest.mark.parametrize(
-    ("has_win_rate", "old", "new", "better"),
+    ("has_win_rate", "old", "new", "is_better"),
     [
         (True, (0.5, 9.0), (0.6, 1.0), True),
         (True, (0.5, 9.0), (0.5, 9.5), True),
@@ -254,7 +254,7 @@ def test_the_best_policy_is_that_of_the_best_evaluation_so_far(epochs):
         (False, (np.nan, 9.0), (np.nan, 8.5), False),
     ],
 )
-def test_better_is_a_higher_win_rate_and_then_a_higher_return(has_win_rate, old, new, better):
+def test_better_is_a_higher_win_rate_and_then_a_higher_return(has_win_rate, old, new, is_better):
     def evaluation(win_rate: float, episode_return: float) -> Evaluation:
         return Evaluation(*(jnp.float32(x) for x in (episode_return, win_rate, 1.0)))
 
@@ -264,7 +264,7 @@ def test_better_is_a_higher_win_rate_and_then_a_higher_return(has_win_rate, old,
         env_steps=jnp.array(20),
     )
     best = better(ENV._replace(has_win_rate=has_win_rate), state, evaluation(*new))
-    assert (int(best.agent), int(best.env_steps)) == ((1, 20) if better else (0, 10))
+    assert (int(best.agent), int(best.env_steps)) == ((1, 20) if is_better else (0, 10))
 
 
 SEEDS_IN_WAVES = """

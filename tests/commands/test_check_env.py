@@ -1,4 +1,4 @@
-"""Every promise of an environment: broken alone, it is named by its own check, and a good environment breaks none."""
+"""Each check of an environment finds its own fault and no other; a correct environment passes all."""
 
 import io
 import itertools
@@ -449,7 +449,7 @@ def test_scale_says_how_large():
 
 
 def test_a_flag_and_a_return_to_the_start_are_no_restart():
-    """Two rounds, of which what is seen tells the second, and which end where they began: but time has gone on."""
+    """Two rounds. The observation marks the second one; the end looks like the start, but the time differs."""
 
     def reset_round(key):
         return jnp.int32(0), see_round(jnp.int32(0))
@@ -579,7 +579,7 @@ def test_an_environment_with_jaxmarls_interface_that_cannot_be_traced_is_broken_
 
 
 def test_a_reset_inside_the_adapter_is_found(my_package, example_package, capsys):
-    """The adapter goes on counting, but the state within starts again."""
+    """The adapter keeps counting, but the inner state restarts."""
     my_package.write_text(
         "import jax\nimport jax.numpy as jnp\nfrom example_envs.guess import Guess\n\nclass Restarting(Guess):\n"
         "    def step_env(self, key, state, actions):\n"

@@ -1,5 +1,7 @@
 """States on their way to a checkpoint and back in pieces are what they were."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,3 +93,21 @@ def test_a_checkpoint_may_lie_in_a_folder_of_any_name(tmp_path):
         saved = read_checkpoint(path)
         np.testing.assert_array_equal(saved.arrays["x"], np.arange(3))
         np.testing.assert_array_equal(saved.arrays["y.z"], np.ones(30))
+
+
+def test_saving_and_restoring_take_the_memory_of_a_piece(sharding, tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshot, "LARGE", 2**20)
+    monkeypatch.setattr("qmix_jax.running.checkpoint.LARGE", 2**20)
+    monkeypatch.setattr(snapshot, "PIECE", 2**20)
+    array = jax.device_put(numbers(np.float32, 1, 2**12, 2**11), sharding)  # 32 MiB
+    expected = np.asarray(array)
+    tracemalloc.start()  # counts what NumPy takes, but not JAX's own arrays
+    try:
+        write_checkpoint(tmp_path / "1", {"x": snapshot.gather((array,), 1, copy=False)}, {})
+        saved = read_checkpoint(tmp_path / "1").arrays["x"]
+        placed = snapshot.place(saved, np.array([0]), sharding)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 2**20
+    np.testing.assert_array_equal(np.asarray(placed), expected)
