@@ -6,9 +6,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from qmix_jax import evaluate
-from qmix_jax.import_pymarl import main, read
+from qmix_jax.import_pymarl import main
 from qmix_jax.networks.pymarl_names import agent_from_pymarl, mixer_from_pymarl, mixer_to_pymarl
 from qmix_jax.results.policies import load_policy
+from qmix_jax.results.pymarl_files import read
 
 OBS, ACTIONS, AGENTS, HIDDEN, STATE, EMBED = 3, 2, 2, 4, 3, 5
 """Sizes of the two-step game, whose observation and state are the one-hot state of the game."""

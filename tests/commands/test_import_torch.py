@@ -9,9 +9,10 @@ import pytest
 
 from qmix_jax import make_algorithm
 from qmix_jax.errors import ConfigError
-from qmix_jax.import_pymarl import main, read
+from qmix_jax.import_pymarl import main
 from qmix_jax.learning.values import action_values
 from qmix_jax.results.policies import load_policy
+from qmix_jax.results.pymarl_files import read
 from qmix_jax.types import Slot, TimeStep
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'qmix_jax[torch]'")

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from wandb_record import history
 
+from qmix_jax import library
 from qmix_jax.errors import ConfigError
 from qmix_jax.running.resume import check_run_dir, check_same, locked, settings_to_resume
 from qmix_jax.running.waves import Waves
-from qmix_jax.settings import library
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.reading import to_container
 

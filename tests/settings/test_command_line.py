@@ -19,11 +19,11 @@ from omegaconf import OmegaConf
 from qmix_jax import evaluate
 from qmix_jax.envs.build import make_env
 from qmix_jax.errors import ConfigError
+from qmix_jax.library import make_algorithm
 from qmix_jax.settings import config as config_module
 from qmix_jax.settings.cells import KEYS
 from qmix_jax.settings.command_line import check, compose_config, conf_dir
 from qmix_jax.settings.config import Config
-from qmix_jax.settings.library import make_algorithm
 from qmix_jax.settings.reading import from_arguments, parse, to_container
 
 ROOT_CONFIG = OmegaConf.to_container(OmegaConf.load(conf_dir() / "config.yaml"))
