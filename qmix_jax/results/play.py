@@ -4,7 +4,7 @@ Each agent acts on its own observation and history; no mixer is loaded.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -71,25 +71,51 @@ def first_episode(team: Team, plan: Plan) -> Episode:
     return record(team.env, team.agent, params, plan.keys(seed)[0], plan.batch_size)
 
 
+class Moment(NamedTuple):
+    """One transition of an episode, and what was computed for it."""
+
+    key: Key[Array, ""]
+    env_state: EnvState
+    step: TimeStep
+    """What was seen."""
+    hidden: Float[Array, "N H"]
+    """After the step."""
+    q: Float[Array, "N A"]
+    action: Int[Array, " N"]
+    outcome: Outcome
+    next_env_state: EnvState
+
+
 def record(env: Env, agent: AnyAgent, agent_params: Any, key: Key[Array, ""], episodes: int) -> Episode:
     """Record the first of the episodes that ``greedy_episodes`` plays with these arguments."""
+    return as_episode(list(walk(env, agent, agent_params, key, episodes)))
+
+
+def as_episode(moments: Sequence[Moment]) -> Episode:
+    """What a renderer draws of an episode."""
+    return Episode(
+        env_states=[moments[0].env_state, *(moment.next_env_state for moment in moments)],
+        keys=[moment.key for moment in moments],
+        actions=cast(Any, [np.asarray(moment.action) for moment in moments]),
+        rewards=[float(moment.outcome.reward) for moment in moments],
+    )
+
+
+def walk(env: Env, agent: AnyAgent, agent_params: Any, key: Key[Array, ""], episodes: int) -> Iterator[Moment]:
+    """The transitions of the episode that :func:`record` returns."""
     reset_key, step_key = jax.random.split(key)
     env_state, step = jax.jit(env.reset)(jax.random.split(reset_key, episodes)[0])
     hidden = agent.initial_hidden()
     action = jnp.full(env.num_agents, NO_ACTION, jnp.int32)
-    env_states, keys, actions, rewards = [env_state], [], [], []
     for time in range(env.episode_limit):
         env_key = jax.random.split(jax.random.fold_in(step_key, time), episodes)[0]
-        hidden, action, env_state, step, outcome = _greedy_step(
+        hidden, q, action, next_state, next_step, outcome = _greedy_step(
             env, agent, agent_params, env_key, hidden, action, env_state, step
         )
-        env_states.append(env_state)
-        keys.append(env_key)
-        actions.append(np.asarray(action))
-        rewards.append(float(outcome.reward))
+        yield Moment(env_key, env_state, step, hidden, q, action, outcome, next_state)
         if outcome.last:
             break
-    return Episode(env_states=env_states, keys=keys, actions=actions, rewards=rewards)
+        env_state, step = next_state, next_step
 
 
 def result_rows(played: Mapping[int, Episodes], has_win_rate: bool) -> list[Row]:
@@ -149,10 +175,10 @@ def _step(
     last_action: Int[Array, " N"],
     env_state: EnvState,
     step: TimeStep,
-) -> tuple[Float[Array, "N H"], Int[Array, " N"], EnvState, TimeStep, Outcome]:
+) -> tuple[Float[Array, "N H"], Float[Array, "N A"], Int[Array, " N"], EnvState, TimeStep, Outcome]:
     hidden, q = cast(Any, agent.apply(agent_params, hidden, step.obs, last_action))
     action = masked_argmax(q, step.avail_actions).astype(jnp.int32)
-    return hidden, action, *env.step(key, env_state, action)
+    return hidden, q, action, *env.step(key, env_state, action)
 
 
 _greedy_step = jax.jit(_step, static_argnums=(0, 1))

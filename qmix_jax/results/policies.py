@@ -35,12 +35,18 @@ class Policy(NamedTuple):
 
 def save_policy(path: Path, params: Any, description: Mapping[str, Any]) -> None:
     """Write ``path`` with the suffixes ``.safetensors`` and ``.json``, creating folders as needed."""
+    save_arrays(path, params, {"format": FORMAT, **description})
+
+
+def save_arrays(path: Path, params: Any, description: Mapping[str, Any]) -> None:
+    """Write flax variables and a description as a pair of files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.ascontiguousarray(x) for name, x in flatten_dict(params["params"], sep=".").items()}
+    tree = params.get("params", {})
+    arrays = {name: np.ascontiguousarray(x) for name, x in flatten_dict(tree, sep=".").items()}
     partial = path.with_suffix(".safetensors.partial")
     save_file(arrays, partial)
     partial.replace(path.with_suffix(".safetensors"))
-    write_json(path.with_suffix(".json"), {"format": FORMAT, **description})
+    write_json(path.with_suffix(".json"), description)
 
 
 def load_policy(path: Path) -> Policy:
@@ -48,6 +54,11 @@ def load_policy(path: Path) -> Policy:
 
     Raises :class:`ConfigError` if a file is missing or was not written by :func:`save_policy`.
     """
+    return Policy(*load_arrays(path, FORMAT))
+
+
+def load_arrays(path: Path, expected_format: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Flax variables and the description that :func:`save_arrays` wrote. Raises :class:`ConfigError` for others."""
     arrays_path, json_path = path.with_suffix(".safetensors"), path.with_suffix(".json")
     for file in (arrays_path, json_path):
         if not file.is_file():
@@ -58,9 +69,9 @@ def load_policy(path: Path) -> Policy:
     except (SafetensorError, ValueError, TypeError, IndexError, RecursionError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{path}: not a readable policy: {reason}") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ConfigError(f"{json_path}: not a policy of format {FORMAT}")
-    return Policy({"params": params}, description)
+    if not isinstance(description, dict) or description.get("format") != expected_format:
+        raise ConfigError(f"{json_path}: not of the format {expected_format}")
+    return {"params": params}, description
 
 
 def check_policy(path: Path, policy: Policy, agent: Any, env: Env) -> None:

@@ -60,8 +60,8 @@ def load_team(choice: Choice, env: Env | None = None) -> Team:
         for name in ("env", "agent"):
             if policy.description.get(name) != policies[first].description.get(name):
                 raise ConfigError(f"{paths[seed]}.json: {name} is not that of seed {first}; play one with seed=...")
-    env_settings = {} if env else _part("env", policies[first].description, choice.env, paths[first])
-    agent_settings = _part("agent", policies[first].description, choice.agent, paths[first])
+    env_settings = {} if env else trusted_section("env", policies[first].description, choice.env, paths[first])
+    agent_settings = trusted_section("agent", policies[first].description, choice.agent, paths[first])
     env = env or make_env(env_settings)
     agent = build_agent(agent_settings, env)
     for seed, policy in policies.items():
@@ -74,7 +74,7 @@ def _policy_paths(choice: Choice) -> dict[int, Path]:
     folder = Path(choice.run_dir)
     if not folder.is_dir():
         raise ConfigError(f"run_dir={choice.run_dir}: no such folder{_sibling(folder)}")
-    policies = _policies_folder(choice)
+    policies = policies_folder(choice)
     matches = ((re.fullmatch(r"seed_(\d+)", path.name), path) for path in policies.glob("seed_*"))
     found = sorted((int(match[1]), path / choice.which) for match, path in matches if match)
     if not found:
@@ -91,7 +91,7 @@ def _policy_paths(choice: Choice) -> dict[int, Path]:
     return {choice.seed: paths[choice.seed]}
 
 
-def _policies_folder(choice: Choice) -> Path:
+def policies_folder(choice: Choice) -> Path:
     """The folder of the policies; in a sweep, that of the chosen cell or of the best one."""
     folder = Path(choice.run_dir) / "policies"
     cells = sorted(int(path.name[5:]) for path in folder.glob("cell_*") if path.name[5:].isdigit())
@@ -119,7 +119,9 @@ def _sibling(folder: Path) -> str:
     return f"; did you mean {folder.parent / near[0]}?" if near else ""
 
 
-def _part(name: str, description: Mapping[str, Any], overrides: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+def trusted_section(
+    name: str, description: Mapping[str, Any], overrides: Mapping[str, Any], path: Path
+) -> Mapping[str, Any]:
     """A section of the saved settings, with the overrides of the command line.
 
     A saved ``_target_`` is only imported if this package's own configuration contains it: any other import path would

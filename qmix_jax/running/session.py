@@ -9,6 +9,7 @@ import numpy as np
 
 from qmix_jax.envs.base import Env
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, TensorBoardSink, WandbSink
+from qmix_jax.results.explanation.mixers import save_mixers
 from qmix_jax.results.report import Progress, write_report
 from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies
 from qmix_jax.results.video import draw_best_episode
@@ -222,8 +223,10 @@ class Session:
         places = self._own_places()
         rows = {name: values[places] for name, values in self._progress.rows.items()}
         lanes = [self._lanes[place] for place in places]
-        agents = self._waves.online().agent, self._waves.best()
-        best = self._hosts.gather(save_policies(*agents, lanes, self._info, self._env, rows))
+        online = self._waves.online()
+        save_mixers(online, lanes, self._info)
+        best = save_policies(online.agent, self._waves.best(), lanes, self._info, self._env, rows)
+        best = self._hosts.gather(best)
         return {name: _merged(self._progress.best.get(name), x, self._progress.active) for name, x in best.items()}
 
     def _save(self, wait: bool = True) -> None:

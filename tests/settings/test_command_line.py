@@ -536,7 +536,7 @@ class TestRun:
         policies = {
             f"policies/seed_{seed}/{name}{suffix}"
             for seed in (5, 6)
-            for name in ("final", "best")
+            for name in ("final", "best", "mixer")
             for suffix in (".json", ".safetensors")
         }
         assert names == {"config.json", "metrics.jsonl", "summary.json", "marl_eval.json", "curves.png", *policies}
