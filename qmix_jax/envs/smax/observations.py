@@ -8,8 +8,6 @@ from qmix_jax.envs.smax.battle import MAP_SIZE, MOVES, STOP, Battle, Rules, may_
 from qmix_jax.envs.smax.slots import by_slot, num_slots
 from qmix_jax.envs.smax.units import MAX_ENERGY, Stats
 
-RELATIVE = 1
-"""Features 1 and 2 of another unit's row are its place relative to the observer, in sights."""
 SECTIONS = 32
 PER_SECTION = 2
 """The conic observation: units shown in each of the sections around the observer."""
@@ -24,17 +22,15 @@ def unit_features(
     last_action: Int[Array, " units"],
     see_enemy_actions: bool,
 ) -> Float[Array, "units features"]:
-    """What every ally is told of a unit that it sees, except where it is (0 here): ``RELATIVE`` and the next one.
-
-    Health, x, y, last movement (x, y), last target, cooldown (a healer's energy) and the type, each of order 1.
+    """What every ally is told of a unit that it sees: health, then (after where it is, which depends on the observer)
+    last movement (x, y), last target, cooldown (a healer's energy) and the type.
     """
     enemy = np.arange(len(stats.health)) >= rules.num_allies
     largest = np.where(enemy, last_slot(rules, stats, 1), last_slot(rules, stats, 0)).astype(np.float32)
     targeted = jnp.where(last_action >= MOVES, last_action, 0) / largest
     did = jnp.stack([last_move[0], last_move[1], targeted])
     did = did if see_enemy_actions else jnp.where(enemy[None, :], 0.0, did)
-    nothing = jnp.zeros_like(battle.health)
-    columns = jnp.stack([battle.health / stats.health, nothing, nothing, *did, charge(rules, stats, battle)], axis=1)
+    columns = jnp.stack([battle.health / stats.health, *did, charge(rules, stats, battle)], axis=1)
     return jnp.concatenate([columns, one_hot], axis=1)
 
 
@@ -75,8 +71,7 @@ def observe_list(
     seen = jnp.sqrt(x * x + y * y) < stats.sight[:allies][:, None]
     seen = seen & others(alive) & alive[:allies][:, None]
     rows = jnp.where(before[:, :, None], features[None, :-1], features[None, 1:])
-    rows = _place(rows, x, y, stats.sight[:allies])
-    rows = jnp.where(seen[:, :, None], rows, 0.0)
+    rows = _rows(rows, x, y, stats.sight[:allies], seen)
     return jnp.concatenate([rows.reshape(allies, -1), own[:allies]], axis=1)
 
 
@@ -102,24 +97,25 @@ def observe_conic(
     places = np.arange(1, PER_SECTION + 1)[None, None, :, None]
     shown = (fits[:, :, None, :] & (rank[:, :, None, :] == places)).reshape(allies, SECTIONS * PER_SECTION, units)
     index = jnp.argmax(shown, axis=2)
-    rows = features[index]
     at = jnp.take_along_axis(x, index, axis=1), jnp.take_along_axis(y, index, axis=1)
-    rows = _place(rows, *at, jnp.ones_like(sight))
     visible = jnp.any(shown, axis=2) & (battle.health[:allies] > 0)[:, None]
-    rows = jnp.where(visible[:, :, None], rows, 0.0)
+    rows = _rows(features[index], *at, jnp.ones_like(sight), visible)
     return jnp.concatenate([rows.reshape(allies, -1), own[:allies]], axis=1)
 
 
-def _place(
-    rows: Float[Array, "allies others features"],
+def _rows(
+    features: Float[Array, "allies others told"],
     x: Float[Array, "allies others"],
     y: Float[Array, "allies others"],
     sight: Float[Array, " allies"],
+    seen: Bool[Array, "allies others"],
 ) -> Float[Array, "allies others features"]:
-    """``rows`` with the places of the others, in sights."""
-    feature = np.arange(rows.shape[-1])[None, None, :]
-    rows = jnp.where(feature == RELATIVE, (x / sight[:, None])[:, :, None], rows)
-    return jnp.where(feature == RELATIVE + 1, (y / sight[:, None])[:, :, None], rows)
+    """Rows with the places of the others, in sights, as second and third feature; 0 for what is not seen."""
+    # Masked before they are put together: XLA's CPU backend copies whole rows then, five times as fast.
+    mask = seen.astype(jnp.float32)
+    place = jnp.stack([x, y], axis=2) * (mask / sight[:, None])[:, :, None]
+    told = features * mask[:, :, None]
+    return jnp.concatenate([told[:, :, :1], place, told[:, :, 1:]], axis=2)
 
 
 def global_state(
