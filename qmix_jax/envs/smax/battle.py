@@ -28,6 +28,8 @@ MOVES = 5
 """Actions that are not for a target: north, east, south, west and stop."""
 STOP = 4
 NOBODY = -1
+FEW = 12
+"""Units of a battle that is too small to gain from vector code."""
 DIRECTIONS = np.asarray([[0, 1, 0, -1, 0], [1, 0, -1, 0, 0]], np.float32)
 """x and y of each move."""
 
@@ -140,9 +142,12 @@ def push_apart(
     # A unit does not push itself: there is no direction to go in.
     overlap = jnp.maximum(touching / (distance + 1e-6) - 1.0, 0.0)
     overlap = jnp.where(alive[:, None] & alive[None, :], overlap, 0.0)
-    # A product with ones instead of a sum: XLA's CPU backend makes vector code of it, and none of a fused sum.
-    ones = jnp.ones(position.shape[1])
-    return position - jnp.stack([jnp.dot(x * overlap, ones), jnp.dot(y * overlap, ones)]) / 2
+    return position - jnp.stack([_row_sums(x * overlap), _row_sums(y * overlap)]) / 2
+
+
+def _row_sums(values: Float[Array, "units units"]) -> Float[Array, " units"]:
+    # XLA's CPU backend makes vector code of a product with ones and none of a fused sum, which is one kernel less.
+    return jnp.sum(values, axis=1) if len(values) < FEW else values @ jnp.ones(len(values))
 
 
 def touching_distances(rules: Rules, stats: Stats) -> Float[Array, "units units"]:
