@@ -12,7 +12,7 @@ from qmix_jax.envs.adapter import TIME_LIMITS
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_at_least, check_choice
 from qmix_jax.envs.smax import battle as simulation
-from qmix_jax.envs.smax import enemy, observations, slots, starts
+from qmix_jax.envs.smax import drawing, enemy, observations, slots, starts
 from qmix_jax.envs.smax.battle import DIRECTIONS, NOBODY, STOP, TICK, Battle, Orders, Rules
 from qmix_jax.envs.smax.enemy import Mind
 from qmix_jax.envs.smax.scenarios import Scenario, find_scenario
@@ -136,6 +136,7 @@ def _make_env(settings: Settings, name: str, stats: Stats) -> Env:
         reset=partial(reset, settings),
         step=partial(step, settings),
         has_win_rate=True,
+        render=partial(drawing.render, settings.rules),
         # What is healed can be lost again.
         max_return=None if settings.rules.heals else 1.0 + abs(settings.won_battle_bonus),
     )
@@ -163,7 +164,7 @@ def start(
             position=position,
             health=health,
             cooldown=jnp.zeros(units),
-            energy=jnp.where(stats.heals, START_ENERGY, 0.0),
+            energy=START_ENERGY * jnp.asarray(stats.heals, jnp.float32),
             patient=jnp.full(units, NOBODY, jnp.int32),
         ),
         types=types,
