@@ -1,56 +1,116 @@
-"""Final payoffs of each algorithm in the climbing and penalty games: ``python experiments/matrix_games.py``.
+"""What each algorithm finds in one-shot matrix games: ``python experiments/matrix_games.py [ALGORITHM ...]``.
 
-Random actions (epsilon 1), 20 seeds, 5000 episodes, the settings of ``experiment=two_step_game``. Prints a
-Markdown table of the greedy payoffs and writes ``experiments/results/matrix_games/results.json``.
+Purely random behaviour (epsilon 1), 20 seeds, 5000 episodes, the settings of ``experiment=two_step_game`` with 16
+hidden units and Adam; weighted QMIX with ``alpha`` 0.1. Prints a Markdown table of the greedy payoffs and writes
+``experiments/results/matrix_games/results.json``: payoffs, and the mean and spread over seeds of the learned joint
+values. Games and algorithms that are already in that file are kept.
 """
 
 import collections
+import json
 import os
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from qmix_jax import Waves, make_algorithm
+from qmix_jax.algorithms.base import Algorithm
+from qmix_jax.algorithms.qtran import QTRAN, outputs_and_values, over_slots
+from qmix_jax.algorithms.value_decomposition import mixed
+from qmix_jax.learning.values import action_values
 from qmix_jax.logging.files import write_json
+from qmix_jax.types import Slot
 
 OUT = Path(__file__).parent / "results" / "matrix_games"
 SEEDS, EPISODES = 20, 5000
-GAMES = {"climbing": ["env=climbing"], "penalty k=-100": ["env=penalty"], "penalty k=0": ["env=penalty", "env.k=0"]}
-ALGORITHMS = ("iql", "vdn", "qmix")
+GAMES = {
+    "qtran_game": (["env=qtran_game"], 8.0),
+    "climbing": (["env=climbing"], 11.0),
+    "penalty k=-100": (["env=penalty"], 10.0),
+    "penalty k=0": (["env=penalty", "env.k=0"], 10.0),
+}
+"""Arguments, and the best payoff."""
+ALGORITHMS = ("iql", "vdn", "qmix", "cw_qmix", "ow_qmix", "qplex", "qtran", "qtran_alt")
+OWN = {
+    "cw_qmix": ["algorithm.alpha=0.1", "algorithm.central_embed_size=64"],
+    "ow_qmix": ["algorithm.alpha=0.1", "algorithm.central_embed_size=64"],
+}
+"""Arguments of an algorithm in all games."""
 
 
-def main() -> None:
+def main(*names: str) -> None:
     """Train, print, save."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-    results: dict[str, Any] = {}
-    print("| game | " + " | ".join(name.upper() for name in ALGORITHMS) + " |")
-    print("|---|" + "---|" * len(ALGORITHMS))
-    for game, arguments in GAMES.items():
-        results[game] = {name: payoffs(name, arguments) for name in ALGORITHMS}
-        print(f"| {game} | " + " | ".join(counted(results[game][name]) for name in ALGORITHMS) + " |", flush=True)
+    path = OUT / "results.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     OUT.mkdir(parents=True, exist_ok=True)
-    write_json(OUT / "results.json", results)
+    for game in GAMES:
+        for name in names or ALGORITHMS:
+            if name not in results.setdefault(game, {}) or names:
+                results[game][name] = trained(name, game)
+                write_json(path, results)
+                print(f"{game}, {name}: {counted(results[game][name]['payoff'])}", flush=True)
+    print("\n".join(table(results)))
 
 
-def payoffs(name: str, arguments: list[str]) -> np.ndarray:
-    """Final greedy payoff of every seed."""
-    settings = ["experiment=two_step_game", f"algorithm={name}", f"total_env_steps={EPISODES}", *arguments]
-    algorithm, hyper = make_algorithm(settings)
-    waves = Waves(algorithm, hyper, list(range(SEEDS)))
+def trained(name: str, game: str) -> dict[str, Any]:
+    """Final greedy payoffs of all seeds, on how many it is the best, and the learned joint values."""
+    arguments, best = GAMES[game]
+    settings = ["experiment=two_step_game", "agent.hidden_size=16", "optimizer=adam", f"total_env_steps={EPISODES}"]
+    settings += [f"algorithm={name}", *arguments]
+    algorithm, hyper = make_algorithm([*settings, *OWN.get(name, [])])
+    started = time.monotonic()
+    waves = Waves(algorithm, hyper, list(range(SEEDS)), SEEDS // jax.device_count())  # many small seeds at once
     waves.compile()
     metrics = waves.epoch()
     while metrics["env_steps"].min() < EPISODES:
         metrics = waves.epoch()
-    return metrics["eval_return"]
+    payoff = np.asarray(metrics["eval_return"])
+    result = {"payoff": payoff.tolist(), "optimal": int((payoff == best).sum()), "seconds": time.monotonic() - started}
+    if name != "iql":
+        tables = np.asarray(jax.jit(jax.vmap(lambda params: joint_table(algorithm, params)))(waves.online()))
+        result |= {"values": tables.mean(axis=0).round(2).tolist(), "spread": tables.std(axis=0).round(2).tolist()}
+    return result
 
 
-def counted(returns: np.ndarray) -> str:
-    """``11 (3), 7 (17)``: payoffs, each with its number of seeds."""
+def joint_table(algorithm: Algorithm, networks: Any) -> jax.Array:
+    """The joint value of every joint action, ``[A, A]``: ``q_tot``, or of QTRAN the joint network's."""
+    env = algorithm.env
+    _, step = env.reset(jax.random.key(0))
+    actions = jnp.stack(jnp.meshgrid(*[jnp.arange(env.num_actions)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+    batch: Slot = jax.tree.map(
+        lambda x: jnp.broadcast_to(x[None, None], (1, len(actions), *x.shape)),
+        Slot(step, jnp.zeros(2, jnp.int32), *(jnp.zeros(()) for _ in range(3)), jnp.ones((), bool)),
+    )
+    action = actions[None].astype(jnp.int32)
+    if isinstance(algorithm.method, QTRAN):
+        hidden, _ = outputs_and_values(algorithm, networks.agent, batch)
+        network = algorithm.method.network(algorithm, hidden.shape[-1])
+        values = over_slots(network, networks.joint, batch.step.state, hidden, action, method="joint")
+    else:
+        q = action_values(algorithm.agent, networks.agent, batch)
+        values = mixed(algorithm, networks, q, action, batch)
+    return values.reshape(env.num_actions, env.num_actions)
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    """Markdown: payoffs and on how many seeds, a row for each game."""
+    names = [name for name in ALGORITHMS if all(name in results[game] for game in GAMES)]
+    rows = [[game, *(counted(results[game][name]["payoff"]) for name in names)] for game in GAMES]
+    lines = [["game", *names], ["---"] * (len(names) + 1), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def counted(returns: list[float]) -> str:
+    """``11 (3), 7 (17)``: payoffs and on how many seeds."""
     counts = collections.Counter(np.round(returns, 1).tolist())
     return ", ".join(f"{value:g} ({count})" for value, count in sorted(counts.items(), reverse=True))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -207,20 +207,20 @@ class QTRAN(Method):
     ) -> tuple[Errors, Any]:
         """The three errors in every slot, and the statistics of returns."""
         avail, target = batch.step.avail_actions, learner.target
-        hidden, online_q = _outputs_and_values(algorithm, online.agent, batch)
-        target_hidden, target_q = _outputs_and_values(algorithm, target.agent, batch)
+        hidden, online_q = outputs_and_values(algorithm, online.agent, batch)
+        target_hidden, target_q = outputs_and_values(algorithm, target.agent, batch)
         network = self.network(algorithm, hidden.shape[-1])
         greedy = masked_argmax(jax.lax.stop_gradient(online_q), avail)
         bootstrap = pieces.deciding_action(algorithm, online_q, target_q, batch)
 
         def joint(params: Any, hidden: Array, action: Array, method: str = "joint") -> Array:
-            return _over_slots(network, params, batch.step.state, hidden, action, method=method)
+            return over_slots(network, params, batch.step.state, hidden, action, method=method)
 
         value, taken = (joint(target.joint, target_hidden, action) for action in (bootstrap, batch.action))
         y, returns = pieces.targets(algorithm, hyper, learner, batch, value, taken)
         joint_q = joint(online.joint, hidden, batch.action)
         joint_greedy = joint(online.joint, hidden, greedy)
-        v = _over_slots(network, online.joint, batch.step.state, method="value")
+        v = over_slots(network, online.joint, batch.step.state, method="value")
 
         def total(action: Array) -> Float[Array, "T M"]:
             return chosen_values(online_q, action, algorithm.env.num_actions).sum(axis=-1)
@@ -244,7 +244,7 @@ class QTRAN(Method):
         return {"q_tot_excess": pieces.excess((jnp.abs(joint_q) * batch.mask).max(), algorithm.env, hyper, learner)}
 
 
-def _outputs_and_values(
+def outputs_and_values(
     algorithm: Algorithm, params: Any, batch: Slot
 ) -> tuple[Float[Array, "T M N H"], Float[Array, "T M N A"]]:
     """Hidden states and action values of one pass."""
@@ -253,7 +253,7 @@ def _outputs_and_values(
     return hidden, algorithm.agent.apply(params, hidden, method="values")
 
 
-def _over_slots(network: JointNetwork, params: Any, *arrays: Array, method: str) -> Array:
+def over_slots(network: JointNetwork, params: Any, *arrays: Array, method: str) -> Array:
     """``method`` for every slot, ``[T, M, ...]``."""
     shape = arrays[0].shape[:2]
     rows = [x.reshape(-1, *x.shape[2:]) for x in arrays]

@@ -23,6 +23,10 @@ COMBINATIONS = [
     ["agent=feed_forward", "agent.layer_norm=true", "replay=prioritised", "replay.replacement=false"],
     ["mixer=none", "replay=prioritised", "reward.standardise=true", "reward.standardise_returns=true"],
     ["mixer=cross_channel", "mixer.learned=true", "target.update=soft", "learner.max_grad_norm=null"],
+    ["algorithm=cw_qmix", "replay=prioritised", "algorithm.central_hidden_size=8", "agent.shared=false"],
+    ["algorithm=qtran", "replay=prioritised", "agent.shared=false", "algorithm.joint=actions"],
+    ["algorithm=qtran_alt", "agent=lstm", "reward.standardise_returns=true"],
+    ["algorithm=qplex", "agent=feed_forward", "mixer.attention_layers=3", "mixer.weighted_head=false"],
     ["target.update_unit=episodes", "exploration.schedule=exponential", "learner.half_loss=true"],
 ]
 
