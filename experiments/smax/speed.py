@@ -46,7 +46,7 @@ def resets_program(env: Env, num_envs: int, length: int) -> Callable:
 
     def program(key):
         keys = jax.random.split(key, (length, num_envs))
-        return jax.lax.map(lambda keys: jax.vmap(env.reset)(keys), keys)
+        return jax.lax.map(jax.vmap(env.reset), keys)
 
     return program
 

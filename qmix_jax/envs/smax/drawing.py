@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from qmix_jax.envs.base import Episode
@@ -65,7 +66,9 @@ def exchanged(rules: Rules, before: Any, after: Any) -> list[tuple[int, int]]:
     types, actions = before.types, after.last_action
     stats = Stats(*(column[types] for column in TABLE))
     sides = np.split(actions, [rules.num_allies])
-    named = np.concatenate([np.asarray(targets(rules, stats, side, chosen)) for side, chosen in enumerate(sides)])
+    named = np.concatenate(
+        [np.asarray(targets(rules, stats, side, jnp.asarray(chosen))) for side, chosen in enumerate(sides)]
+    )
     battle, later = before.battle, after.battle
     fired = (later.cooldown > battle.cooldown) | ((battle.cooldown <= 0) & (later.cooldown > 0))
     healed = stats.heals & (later.patient != NOBODY)
@@ -76,7 +79,9 @@ def exchanged(rules: Rules, before: Any, after: Any) -> list[tuple[int, int]]:
 def _unit(axes: Any, position: np.ndarray, kind: Any, colour: str, health: float) -> None:
     from matplotlib.patches import Circle
 
-    axes.add_patch(Circle(position, kind.radius, color=colour, alpha=0.55 if kind.flies else 0.9, linewidth=0))
+    axes.add_patch(
+        Circle((position[0], position[1]), kind.radius, color=colour, alpha=0.55 if kind.flies else 0.9, linewidth=0)
+    )
     axes.text(*position, kind.letter, color="white", fontsize=7, ha="center", va="center")
     _bar(axes, position, kind.radius, 0.0, health, "#27ae60")
 
@@ -92,7 +97,9 @@ def _exchange(axes: Any, position: np.ndarray, unit: int, other: int, kind: Any)
     from matplotlib.patches import Circle
 
     if kind.blast:
-        axes.add_patch(Circle(position[:, unit], BLAST_RADIUS, fill=False, color="#e67e22", linewidth=2))
+        axes.add_patch(
+            Circle((position[0, unit], position[1, unit]), BLAST_RADIUS, fill=False, color="#e67e22", linewidth=2)
+        )
         return
     colour = "#27ae60" if kind.heals else "#e67e22" if kind.beam else "#555555"
     axes.plot(*position[:, [unit, other]], color=colour, linewidth=2.5 if kind.beam else 1.0, alpha=0.8)

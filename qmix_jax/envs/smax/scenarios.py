@@ -33,8 +33,8 @@ def _team(**counts: int) -> tuple[str, ...]:
     return tuple(name for name, count in counts.items() for _ in range(count))
 
 
-def _marines(allies: int, enemies: int, **others: int) -> Scenario:
-    return Scenario(_team(marine=allies), _team(marine=enemies), **others)
+def _marines(allies: int, enemies: int, max_steps: int = 100) -> Scenario:
+    return Scenario(_team(marine=allies), _team(marine=enemies), max_steps)
 
 
 def _any(units: int) -> Scenario:

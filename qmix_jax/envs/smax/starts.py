@@ -18,7 +18,8 @@ def positions(key: Key[Array, ""], scenario: Scenario) -> Float[Array, "2 units"
     allies, enemies = len(scenario.allies), len(scenario.enemies)
     if scenario.random:
         return _random_positions(key, allies, enemies)
-    centre = np.repeat(np.asarray([scenario.allies_at, scenario.enemies_at], np.float32), [allies, enemies], axis=0).T
+    places = np.asarray([scenario.allies_at, scenario.enemies_at], np.float32)
+    centre = jnp.asarray(np.repeat(places, [allies, enemies], axis=0).T)
     spread = np.repeat(np.asarray(scenario.spread, np.float32), [allies, enemies])
     return centre + jax.random.uniform(key, (2, allies + enemies), minval=-1.0, maxval=1.0) * spread[None, :]
 
@@ -30,7 +31,7 @@ def random_types(key: Key[Array, ""], units: int) -> Int[Array, " units"]:
 
 
 def _random_positions(key: Key[Array, ""], allies: int, enemies: int) -> Float[Array, "2 units"]:
-    """SMACv2's: half of the time one side surrounds the other, else the enemies stand where a mirror shows the allies."""
+    """SMACv2's: half of the time one side surrounds the other, else the enemies stand as the allies' mirror image."""
     reflect_key, surround_key, mode_key = jax.random.split(key, 3)
     mode = jax.random.uniform(mode_key, (2,))
     half = np.asarray([[MAP_SIZE / 2], [MAP_SIZE]], np.float32)

@@ -1,8 +1,9 @@
 """The table of unit types. Distances are in map units, times in seconds."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -77,7 +78,7 @@ class Stats(NamedTuple):
     blast: Bool[Array, " units"]
 
 
-def _column(field: str) -> np.ndarray:
+def _column(field: str) -> Any:
     values = np.asarray([getattr(unit, field) for unit in UNIT_TYPES])
     return values if values.dtype == bool else values.astype(np.float32)
 
@@ -86,12 +87,10 @@ TABLE = Stats(*(_column(field) for field in Stats._fields))
 """The same by type number instead of unit."""
 
 
-def stats_of(types: Int[Array, " units"]) -> Stats:
+def stats_of(types: Int[Array, " units"] | np.ndarray) -> Stats:
     """The stats of units of these types; NumPy arrays where ``types`` is one."""
     if isinstance(types, np.ndarray):
         return Stats(*(column[types] for column in TABLE))
-    import jax.numpy as jnp
-
     return Stats(*(jnp.asarray(column)[types] for column in TABLE))
 
 
