@@ -14,6 +14,7 @@ from qmix_jax.running.devices import (
     WITHOUT_YNN_REDUCTIONS,
     avoid_wrong_reductions,
     check_matmul_precision,
+    set_up,
     tracing,
 )
 
@@ -83,3 +84,14 @@ def test_garbage_is_collected_after_tracing_as_before(before):
         assert gc.isenabled() is before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("name", ["jax_enable_x64", "jax_disable_jit"])
+def test_other_arithmetic_than_ours_is_refused(name):
+    before = getattr(jax.config, name)
+    jax.config.update(name, True)
+    try:
+        with pytest.raises(ConfigError, match=f"^{name.upper()}=1: .* unset it"):
+            set_up()
+    finally:
+        jax.config.update(name, before)
