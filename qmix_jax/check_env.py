@@ -13,7 +13,7 @@ from qmix_jax.envs.build import make_env
 from qmix_jax.envs.contract import PROMISES, Finding, check_contract, failed_to_make
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink
-from qmix_jax.running.devices import set_up
+from qmix_jax.running.devices import check_platform, set_up
 from qmix_jax.settings.arguments import parse_arguments, run_command
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.reading import parse as parse_config
@@ -94,6 +94,7 @@ def check(settings: Settings, env_settings: Mapping[str, Any]) -> Report:
     Raises :class:`ConfigError` for settings that the environment refuses.
     """
     set_up()
+    check_platform()
     try:
         env, twin = make_env(env_settings), make_env(env_settings)
     except ConfigError:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from qmix_jax import streams
 from qmix_jax.errors import ConfigError
 from qmix_jax.running.clock import Clock
-from qmix_jax.running.devices import check_matmul_precision, cores, set_up
+from qmix_jax.running.devices import check_matmul_precision, check_platform, cores, set_up
 from qmix_jax.running.hosts import HostError, connect, disconnect
 from qmix_jax.running.resume import CONFIG_FILE, check_run_dir, check_same, locked, read_config, settings_to_resume
 from qmix_jax.settings import command_line
@@ -89,6 +89,7 @@ def run(
     set_up(settings.platform, min(settings.count or cores(), useful), settings.matmul_precision)
     hosts = connect(config.distributed, len(all_lanes))
     container["distributed"] = {**container["distributed"], "num_processes": hosts.count if hosts.count > 1 else None}
+    check_platform(settings.platform)
     import jax
     import numpy as np
 
@@ -148,12 +149,7 @@ def _config_in(run_dir: Path, config: Config, container: Mapping[str, Any]) -> d
 def _devices(config: Config, num_lanes: int) -> list[Any]:
     import jax
 
-    try:
-        devices = jax.local_devices()
-    except RuntimeError as error:
-        raise ConfigError(
-            f"devices.platform={config.devices.platform}: not available here ({str(error).splitlines()[0]})"
-        ) from error
+    devices = jax.local_devices()
     check_matmul_precision(config.devices.matmul_precision)
     count = config.devices.count or len(devices)
     if count > len(devices) and count <= num_lanes:

@@ -27,6 +27,7 @@ def set_up(
     avoid_wrong_reductions()
     import jax  # Not at the top: a wrong setting is reported before what takes seconds is imported.
 
+    _refuse_other_arithmetic()
     if platform is not None:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(platform, platform))
     if num_cpu_devices is not None:
@@ -38,6 +39,30 @@ def set_up(
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qmix_jax" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def _refuse_other_arithmetic() -> None:
+    """Raises :class:`ConfigError` where JAX was told to compute otherwise than this project does."""
+    import jax
+
+    if jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ConfigError("JAX_ENABLE_X64=1: qmix_jax computes in 32 bits; unset it")
+    if jax.config.jax_disable_jit:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ConfigError("JAX_DISABLE_JIT=1: qmix_jax runs compiled programs only; unset it")
+    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ConfigError("JAX_DEBUG_NANS=1: missing metrics are NaN here; unset it (on_nonfinite=stop ends a run)")
+
+
+def check_platform(platform: str | None = None) -> None:
+    """Raises :class:`ConfigError` where the platform that was asked for is not there."""
+    import jax
+
+    try:
+        jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # the latter for a name that no plugin has
+        named = f"devices.platform={platform}" if platform else f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+        reason = (str(error).splitlines() or ["no such platform"])[0]
+        raise ConfigError(f"{named}: not available here ({reason})") from error
 
 
 def check_matmul_precision(matmul_precision: str | None) -> None:

@@ -14,6 +14,8 @@ from qmix_jax.running.devices import (
     WITHOUT_YNN_REDUCTIONS,
     avoid_wrong_reductions,
     check_matmul_precision,
+    check_platform,
+    set_up,
     tracing,
 )
 
@@ -83,3 +85,26 @@ def test_garbage_is_collected_after_tracing_as_before(before):
         assert gc.isenabled() is before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("name", ["jax_enable_x64", "jax_disable_jit", "jax_debug_nans"])
+def test_other_arithmetic_than_ours_is_refused(name):
+    before = getattr(jax.config, name)
+    jax.config.update(name, True)
+    try:
+        with pytest.raises(ConfigError, match=f"^{name.upper()}=1: .* unset it"):
+            set_up()
+    finally:
+        jax.config.update(name, before)
+
+
+def test_a_platform_that_is_not_there_is_named(monkeypatch):
+    def none() -> None:
+        raise RuntimeError("Unable to initialize backend 'cuda'\nmore")
+
+    monkeypatch.setattr(jax, "local_devices", none)
+    with pytest.raises(ConfigError, match=r"^devices.platform=gpu: not available here \(Unable to .*'cuda'\)$"):
+        check_platform("gpu")
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(ConfigError, match=r"^JAX_PLATFORMS=cuda: not available here"):
+        check_platform()
