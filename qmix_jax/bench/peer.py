@@ -145,7 +145,7 @@ def _peer_env(settings: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in settings.items() if value is not None}
     target = given.pop("_target_")
     given.pop("time_limit", None)  # the peer's treatment of the time limit is built in
-    if target == "qmix_jax.envs.jaxmarl.make_smax":
+    if target in ("qmix_jax.envs.jaxmarl.make_smax", "qmix_jax.envs.smax.make_smax"):
         return {"ENV_NAME": "HeuristicEnemySMAX", "MAP_NAME": given.pop("scenario", "3m"), "ENV_KWARGS": given}
     if target == "qmix_jax.envs.jaxmarl.make_mpe":
         task = given.pop("task", "simple_spread")

@@ -9,6 +9,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+from qmix_jax.running import devices
+from qmix_jax.settings.config import DevicesConfig
+
 TIMEOUT_SECONDS = 1800
 """Limit for one answer; without it a process that hangs would stop everything."""
 
@@ -107,3 +110,15 @@ def worker_command(
         "cache": cache,
     }
     return [sys.executable, "-m", "qmix_jax.bench.worker", json.dumps(request)]
+
+
+def set_up(settings: DevicesConfig, num_devices: int, cache: str | None = None) -> None:
+    """Apply ``settings``, with at most ``num_devices`` devices on CPU; cache compiled programs in ``cache``."""
+    devices.set_up(settings.platform, min(devices.cores(), num_devices), settings.matmul_precision)
+    devices.check_matmul_precision(settings.matmul_precision)
+    import jax  # Not at the top: it takes seconds, and a wrong setting is reported first.
+
+    jax.config.update("jax_enable_compilation_cache", cache is not None)
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.bench.pieces import iterations_for
-from qmix_jax.bench.setup import set_up
+from qmix_jax.bench.process import set_up
 from qmix_jax.envs.build import make_env
 from qmix_jax.running import memory
 from qmix_jax.running.devices import tracing

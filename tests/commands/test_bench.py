@@ -18,8 +18,9 @@ import pytest
 from toy_env import QUICKLY, Kind, make_toy
 
 from qmix_jax import make_algorithm
-from qmix_jax.bench import __main__ as bench
+from qmix_jax.bench import __main__ as bench_command
 from qmix_jax.bench import baselines, figure, jaxmarl_driver, peer, pieces, settings, table, worker
+from qmix_jax.bench import measure as bench
 from qmix_jax.bench.process import Process, ProcessError, worker_command
 from qmix_jax.bench.spread import Spread, alternate, ratio, spread
 from qmix_jax.errors import ConfigError
@@ -112,12 +113,12 @@ def set_up_already(monkeypatch):
 def test_mistakes_end_the_command_with_status_2(capsys):
     for argument in ("bench.repetitions=0", "gama=0.9", "bench.peer=/nowhere", "run_dir=somewhere"):
         with pytest.raises(SystemExit, match="2"):
-            bench.main([*TINY, argument])
+            bench_command.main([*TINY, argument])
         assert capsys.readouterr().err.startswith(f"error: {argument.partition('=')[0]}=")
 
 
 def test_help_names_every_setting(capsys):
-    bench.main(["--help"])
+    bench_command.main(["--help"])
     shown = capsys.readouterr().out
     for name in settings.Settings.__dataclass_fields__:
         assert f"bench.{name}=" in shown

@@ -623,7 +623,7 @@ def test_settings_that_cannot_be_used_end_with_status_2_and_one_line(arguments, 
 def test_the_environment_is_chosen_as_for_training():
     settings, env = check_env.parse(["experiment=smax_3m", "env.max_steps=5", "episodes=7"])
     assert settings.episodes == 7
-    assert env["_target_"] == "qmix_jax.envs.jaxmarl.make_smax"
+    assert env["_target_"] == "qmix_jax.envs.smax.make_smax"
     assert (env["scenario"], env["max_steps"]) == ("3m", 5)
 
 

@@ -285,7 +285,7 @@ def test_smax_plays_exactly_as_in_jaxmarl():
     from jaxmarl import make
     from jaxmarl.environments.smax import map_name_to_scenario
 
-    env = env_of("smax")
+    env = env_of("smax_jaxmarl")
     theirs = make("HeuristicEnemySMAX", scenario=map_name_to_scenario("3m"))
     episode, steps, outcomes = run(env, random_policy, jax.random.key(3))
     reset_key = jax.random.split(jax.random.key(3))[1]
@@ -699,8 +699,8 @@ def test_battles_are_drawn_from_the_true_simulation(tmp_path):
     from jaxmarl import make
     from jaxmarl.environments.smax import map_name_to_scenario
 
-    env = peaceful_smax("bootstrap")
-    episode, _, _ = run(env, attack, jax.random.key(0), peaceful_step())
+    env = make_env(settings_of("smax_jaxmarl", enemy_shoots=False))
+    episode, _, _ = run(env, attack, jax.random.key(0))
     # The last transitions, where shots are fired: their random keys decide the cooldowns.
     episode = Episode(*(values[-3 if len(values) == len(episode.env_states) else -2 :] for values in episode))
     theirs = make("HeuristicEnemySMAX", scenario=map_name_to_scenario("3m"), enemy_shoots=False)
