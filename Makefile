@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check format bench clean
+.PHONY: help setup train test test-all check format bench docs clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,11 @@ format: $(STAMP) ## rewrite the code in the project's format
 
 bench: $(STAMP) ## measure speed and memory on this machine (ARGS="bench.seeds=[1,2,4]"; PEER=../JaxMARL: a table)
 	$(BIN)/python -m qmix_jax.bench$(if $(PEER),.table bench.peer=$(PEER)) $(ARGS)
+
+docs: $(STAMP) ## build the documentation site into build/docs; fails on a broken link
+	@$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean: ## remove the environment, caches and build products; keeps runs/
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,47 @@
+"""The documentation site, as far as that can be told without building it; `make docs` builds it strictly."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from qmix_jax.settings.command_line import compose_config
+from qmix_jax.settings.reading import to_container
+
+ROOT = Path(__file__).parents[1]
+SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+def test_every_page_is_in_the_navigation():
+    named = re.findall(r"([\w.]+\.md)", str(SITE["nav"]))
+    assert sorted(named) == [page.name for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).is_file(), target
+        assert ".." not in target, "the site has no files outside docs/"
+
+
+def test_the_page_of_settings_has_every_key():
+    spec = importlib.util.spec_from_file_location("settings_page", ROOT / "docs" / "settings_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = module.on_page_markdown(f"before {module.PLACE} after")
+
+    def leaves(tree: dict, prefix: str = "") -> list[str]:
+        found = []
+        for key, value in tree.items():
+            found += leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+        return found
+
+    for key in leaves(to_container(compose_config(["replay=prioritised"]))):
+        assert f"| `{key}` |" in page, key
+    assert "<date>" not in page
+    assert module.on_page_content("<p>:class:<code>Env</code></p>") == "<p><code>Env</code></p>"
