@@ -83,9 +83,10 @@ def joint_table(algorithm: Algorithm, networks: Any) -> jax.Array:
     env = algorithm.env
     _, step = env.reset(jax.random.key(0))
     actions = jnp.stack(jnp.meshgrid(*[jnp.arange(env.num_actions)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+    nothing = jnp.zeros(())
     batch: Slot = jax.tree.map(
         lambda x: jnp.broadcast_to(x[None, None], (1, len(actions), *x.shape)),
-        Slot(step, jnp.zeros(2, jnp.int32), *(jnp.zeros(()) for _ in range(3)), jnp.ones((), bool)),
+        Slot(step, jnp.zeros(2, jnp.int32), nothing, nothing, nothing, jnp.ones((), bool)),
     )
     action = actions[None].astype(jnp.int32)
     if isinstance(algorithm.method, QTRAN):
