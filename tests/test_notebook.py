@@ -23,7 +23,7 @@ def cells() -> list[str]:
 def test_its_settings_are_understood(monkeypatch: pytest.MonkeyPatch):
     """Every cell compiles, and what it would train is a valid configuration."""
     given = []
-    monkeypatch.setattr("qmix_jax.library.run", lambda overrides: given.append(overrides))
+    monkeypatch.setattr("qmix_jax.library.run", given.append)
     space: dict = {}
     for source in cells():
         code = compile(source, "cell", "exec")
@@ -39,7 +39,11 @@ def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     display = types.ModuleType("IPython.display")
     shown: list[str] = []
-    display.Image = lambda filename: shown.append(filename)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def show(filename: str) -> None:
+        shown.append(filename)
+
+    display.Image = show  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     space: dict = {}
     for source in cells():
