@@ -39,7 +39,11 @@ def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     display = types.ModuleType("IPython.display")
     shown: list[str] = []
-    display.Image = shown.append  # pyright: ignore[reportAttributeAccessIssue]
+
+    def show(filename: str) -> None:
+        shown.append(filename)
+
+    display.Image = show  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     space: dict = {}
     for source in cells():
