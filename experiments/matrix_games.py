@@ -1,7 +1,8 @@
 """What each algorithm finds in one-shot matrix games: ``python experiments/matrix_games.py [ALGORITHM ...]``.
 
 Purely random behaviour (epsilon 1), 20 seeds, 5000 episodes, the settings of ``experiment=two_step_game`` with 16
-hidden units and Adam; weighted QMIX with ``alpha`` 0.1. Prints a Markdown table of the greedy payoffs and writes
+hidden units and Adam; weighted QMIX with ``alpha`` 0.1, QPLEX with 10 heads of 3 layers. Prints a Markdown table of the
+greedy payoffs and writes
 ``experiments/results/matrix_games/results.json``: payoffs, and the mean and spread over seeds of the learned joint
 values. Games and algorithms that are already in that file are kept.
 """
@@ -39,6 +40,7 @@ ALGORITHMS = ("iql", "vdn", "qmix", "cw_qmix", "ow_qmix", "qplex", "qtran", "qtr
 OWN = {
     "cw_qmix": ["algorithm.alpha=0.1", "algorithm.central_embed_size=64"],
     "ow_qmix": ["algorithm.alpha=0.1", "algorithm.central_embed_size=64"],
+    "qplex": ["mixer.attention_layers=3", "mixer.attention_size=32", "mixer.heads=10"],
 }
 """Arguments of an algorithm in all games."""
 
@@ -51,7 +53,7 @@ def main(*names: str) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     for game in GAMES:
         for name in names or ALGORITHMS:
-            if name not in results.setdefault(game, {}) or names:
+            if name not in results.setdefault(game, {}):
                 results[game][name] = trained(name, game)
                 write_json(path, results)
                 print(f"{game}, {name}: {counted(results[game][name]['payoff'])}", flush=True)
