@@ -139,8 +139,8 @@ def push_apart(
 
     ``touching`` are the distances at which pairs touch.
     """
-    # The dead are put out of everybody's way, which is cheaper than to mask pairs. A unit does not push itself: there is
-    # no direction to go in.
+    # The dead are put out of everybody's way, which is cheaper than to mask pairs. A unit does not push itself: there
+    # is no direction to go in.
     aside = FAR * (1 + np.arange(position.shape[1], dtype=np.float32))
     x, y, distance = separations(jnp.where(alive[None, :], position, aside[None, :]))
     overlap = jnp.maximum(touching / (distance + 1e-6) - 1.0, 0.0)

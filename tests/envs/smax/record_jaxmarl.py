@@ -1,8 +1,8 @@
 """Record JaxMARL's SMAX for ``test_jaxmarl_parity.py``: python tests/envs/smax/record_jaxmarl.py [CASE ...]
 
-Each case is ``WINDOWS`` stretches of ``LENGTH`` transitions: the state that one starts in, the keys and actions,
-and what they led to. Stretches are short because collisions amplify the last bits of a float. Observations are kept as their
-products with fixed vectors. It takes a quarter of an hour, most of it to compile JaxMARL's programs.
+Each case is ``WINDOWS`` stretches of ``LENGTH`` transitions: the state that one starts in, the keys and actions, and
+what they led to. Stretches are short because collisions amplify the last bits of a float. Observations are kept as
+their products with fixed vectors. It takes a quarter of an hour, most of it to compile JaxMARL's programs.
 """
 
 import sys
