@@ -121,6 +121,11 @@ def run(
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
     for line in memory.describe(plan, config.checkpoint.every_minutes):
         console.message(line)
+    if config.evaluation.interval_env_steps > config.total_env_steps:
+        console.message(
+            f"the run takes evaluation.interval_env_steps={config.evaluation.interval_env_steps} environment steps, "
+            f"one epoch, which is more than total_env_steps={config.total_env_steps}"
+        )
     with locked(run_dir) if hosts.is_first else contextlib.nullcontext():
         session = Session(
             config, container, cells, run_dir, env, waves, hosts, console, clock, keep_process, plan.copies

@@ -3,12 +3,21 @@
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.config import Config, ExplorationConfig
 
+LONGEST_EPOCH = 10_000_000
+"""Environment steps that an epoch may have beyond those of the run. Its metrics are kept until it ends."""
+
 
 def check_together(config: Config) -> None:
     """Raise :class:`ConfigError` for two settings that do not fit each other; the message names both."""
     _check_minibatch(config)
     _check_exploration(config.exploration)
     _check_distributed(config)
+    interval, total = config.evaluation.interval_env_steps, config.total_env_steps
+    if interval > max(total, LONGEST_EPOCH):
+        raise ConfigError(
+            f"evaluation.interval_env_steps={interval}: the run would be as long, and total_env_steps={total}; "
+            f"use at most {max(total, LONGEST_EPOCH)}"
+        )
     if config.seed + config.num_seeds > 2**31:
         raise ConfigError(f"num_seeds={config.num_seeds}: the last seed would be above {2**31 - 1}")
 

@@ -124,6 +124,7 @@ WORDS = {
     "{": "must look like key=value",
     "{=1": "the key '{' cannot be read",
     "sweep.design=random": "nothing to vary",
+    "total_env_steps=1 evaluation.interval_env_steps=1e9": "use at most 10000000",
     "+seed=3": "seed is a setting already; write it without +",
     "gamma=${nowhere}": "gamma=${nowhere}: Interpolation key",
     "total_env_steps=1M": "must be a whole number, like 1_000_000",
