@@ -12,6 +12,7 @@ MOVED = {
 
 ADDED = {
     "exploration": {"_target_": "qmix_jax.acting.explore.epsilon_greedy"},
+    "rollout": {"overlap": False},
     "sweep": {"temperature_start": None, "temperature_end": None, "temperature_steps": None},
 }
 """Settings by section that older folders lack, with the values that they were run with."""
