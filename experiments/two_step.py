@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from qmix_jax import Waves, make_algorithm
-from qmix_jax.algorithms.loop import Algorithm
+from qmix_jax.algorithms.base import Algorithm
+from qmix_jax.learning.values import joint_values as mixed_values
+from qmix_jax.learning.values import mixer_inputs
 from qmix_jax.logging.files import write_json
 from qmix_jax.networks.agents import NO_ACTION, unroll
-from qmix_jax.types import HyperParams, Params
+from qmix_jax.types import HyperParams, Params, TimeStep
 
 OUT = Path(__file__).parent / "results" / "two_step"
 SEEDS, EPISODES = 20, 5000
@@ -110,8 +112,11 @@ def joint_values(algorithm: Algorithm, params: Params) -> dict[str, jax.Array]:
 
 def mix(algorithm: Algorithm, params: Params, q: jax.Array, action: tuple[int, int], state: jax.Array) -> jax.Array:
     """``q_tot`` of one joint action."""
-    q_tot = algorithm.mixer.apply(params.mixer, jnp.stack([q[0, action[0]], q[1, action[1]]]), state)
-    return cast(jax.Array, q_tot)
+    step = TimeStep(
+        obs=jnp.zeros((1, 1, 2, 1)), avail_actions=jnp.ones((1, 1, *q.shape), bool), state=state[None, None]
+    )
+    inputs = mixer_inputs(q[None, None], jnp.array(action)[None, None], step)
+    return mixed_values(algorithm.mixer, params.mixer, inputs)[0, 0]
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qmix_jax.algorithms.loop import Algorithm, Sizes
+    from qmix_jax.algorithms.base import Algorithm, Sizes
     from qmix_jax.envs.base import Env
     from qmix_jax.envs.build import make_env
     from qmix_jax.errors import ConfigError
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from qmix_jax.types import HyperParams, TrainState
 
 _HOMES = {
-    "Algorithm": "qmix_jax.algorithms.loop",
+    "Algorithm": "qmix_jax.algorithms.base",
     "ConfigError": "qmix_jax.errors",
     "Env": "qmix_jax.envs.base",
     "HyperParams": "qmix_jax.types",
-    "Sizes": "qmix_jax.algorithms.loop",
+    "Sizes": "qmix_jax.algorithms.base",
     "TrainState": "qmix_jax.types",
     "Waves": "qmix_jax.running.waves",
     "load_policy": "qmix_jax.results.policies",

@@ -78,6 +78,10 @@ class Replay(NamedTuple):
     size: Int[Array, ""]
 
 
+Networks = Any
+"""Parameters of all networks that an algorithm trains: a NamedTuple whose field ``agent`` holds those that act."""
+
+
 class Params(NamedTuple):
     """Parameters of the agent network and of the mixer (flax variable collections)."""
 
@@ -96,8 +100,8 @@ class Statistics(NamedTuple):
 class Learner(NamedTuple):
     """The state that updates change."""
 
-    online: Params
-    target: Params
+    online: Networks
+    target: Networks
     opt_state: Any
     """Optimiser state for all parameters of ``online`` as one vector."""
     updates: Int[Array, ""]

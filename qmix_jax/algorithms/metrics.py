@@ -1,6 +1,5 @@
 """What an epoch reports: means over its updates and episodes, its evaluation, and early signs of trouble."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -8,12 +7,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from qmix_jax.acting.rollout import RolloutStats
+from qmix_jax.algorithms.base import Metrics
 from qmix_jax.envs.base import Env
-from qmix_jax.learning.values import action_values, chosen_values, joint_values
-from qmix_jax.networks.agents import AnyAgent
-from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Slot, TrainState
-
-Metrics = dict[str, Float[Array, ""]]
+from qmix_jax.types import Best, Evaluation, Learner, TrainState
 
 
 def episode_sums(stats: RolloutStats) -> Metrics:
@@ -60,35 +56,7 @@ def better(env: Env, state: TrainState, evaluation: Evaluation) -> Best:
     return jax.tree.map(lambda x, y: jnp.where(is_better, x, y), new, state.best)
 
 
-def warning_signs(
-    env: Env, agent: AnyAgent, mixer: nn.Module, hyper: HyperParams, learner: Learner, batch: Slot
-) -> Metrics:
-    """Early signs of a run that goes wrong, from one minibatch.
-
-    ``q_tot_excess``: the largest ``|q_tot|`` over the largest return that rewards and discount allow; above 1 values
-    explode (of no use where returns are standardised). ``mixer_slope``: mean
-    ``d q_tot / d q_a``; near 0 the hypernetworks are dead and agents learn nothing. ``target_lag``: distance between
-    online and target parameters over the size of the online ones.
-    """
-    online = learner.online
-    q = chosen_values(action_values(agent, online.agent, batch), batch.action, env.num_actions)
-
-    def total(q: Float[Array, "T M N"]) -> tuple[Float[Array, ""], Float[Array, "T M *N"]]:
-        q_tot = joint_values(mixer, online.mixer, q, batch.step.state)
-        return q_tot.sum(), q_tot
-
-    slope, q_tot = jax.grad(total, has_aux=True)(q)
-    seen = batch.mask.reshape(batch.mask.shape + (1,) * (q_tot.ndim - 2))
-    vector, target = (ravel_pytree(params)[0] for params in (online, learner.target))
-    return {
-        "q_tot_excess": (jnp.abs(q_tot) * seen).max() / jnp.maximum(_largest_return(env, hyper, learner), 1e-6),
-        "mixer_slope": (slope.mean(axis=-1) * batch.mask).sum() / jnp.maximum(batch.mask.sum(), 1.0),
-        "target_lag": optax.tree.norm(vector - target) / jnp.maximum(optax.tree.norm(vector), 1e-6),
-    }
-
-
-def _largest_return(env: Env, hyper: HyperParams, learner: Learner) -> Float[Array, ""]:
-    """From the largest reward in the targets so far, and from the environment's own limit where it has one."""
-    steps = jnp.where(hyper.gamma < 1, 1 / jnp.maximum(1 - hyper.gamma, 1e-6), env.episode_limit)
-    limit = learner.max_reward * steps
-    return limit if env.max_return is None else jnp.minimum(limit, env.max_return * hyper.reward_scale)
+def target_lag(learner: Learner) -> Float[Array, ""]:
+    """The distance between online and target parameters over the size of the online ones."""
+    vector, target = (ravel_pytree(networks)[0] for networks in (learner.online, learner.target))
+    return optax.tree.norm(vector - target) / jnp.maximum(optax.tree.norm(vector), 1e-6)

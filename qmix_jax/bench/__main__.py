@@ -23,7 +23,7 @@ from qmix_jax.settings.reading import parse as parse_config
 from qmix_jax.settings.reading import to_container
 
 if TYPE_CHECKING:
-    from qmix_jax.algorithms.loop import Algorithm
+    from qmix_jax.algorithms.base import Algorithm
     from qmix_jax.types import HyperParams
 
 say = functools.partial(print, flush=True)  # each line as it comes, also into a file

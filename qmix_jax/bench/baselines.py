@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from qmix_jax.algorithms import loop as qmix
-from qmix_jax.algorithms.loop import Algorithm
+from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.bench.pieces import Piece, filled_state, learn_piece, new_minibatch
 from qmix_jax.bench.spread import in_turns, ratio, spread
 from qmix_jax.errors import ConfigError
+from qmix_jax.learning import values
 from qmix_jax.networks.agents import Agent, Initializer, RecurrentAgent, last_actions, unroll
 from qmix_jax.types import HyperParams, TrainState
 
@@ -81,7 +81,7 @@ def _flax_gru(algorithm: Algorithm, hyper: HyperParams, iterations: int) -> Pair
 def _gather(algorithm: Algorithm, hyper: HyperParams, iterations: int) -> Pairs:
     state = filled_state(algorithm, hyper)
     fast = learn_piece(algorithm, hyper, state, iterations)
-    with mock.patch.object(qmix, "chosen_values", gathered_values):
+    with mock.patch.object(values, "chosen_values", gathered_values):
         plain = learn_piece(algorithm, hyper, state, iterations)
     return {"learn": (fast.seconds, plain.seconds)}
 

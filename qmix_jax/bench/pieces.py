@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from qmix_jax.acting.explore import draw, masked_argmax
 from qmix_jax.algorithms import loop as qmix
-from qmix_jax.algorithms.loop import Algorithm
+from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.networks.agents import NO_ACTION, act
 from qmix_jax.types import HyperParams, TrainState
 

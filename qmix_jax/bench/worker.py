@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from qmix_jax.algorithms import loop as qmix
-from qmix_jax.algorithms.loop import Algorithm
+from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.bench.pieces import iterations_for
 from qmix_jax.bench.setup import set_up
 from qmix_jax.envs.build import make_env

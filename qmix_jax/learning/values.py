@@ -6,8 +6,10 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, Int
 
+from qmix_jax.acting.explore import masked_argmax
+from qmix_jax.mixers.base import MixerInput
 from qmix_jax.networks.agents import AnyAgent, last_actions, unroll
-from qmix_jax.types import Slot
+from qmix_jax.types import Slot, TimeStep
 
 
 def action_values(agent: AnyAgent, agent_params: Any, batch: Slot) -> Float[Array, "T M N A"]:
@@ -22,17 +24,28 @@ def chosen_values(
     return (q * jax.nn.one_hot(action, num_actions, dtype=q.dtype)).sum(axis=-1)
 
 
-def joint_values(
-    mixer: nn.Module, mixer_params: Any, q: Float[Array, "T M N"], state: Float[Array, "T M G"]
-) -> Float[Array, "T M *N"]:
+def mixer_inputs(q: Float[Array, "T M N A"], action: Int[Array, "T M N"], step: TimeStep) -> MixerInput:
+    """What a mixer may read of the joint actions ``action``, ``[T, M, ...]``."""
+    num_actions = q.shape[-1]
+    return MixerInput(
+        q=q,
+        chosen=chosen_values(q, action, num_actions),
+        greedy=chosen_values(q, masked_argmax(q, step.avail_actions), num_actions),
+        action=action,
+        avail_actions=step.avail_actions,
+        state=step.state,
+    )
+
+
+def joint_values(mixer: nn.Module, mixer_params: Any, inputs: MixerInput) -> Float[Array, "T M *N"]:
     """``q_tot``; without a mixer the agents' own values."""
 
-    def mix(q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, "*N"]:
-        return cast(Array, mixer.apply(mixer_params, q, state))
+    def mix(inputs: MixerInput) -> Float[Array, "*N"]:
+        return cast(Array, mixer.apply(mixer_params, inputs))
 
     # One flat axis of samples: with two, XLA's CPU backend halves the speed of the hypernetworks' gradients.
-    flat = jax.vmap(mix)(q.reshape(-1, q.shape[-1]), state.reshape(-1, state.shape[-1]))
-    return flat.reshape(*q.shape[:-1], *flat.shape[1:])
+    flat = jax.vmap(mix)(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), inputs))
+    return flat.reshape(*inputs.state.shape[:2], *flat.shape[1:])
 
 
 def like(x: Float[Array, "T M"], q_tot: Float[Array, "T M *N"]) -> Float[Array, "T M *N"]:

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from qmix_jax.mixers.base import MixerInput
 from qmix_jax.mixers.hypernetworks import NONNEGATIVE, StateMixer
 
 
@@ -24,13 +25,13 @@ class CrossChannelMixer(StateMixer):
     projection_seed: int = 0
 
     @nn.compact
-    def __call__(self, q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, ""]:
+    def __call__(self, inputs: MixerInput) -> Float[Array, ""]:
         """The joint value ``q_tot`` of the agents' chosen action values."""
-        w1 = self.weights(state, self.num_agents * self.embed_size, "hyper_w1")
+        w1 = self.weights(inputs.state, self.num_agents * self.embed_size, "hyper_w1")
         w1 = w1.reshape(self.num_agents, self.embed_size)
-        hidden = nn.elu(q @ w1 + self.dense(state, self.embed_size, "hyper_b1"))
+        hidden = nn.elu(inputs.chosen @ w1 + self.dense(inputs.state, self.embed_size, "hyper_b1"))
         hidden = nn.elu(self._channels() @ hidden)
-        return hidden @ self.weights(state, self.embed_size, "hyper_w2") + self.state_value(state)
+        return hidden @ self.weights(inputs.state, self.embed_size, "hyper_w2") + self.state_value(inputs.state)
 
     def _channels(self) -> Float[Array, "E E"]:
         def draw(key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "E E"]:

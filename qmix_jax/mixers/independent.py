@@ -3,6 +3,8 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from qmix_jax.mixers.base import MixerInput
+
 
 class IndependentMixer(nn.Module):
     """IQL (Tan 1993; Tampuu et al. 2017): each agent's own value is trained towards its own target."""
@@ -10,6 +12,6 @@ class IndependentMixer(nn.Module):
     num_agents: int
     state_size: int
 
-    def __call__(self, q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, " N"]:
+    def __call__(self, inputs: MixerInput) -> Float[Array, " N"]:
         """The agents' values as they are."""
-        return q
+        return inputs.chosen

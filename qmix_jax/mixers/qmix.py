@@ -3,6 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from qmix_jax.mixers.base import MixerInput
 from qmix_jax.mixers.hypernetworks import StateMixer
 
 
@@ -14,10 +15,10 @@ class QMIXMixer(StateMixer):
     """
 
     @nn.compact
-    def __call__(self, q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, ""]:
+    def __call__(self, inputs: MixerInput) -> Float[Array, ""]:
         """The joint value ``q_tot`` of the agents' chosen action values."""
-        w1 = self.weights(state, self.num_agents * self.embed_size, "hyper_w1")
+        w1 = self.weights(inputs.state, self.num_agents * self.embed_size, "hyper_w1")
         w1 = w1.reshape(self.num_agents, self.embed_size)
-        b1 = self.dense(state, self.embed_size, "hyper_b1")
-        w2 = self.weights(state, self.embed_size, "hyper_w2")
-        return nn.elu(q @ w1 + b1) @ w2 + self.state_value(state)
+        b1 = self.dense(inputs.state, self.embed_size, "hyper_b1")
+        w2 = self.weights(inputs.state, self.embed_size, "hyper_w2")
+        return nn.elu(inputs.chosen @ w1 + b1) @ w2 + self.state_value(inputs.state)

@@ -4,6 +4,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from qmix_jax.errors import require, unknown_choice
+from qmix_jax.mixers.base import MixerInput
 from qmix_jax.mixers.hypernetworks import NONNEGATIVE
 from qmix_jax.networks.linear import uniform_fan_in
 
@@ -31,11 +32,11 @@ class QMIXNSMixer(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, ""]:
+    def __call__(self, inputs: MixerInput) -> Float[Array, ""]:
         """The joint value of the agents' values alone."""
         nonnegative, embed = NONNEGATIVE[self.nonnegative], self.embed_size
         first, second = uniform_fan_in(self.num_agents), uniform_fan_in(embed)
         w1 = nonnegative(self.param("w1", first, (self.num_agents, embed)))
         w2 = nonnegative(self.param("w2", second, (embed,)))
-        hidden = nn.elu(q @ w1 + self.param("b1", first, (embed,)))
+        hidden = nn.elu(inputs.chosen @ w1 + self.param("b1", first, (embed,)))
         return hidden @ w2 + self.param("b2", second, ())

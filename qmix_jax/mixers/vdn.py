@@ -3,6 +3,8 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from qmix_jax.mixers.base import MixerInput
+
 
 class VDNMixer(nn.Module):
     """VDN (Sunehag et al. 2018, equation 3): ``q_tot = sum_a q_a``."""
@@ -10,6 +12,6 @@ class VDNMixer(nn.Module):
     num_agents: int
     state_size: int
 
-    def __call__(self, q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, ""]:
+    def __call__(self, inputs: MixerInput) -> Float[Array, ""]:
         """The sum of the agents' values."""
-        return q.sum(axis=-1)
+        return inputs.chosen.sum(axis=-1)

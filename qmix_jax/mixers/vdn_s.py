@@ -4,6 +4,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from qmix_jax.errors import require
+from qmix_jax.mixers.base import MixerInput
 from qmix_jax.networks.linear import uniform_fan_in
 
 
@@ -26,10 +27,10 @@ class VDNSMixer(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, q: Float[Array, " N"], state: Float[Array, " G"]) -> Float[Array, ""]:
+    def __call__(self, inputs: MixerInput) -> Float[Array, ""]:
         """The sum of the agents' values and of the state's own."""
-        hidden = nn.relu(self._dense(state, self.embed_size, "value_hidden"))
-        return q.sum(axis=-1) + self._dense(hidden, 1, "value")[0]
+        hidden = nn.relu(self._dense(inputs.state, self.embed_size, "value_hidden"))
+        return inputs.chosen.sum(axis=-1) + self._dense(hidden, 1, "value")[0]
 
     def _dense(self, x: Float[Array, " I"], size: int, name: str) -> Float[Array, " size"]:
         initialize = uniform_fan_in(x.shape[-1], self.init_scale)

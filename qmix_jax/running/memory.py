@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 
 from qmix_jax.algorithms import loop as qmix
-from qmix_jax.algorithms.loop import Algorithm
+from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.errors import ConfigError
 from qmix_jax.replay import sequences as replay
 from qmix_jax.running.waves import devices_per_seed
-from qmix_jax.types import HyperParams, Learner, Params
+from qmix_jax.types import HyperParams, Learner, Networks
 
 
 class SeedBytes(NamedTuple):
@@ -138,8 +138,8 @@ def _kept(algorithm: Algorithm, hyper: HyperParams, learner: Learner, minibatch:
     slots = jax.tree.map(lambda x: x[:, :size], minibatch.slots)
     part = minibatch._replace(slots=slots, weights=minibatch.weights[:size])
 
-    def loss(online: Params) -> jax.Array:
-        return qmix.loss(algorithm, hyper, online, learner, part)[0]
+    def loss(online: Networks) -> jax.Array:
+        return algorithm.method.loss(algorithm, hyper, online, learner, part)[0]
 
     return jax.vjp(loss, learner.online)[1]
 

@@ -24,10 +24,10 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from qmix_jax.algorithms import loop as qmix
-from qmix_jax.algorithms.loop import Algorithm
+from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.learning.minibatch_parts import AXIS as PARTS
 from qmix_jax.running.devices import tracing
-from qmix_jax.types import Best, HyperParams, Params, TrainState
+from qmix_jax.types import Best, HyperParams, Networks, TrainState
 
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 """For CPUs: a sixth less time to compile, into code of the same speed (experiments/speed)."""
@@ -153,7 +153,7 @@ class Waves:
         self.epochs += 1
         return self._gather(waves)
 
-    def online(self) -> Params:
+    def online(self) -> Networks:
         """The present parameters of every lane, on the host, ``[L, ...]``."""
         return self._gather([state.learner.online for state in self._states])
 

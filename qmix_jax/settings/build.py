@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from qmix_jax.acting.explore import Exploration
-from qmix_jax.algorithms.loop import Algorithm, Sizes, TargetUpdate
+from qmix_jax.algorithms.base import Algorithm, Sizes, TargetUpdate
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
 from qmix_jax.errors import ConfigError
@@ -33,6 +33,7 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
     parts = config.parts
     mixer = build_part("mixer", parts["mixer"], num_agents=env.num_agents, state_size=env.state_size)
     algorithm = Algorithm(
+        method=build_part("algorithm", parts["algorithm"]),
         env=env,
         agent=build_agent(parts["agent"], env),
         mixer=mixer,
@@ -51,6 +52,7 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
         standardise_returns=config.reward.standardise_returns,
         obs_dtype=OBS_DTYPES[config.replay.obs_dtype],
     )
+    algorithm.method.check(algorithm)
     return algorithm, hyper_params(config)
 
 

@@ -26,7 +26,8 @@ from qmix_jax.settings.spelling import check_scenario, nearest_key, unknown_grou
 
 def shipped_targets(group: str) -> set[str]:
     """What the files of a configuration group build: every ``_target_`` in them."""
-    sections: list[Any] = [OmegaConf.load(path) for path in (conf_dir() / group).glob("*.yaml")]
+    files: list[Any] = [OmegaConf.load(path) for path in (conf_dir() / group).glob("*.yaml")]
+    sections = [file.get(group, file) for file in files]  # an algorithm's file also changes other sections
     return {section["_target_"] for section in sections if not OmegaConf.is_missing(section, "_target_")}
 
 

@@ -204,7 +204,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AlgorithmConfig:
-    """``algorithm.*``: the name that a run is reported under."""
+    """``algorithm.*``: the name that a run is reported under; the rest is in ``parts``."""
 
     name: str
 
@@ -237,5 +237,5 @@ class Config:
     parts: dict[str, dict[str, Any]]
 
 
-PARTS = ("env", "agent", "mixer", "target", "exploration", "optimizer")
+PARTS = ("algorithm", "env", "agent", "mixer", "target", "exploration", "optimizer")
 """Sections whose ``_target_`` names what they build; their other keys are its arguments (or fields above)."""

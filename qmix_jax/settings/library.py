@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from qmix_jax.algorithms.loop import Algorithm
+from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.envs.build import make_env
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.build import build

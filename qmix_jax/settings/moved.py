@@ -11,6 +11,7 @@ MOVED = {
 """Modules that a saved ``_target_`` may name, and where they are now."""
 
 ADDED = {
+    "algorithm": {"_target_": "qmix_jax.algorithms.value_decomposition.ValueDecomposition"},
     "exploration": {"_target_": "qmix_jax.acting.explore.epsilon_greedy"},
     "rollout": {"overlap": False},
     "sweep": {"temperature_start": None, "temperature_end": None, "temperature_steps": None},

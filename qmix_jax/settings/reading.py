@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.checks import check_together
-from qmix_jax.settings.config import PARTS, Config, ExplorationConfig, OptimizerConfig, TargetConfig
+from qmix_jax.settings.config import PARTS, AlgorithmConfig, Config, ExplorationConfig, OptimizerConfig, TargetConfig
 from qmix_jax.settings.values import parse_section
 
 
@@ -43,6 +43,15 @@ def from_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     return to_container(tree)
 
 
+TYPED = {
+    "algorithm": AlgorithmConfig,
+    "target": TargetConfig,
+    "exploration": ExplorationConfig,
+    "optimizer": OptimizerConfig,
+}
+"""Parts that have settings of ours beside those of what they build."""
+
+
 def parse(container: Mapping[str, Any]) -> Config:
     """The typed configuration in a plain tree.
 
@@ -57,7 +66,7 @@ def parse(container: Mapping[str, Any]) -> Config:
         section = dict(tree.get(name) or {})
         if not section:
             raise ConfigError(f"{name}: missing; choose one of conf/{name}, for example {name}=...")
-        typed = {"target": TargetConfig, "exploration": ExplorationConfig, "optimizer": OptimizerConfig}.get(name)
+        typed = TYPED.get(name)
         own = {field.name for field in dataclasses.fields(typed)} if typed else set()
         parts[name] = {key: value for key, value in section.items() if key not in own}
         if typed:

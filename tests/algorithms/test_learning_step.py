@@ -16,8 +16,10 @@ import pytest
 from toy_env import QUICKLY, Kind, make_toy
 
 from qmix_jax.algorithms import loop as qmix
-from qmix_jax.algorithms import metrics as reports
-from qmix_jax.algorithms.loop import Algorithm, Sizes, TargetUpdate
+from qmix_jax.algorithms.base import Algorithm, Sizes, TargetUpdate
+from qmix_jax.algorithms.gradient_step import learn, loss
+from qmix_jax.algorithms.metrics import better, target_lag
+from qmix_jax.algorithms.value_decomposition import ValueDecomposition
 from qmix_jax.errors import ConfigError
 from qmix_jax.learning import optimizers, targets
 from qmix_jax.learning.values import action_values
@@ -45,6 +47,7 @@ SIZES = Sizes(
     evaluation_seed=7,
 )
 ALGORITHM = Algorithm(
+    method=ValueDecomposition(),
     env=ENV,
     agent=RecurrentAgent(obs_size=3, num_agents=2, num_actions=3, hidden_size=4),
     mixer=QMIXMixer(num_agents=2, state_size=2, embed_size=3),
@@ -241,7 +244,7 @@ def test_the_best_policy_is_that_of_the_best_evaluation_so_far(epochs):
 
 
 @pytest.mark.parametrize(
-    ("has_win_rate", "old", "new", "better"),
+    ("has_win_rate", "old", "new", "is_better"),
     [
         (True, (0.5, 9.0), (0.6, 1.0), True),
         (True, (0.5, 9.0), (0.5, 9.5), True),
@@ -251,7 +254,7 @@ def test_the_best_policy_is_that_of_the_best_evaluation_so_far(epochs):
         (False, (np.nan, 9.0), (np.nan, 8.5), False),
     ],
 )
-def test_better_is_a_higher_win_rate_and_then_a_higher_return(has_win_rate, old, new, better):
+def test_better_is_a_higher_win_rate_and_then_a_higher_return(has_win_rate, old, new, is_better):
     def evaluation(win_rate: float, episode_return: float) -> Evaluation:
         return Evaluation(*(jnp.float32(x) for x in (episode_return, win_rate, 1.0)))
 
@@ -260,8 +263,8 @@ def test_better_is_a_higher_win_rate_and_then_a_higher_return(has_win_rate, old,
         learner=SimpleNamespace(online=SimpleNamespace(agent=jnp.array(1))),
         env_steps=jnp.array(20),
     )
-    best = reports.better(ENV._replace(has_win_rate=has_win_rate), state, evaluation(*new))
-    assert (int(best.agent), int(best.env_steps)) == ((1, 20) if better else (0, 10))
+    best = better(ENV._replace(has_win_rate=has_win_rate), state, evaluation(*new))
+    assert (int(best.agent), int(best.env_steps)) == ((1, 20) if is_better else (0, 10))
 
 
 SEEDS_IN_WAVES = """
@@ -322,7 +325,7 @@ def learner(history) -> Learner:
 @pytest.fixture(scope="module")
 def descend():
     algorithm = ALGORITHM._replace(optimizer=optax.identity())
-    return jit(functools.partial(qmix.learn, algorithm))
+    return jit(functools.partial(learn, algorithm))
 
 
 def test_hard_updates_copy_the_online_network_every_interval(descend, learner, batch):
@@ -336,7 +339,7 @@ def test_hard_updates_copy_the_online_network_every_interval(descend, learner, b
 
 def test_soft_updates_move_the_target_network_by_tau_every_time(learner, batch):
     algorithm = ALGORITHM._replace(optimizer=optax.identity(), target_update=TargetUpdate.SOFT)
-    after, _, _ = jit(functools.partial(qmix.learn, algorithm))(HYPER, learner, batch)
+    after, _, _ = jit(functools.partial(learn, algorithm))(HYPER, learner, batch)
     expected = jax.tree.map(lambda new, old: 0.25 * new + 0.75 * old, after.online, learner.target)
     assert_close(after.target, expected)
     assert differ(after.target, learner.target)
@@ -384,7 +387,7 @@ def test_a_step_to_parameters_that_are_no_numbers_is_not_taken(descend, learner,
 
 def test_other_seeds_go_on_unchanged_beside_a_frozen_one(learner, batch):
     algorithm = ALGORITHM._replace(optimizer=optax.identity())
-    both = jit(jax.vmap(functools.partial(qmix.learn, algorithm), in_axes=(None, None, 0)))
+    both = jit(jax.vmap(functools.partial(learn, algorithm), in_axes=(None, None, 0)))
     batches = [jax.tree.map(lambda *x: jnp.stack(x), batch, other) for other in (batch, with_reward(batch, np.nan))]
     healthy, beside_frozen = (jax.tree.map(lambda x: x[0], both(HYPER, learner, pair)[0]) for pair in batches)
     assert_equal(beside_frozen, healthy)
@@ -394,8 +397,12 @@ class TestWarningSigns:
     @pytest.fixture(scope="class")
     @staticmethod
     def signs(learner, batch):
-        program = jit(functools.partial(reports.warning_signs, ENV, ALGORITHM.agent, ALGORITHM.mixer, HYPER))
-        return lambda **changes: {k: float(x) for k, x in program(learner._replace(**changes), batch.slots).items()}
+        def compute(learner: Learner) -> dict[str, jax.Array]:
+            signs = ALGORITHM.method.warning_signs(ALGORITHM, HYPER, learner, batch.slots)
+            return {**signs, "target_lag": target_lag(learner)}
+
+        program = jit(compute)
+        return lambda **changes: {k: float(x) for k, x in program(learner._replace(**changes)).items()}
 
     def test_target_lag_is_the_relative_distance(self, signs, learner):
         assert signs(target=learner.online)["target_lag"] == 0
@@ -427,10 +434,10 @@ def forward(double_q: bool):
     algorithm = ALGORITHM._replace(mixer=VDNMixer(2, 2), target=target, double_q=double_q)
 
     def run(learner: Learner, minibatch: Minibatch):
-        loss, _ = qmix.loss(algorithm, HYPER, learner.online, learner, minibatch)
+        value, _ = loss(algorithm, HYPER, learner.online, learner, minibatch)
         batch = minibatch.slots
         q = [action_values(algorithm.agent, params.agent, batch) for params in (learner.online, learner.target)]
-        return {"loss": loss, "online_q": q[0], "target_q": q[1], **recorded}
+        return {"loss": value, "online_q": q[0], "target_q": q[1], **recorded}
 
     program = jit(run)
 
@@ -483,7 +490,7 @@ def test_what_is_not_a_transition_does_not_count(learner, batch):
 @functools.cache
 def learning(**options: Any):
     algorithm = ALGORITHM._replace(optimizer=optax.identity(), **options)
-    return jit(functools.partial(qmix.learn, algorithm))
+    return jit(functools.partial(learn, algorithm))
 
 
 def test_half_the_loss_has_half_the_gradient(descend, learner, batch):
@@ -498,17 +505,17 @@ def test_half_the_loss_has_half_the_gradient(descend, learner, batch):
 
 def test_weights_multiply_the_squared_errors_of_their_sequences(learner, batch):
     one_hot = jnp.eye(SIZES.batch_size)
-    loss = jit(lambda weights: qmix.loss(ALGORITHM, HYPER, learner.online, learner, batch._replace(weights=weights))[0])
-    each = np.array([loss(w) for w in one_hot])
+    program = jit(lambda weights: loss(ALGORITHM, HYPER, learner.online, learner, batch._replace(weights=weights))[0])
+    each = np.array([program(w) for w in one_hot])
     weights = np.random.default_rng(0).uniform(size=SIZES.batch_size).astype(np.float32)
     assert (each > 0).all()
-    assert float(loss(jnp.asarray(weights))) == pytest.approx((weights * each).sum(), rel=1e-4)
+    assert float(program(jnp.asarray(weights))) == pytest.approx((weights * each).sum(), rel=1e-4)
 
 
 def test_scaled_rewards_scale_the_targets(learner, batch):
-    loss = jit(lambda hyper: qmix.loss(ALGORITHM, hyper, learner.online, learner, batch)[1].metrics["target_mean"])
+    target = jit(lambda hyper: loss(ALGORITHM, hyper, learner.online, learner, batch)[1].metrics["target_mean"])
     # Targets are linear in the rewards.
-    zero, one, three = (float(loss(HYPER._replace(reward_scale=jnp.float32(scale)))) for scale in (0.0, 1.0, 3.0))
+    zero, one, three = (float(target(HYPER._replace(reward_scale=jnp.float32(scale)))) for scale in (0.0, 1.0, 3.0))
     assert one != zero
     assert three - zero == pytest.approx(3 * (one - zero), rel=1e-3)
 

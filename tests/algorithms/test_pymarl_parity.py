@@ -17,11 +17,12 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from toy_env import QUICKLY
 
-from qmix_jax.algorithms import loop as qmix
-from qmix_jax.algorithms.loop import Algorithm, Sizes
+from qmix_jax.algorithms import gradient_step
+from qmix_jax.algorithms.base import Algorithm, Sizes
+from qmix_jax.algorithms.value_decomposition import ValueDecomposition
 from qmix_jax.envs.base import Env
 from qmix_jax.learning import optimizers, standardise, targets
-from qmix_jax.learning.values import chosen_values, joint_values
+from qmix_jax.learning.values import joint_values, mixer_inputs
 from qmix_jax.mixers.independent import IndependentMixer
 from qmix_jax.mixers.qmix import QMIXMixer
 from qmix_jax.mixers.vdn import VDNMixer
@@ -89,6 +90,7 @@ def build(case: Case) -> tuple[Algorithm, HyperParams]:
         "adam": lambda: optimizers.adam(settings["beta1"], settings["beta2"], eps=settings["eps"]),
     }[settings["name"]]()
     algorithm = Algorithm(
+        method=ValueDecomposition(),
         # Learning reads nothing but sizes from the environment.
         env=Env("golden", agents, actions, dims["obs_dim"], state_size, dims["max_seq_length"] - 1, None, None),
         agent=RecurrentAgent(
@@ -201,14 +203,15 @@ def compute(case: Case) -> Computed:
     def forward(learner: Learner, minibatch: Minibatch, hyper: HyperParams) -> dict[str, jax.Array]:
         recorder = Recorder(algorithm, learner.online)
         recording = algorithm._replace(agent=recorder, target=recorder.target)
-        loss, info = qmix.loss(recording, hyper, learner.online, learner, minibatch)
+        loss, info = gradient_step.loss(recording, hyper, learner.online, learner, minibatch)
         batch = minibatch.slots
-        chosen = chosen_values(recorder.seen["agent_q"], batch.action, algorithm.env.num_actions)
-        q_tot = joint_values(algorithm.mixer, learner.online.mixer, chosen, batch.step.state)
+        inputs = mixer_inputs(recorder.seen["agent_q"], batch.action, batch.step)
+        q_tot = joint_values(algorithm.mixer, learner.online.mixer, inputs)
         return {**recorder.seen, "loss": loss, "priority": info.priority, "q_tot": q_tot}
 
     update = jax.jit(
-        lambda hyper, learner, minibatch: qmix.learn(algorithm, hyper, learner, minibatch), compiler_options=QUICKLY
+        lambda hyper, learner, minibatch: gradient_step.learn(algorithm, hyper, learner, minibatch),
+        compiler_options=QUICKLY,
     )
     with jax.enable_x64(True):
         online, minibatch = params(case, "online"), minibatch_of(case)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from toy_env import QUICKLY
 
 from qmix_jax.errors import ConfigError
+from qmix_jax.mixers.base import example_input
 from qmix_jax.mixers.independent import IndependentMixer
 from qmix_jax.mixers.qmix import QMIXMixer
 from qmix_jax.mixers.vdn import VDNMixer
@@ -21,6 +22,7 @@ from qmix_jax.settings.build import build_part
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf/mixer").glob("*.yaml"))
 AGENTS, ACTIONS, STATE = 3, 4, 5
+EXAMPLE = example_input(AGENTS, ACTIONS, STATE)
 JOINT_ACTIONS = np.array(list(itertools.product(range(ACTIONS), repeat=AGENTS)))
 
 of_configs = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -30,21 +32,28 @@ def configured(path: Path, **changes):
     return build_part("mixer", yaml.safe_load(path.read_text()) | changes, num_agents=AGENTS, state_size=STATE)
 
 
+def chosen_only(mixer):
+    """The mixer as a function of the chosen values and the state: all that these mixers read."""
+    return lambda params, q, state: mixer.apply(params, EXAMPLE._replace(chosen=q, state=state))
+
+
 @functools.cache
 def values(mixer):
     """``q_tot`` of a batch of the agents' values at one state."""
-    return jax.jit(jax.vmap(mixer.apply, in_axes=(None, 0, None)), compiler_options=QUICKLY)
+    return jax.jit(jax.vmap(chosen_only(mixer), in_axes=(None, 0, None)), compiler_options=QUICKLY)
 
 
 @functools.cache
 def gradients(mixer):
     """The derivatives of what the mixer returns by the agents' values, for a batch of values at one state."""
-    return jax.jit(jax.vmap(jax.jacobian(mixer.apply, argnums=1), in_axes=(None, 0, None)), compiler_options=QUICKLY)
+    return jax.jit(
+        jax.vmap(jax.jacobian(chosen_only(mixer), argnums=1), in_axes=(None, 0, None)), compiler_options=QUICKLY
+    )
 
 
 def random_params(mixer, seed: int, scale: float = 1.0):
     numbers = np.random.default_rng(seed)
-    shapes = jax.eval_shape(mixer.init, jax.random.key(0), jnp.zeros(AGENTS), jnp.zeros(STATE))
+    shapes = jax.eval_shape(mixer.init, jax.random.key(0), EXAMPLE)
     return jax.tree.map(lambda x: scale * numbers.normal(size=x.shape), shapes)
 
 
@@ -117,10 +126,8 @@ def test_the_joint_argmax_is_every_agents_own(path, seed):
 @of_configs
 def test_a_configured_mixer_gives_one_value_or_one_per_agent(path):
     mixer = configured(path)
-    params = jax.jit(mixer.init, compiler_options=QUICKLY)(
-        jax.random.key(0, impl="rbg"), jnp.zeros(AGENTS), jnp.zeros(STATE)
-    )
-    value = jax.jit(mixer.apply, compiler_options=QUICKLY)(params, jnp.arange(1.0, AGENTS + 1), jnp.ones(STATE))
+    params = jax.jit(mixer.init, compiler_options=QUICKLY)(jax.random.key(0, impl="rbg"), EXAMPLE)
+    value = jax.jit(chosen_only(mixer), compiler_options=QUICKLY)(params, jnp.arange(1.0, AGENTS + 1), jnp.ones(STATE))
     assert value.shape in ((), (AGENTS,))
     assert value.dtype == jnp.float32
     assert jnp.isfinite(value).all()
@@ -132,7 +139,7 @@ def with_setting(name: str) -> list:
 
 def initial(mixer):
     init = jax.jit(mixer.init, compiler_options=QUICKLY)
-    params = init(jax.random.key(3, impl="rbg"), jnp.zeros(AGENTS), jnp.zeros(STATE))
+    params = init(jax.random.key(3, impl="rbg"), EXAMPLE)
     return jax.tree.map(np.asarray, params["params"])
 
 

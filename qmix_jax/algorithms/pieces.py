@@ -1,0 +1,77 @@
+"""What the losses of several algorithms have in common."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from qmix_jax.acting.explore import masked_argmax
+from qmix_jax.algorithms.base import Algorithm
+from qmix_jax.learning import standardise
+from qmix_jax.learning.targets import Sequence
+from qmix_jax.learning.values import like
+from qmix_jax.replay.sequences import Minibatch
+from qmix_jax.types import HyperParams, Learner, Slot, Statistics
+
+
+def rewards(algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot) -> Float[Array, "T M"]:
+    """Rewards as they enter the targets."""
+    reward = batch.reward * hyper.reward_scale
+    return standardise.standardise(learner.rewards, reward) if algorithm.standardise_rewards else reward
+
+
+def targets(
+    algorithm: Algorithm,
+    hyper: HyperParams,
+    learner: Learner,
+    batch: Slot,
+    value: Float[Array, "T M *N"],
+    taken_value: Float[Array, "T M *N"],
+) -> tuple[Float[Array, "T M *N"], Statistics]:
+    """Targets of a minibatch, and the statistics of returns with these added where returns are standardised.
+
+    Args:
+        algorithm: the parts.
+        hyper: the numbers.
+        learner: its statistics are read.
+        batch: the slots.
+        value: of the greedy joint action in each slot, by the target networks.
+        taken_value: of the joint action that was taken, by the target networks.
+    """
+    mask, discount = like(batch.mask, value), like(batch.discount, value)
+    reward = like(rewards(algorithm, hyper, learner, batch), value)
+    returns = learner.returns
+    if algorithm.standardise_returns:
+        value, taken_value = (standardise.restore(returns, x) for x in (value, taken_value))
+    sequence = Sequence(reward, discount, mask, value, taken_value)
+    y = jax.lax.stop_gradient(algorithm.target(sequence, hyper.gamma, hyper.td_lambda))
+    if algorithm.standardise_returns:
+        returns = standardise.update(returns, y, mask)
+        y = standardise.standardise(returns, y)
+    return y, returns
+
+
+def deciding_action(
+    algorithm: Algorithm, online_q: Float[Array, "T M N A"], target_q: Float[Array, "T M N A"], batch: Slot
+) -> Int[Array, "T M N"]:
+    """The greedy joint action to bootstrap from: of the online agents with double Q, else of the target agents."""
+    deciding_q = jax.lax.stop_gradient(online_q) if algorithm.double_q else target_q
+    return masked_argmax(deciding_q, batch.step.avail_actions)
+
+
+def transition_count(batch: Slot, transitions: Float[Array, ""] | None) -> Float[Array, ""]:
+    """What means over a minibatch divide by: the transitions given, else those of ``batch``; at least 1."""
+    return jnp.maximum(batch.mask.sum() if transitions is None else transitions, 1.0)
+
+
+def masked_mean(
+    x: Float[Array, "T M"], minibatch: Minibatch, count: Float[Array, ""], weighted: bool = True
+) -> Float[Array, ""]:
+    """``sum(weights * mask * x) / count``; the weights are those of prioritised replay."""
+    weights = minibatch.weights[None] if weighted else 1.0
+    return (x * minibatch.slots.mask * weights).sum() / count
+
+
+def sequence_priority(td_error: Float[Array, "T M *N"], mask: Float[Array, "T M"]) -> Float[Array, " M"]:
+    """``sum_t |td_error| / sqrt(transitions)`` of every sequence, the mean over agents where each has its own error."""
+    errors = jnp.abs(td_error).reshape(*mask.shape, -1).mean(axis=-1)
+    return errors.sum(axis=0) / jnp.sqrt(jnp.maximum(mask.sum(axis=0), 1.0))

@@ -1,0 +1,1 @@
+"""An algorithm and a mixer of your own."""
