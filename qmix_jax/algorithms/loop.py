@@ -21,7 +21,7 @@ from qmix_jax.learning import standardise
 from qmix_jax.replay import packing as storage
 from qmix_jax.replay import sequences as replay
 from qmix_jax.replay.sequences import Minibatch, Priorities
-from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Replay, TrainState
+from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Replay, Slot, TrainState
 
 
 def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from qmix_jax.acting.greedy_episodes import summarize
 from qmix_jax.acting.hosted_rollout import HostedActor, zero_batch
 from qmix_jax.algorithms import loop as qmix
-from qmix_jax.algorithms.loop import Algorithm
+from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.running.devices import tracing
 from qmix_jax.running.waves import Waves
 from qmix_jax.types import Evaluation, HyperParams, TrainState

@@ -71,9 +71,11 @@ class PettingZooDoor(Door):
         return RawResult(self._raw(obs, infos), own, over and not cut, cut, bool(won[0]) if won else None)
 
     def _raw(self, obs: Mapping[Any, Any], infos: Mapping[Any, Any]) -> Raw:
+        # Some show what an agent saw last after it has left; at the end of an episode all have left.
+        there = set(self.env.agents) or set(obs)
         seen, avail = [], []
         for agent in self.agents:
-            value = obs.get(agent)
+            value = obs.get(agent) if agent in there else None
             mask = infos.get(agent, {}).get("action_mask")
             if isinstance(value, Mapping) and "action_mask" in value:
                 mask = value["action_mask"]

@@ -111,7 +111,7 @@ class Pool:
             try:
                 return play()
             except EnvError as failure:
-                self.close()
+                self.close(patience=1.0)
                 self._failures += 1
                 if self._failures > self._restarts:
                     raise EnvError(f"{failure} (after {self._restarts} restarts, env.restarts)") from failure
@@ -160,8 +160,8 @@ class Pool:
         assert self._words is not None
         return Path(self._words.name) / f"worker_{index}.txt"
 
-    def close(self) -> None:
-        """End all workers: politely where they listen, by force where they do not."""
+    def close(self, patience: float = GOODBYE) -> None:
+        """End all workers: politely where they listen within ``patience`` seconds, by force where they do not."""
         if self._vector is None:
             return
         vector, self._vector = self._vector, None
@@ -169,7 +169,7 @@ class Pool:
         for pipe in vector.parent_pipes:
             with contextlib.suppress(OSError):
                 pipe.send(("close", None))
-        end = time.monotonic() + GOODBYE
+        end = time.monotonic() + patience
         for process in vector.processes:
             process.join(max(0.0, end - time.monotonic()))
             if process.is_alive():
