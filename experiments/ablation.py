@@ -1,7 +1,7 @@
 """SMAX 3m and 2s3z, QMIX: one choice changed at a time, five seeds, equal environment steps.
 
-``python experiments/ablation.py run SCENARIO [VARIANT ...]`` trains (those already finished are left as they are) into
-``runs/ablation``; ``python experiments/ablation.py report`` prints a table with 95% intervals (Student's t over seeds)
+``python experiments/ablation.py run SCENARIO [VARIANT ...]`` trains into ``runs/ablation`` and skips finished variants;
+``python experiments/ablation.py report`` prints a table with 95% intervals (Student's t over seeds)
 and writes ``experiments/results/ablation/{results.json,ablation.png}``.
 """
 
@@ -33,11 +33,11 @@ VARIANTS = {
     "cross_learned": ("cross-channel, learned", ["mixer=cross_channel", "mixer.learned=true"]),
 }
 LAST = 3
-"""Evaluations at the end whose mean is the score: one of 128 episodes is noisy."""
+"""The score is the mean of this many final evaluations: a single one of 128 episodes is noisy."""
 
 
 def run(scenario: str, *names: str) -> None:
-    """Train the variants that have not been."""
+    """Train the variants that are not finished."""
     steps = STEPS[scenario]
     for name in names or VARIANTS:
         run_dir = RUNS / f"{scenario}_{name}"
@@ -50,7 +50,7 @@ def run(scenario: str, *names: str) -> None:
 
 
 def report() -> None:
-    """Table, figure, numbers."""
+    """Print the table, and save figure and numbers."""
     found: dict[str, Any] = {}
     figure = Figure(figsize=(11, 4 * len(STEPS)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -70,7 +70,7 @@ def report() -> None:
 
 
 def scores(run_dir: Path) -> dict[str, Any]:
-    """Greedy win rates: the curve of the mean, and each seed's mean over the last evaluations with its interval."""
+    """Greedy win rates: each seed's mean over the last evaluations with their interval, and the mean curve."""
     rows = read_metrics(run_dir)
     seeds = sorted({row["seed"] for row in rows})
     wins = np.array([[row["eval_win_rate"] for row in rows if row["seed"] == seed] for seed in seeds])
@@ -98,9 +98,7 @@ def draw(curves: Axes, dots: Axes, scenario: str, found: dict[str, Any]) -> None
     dots.set_yticks(range(len(found)), [VARIANTS[name][0] for name in found])
     dots.invert_yaxis()
     dots.set_xlabel(f"greedy win rate, mean of the last {LAST} evaluations")
-    curves.set(
-        xlabel="environment steps of a seed", ylabel="greedy win rate", title=f"SMAX {scenario}: mean of 5 seeds"
-    )
+    curves.set(xlabel="environment steps per seed", ylabel="greedy win rate", title=f"SMAX {scenario}: mean of 5 seeds")
     dots.set_title(f"SMAX {scenario}: seeds, mean and 95% interval")
     curves.locator_params(axis="x", nbins=5)
     for axes in (curves, dots):

@@ -1,8 +1,8 @@
-"""What a checkpoint a minute costs: ``python experiments/checkpoint_cost.py [ROUNDS]`` (4).
+"""The cost of one checkpoint per minute: ``python experiments/checkpoint_cost.py [ROUNDS]`` (4).
 
-QMIX on SMAX 3m with replays of 500 MB in all, filled with noise so that nothing compresses. Spells of about half a
-minute of training without and with one checkpoint, in turns; prints the environment steps that one costs, as a share
-of a minute's.
+QMIX on SMAX 3m with replays of 500 MB in total, filled with noise so that nothing compresses. Trains for about half a
+minute without and half a minute with one checkpoint, alternating. Prints the cost of a checkpoint as a share of a
+minute's environment steps.
 """
 
 import os
@@ -52,7 +52,7 @@ def main(rounds: str = "4") -> None:
 
 
 def spell(waves: Waves, checkpoints: Checkpoints | None) -> tuple[float, float]:
-    """Environment steps per second over a spell, and the seconds for which training waited for a checkpoint."""
+    """Train for ``SPELL`` seconds: environment steps per second, and seconds of waiting for a checkpoint."""
     before, started, blocked = int(waves.epoch()["env_steps"].sum()), time.monotonic(), 0.0
     if checkpoints is not None:
         checkpoints.save(waves.epochs, waves.snapshot(), {"epochs": waves.epochs})
@@ -67,12 +67,12 @@ def spell(waves: Waves, checkpoints: Checkpoints | None) -> tuple[float, float]:
 
 
 def replay_bytes(waves: Waves) -> int:
-    """Of all seeds."""
+    """Bytes of the replays of all seeds."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(waves.snapshot_like().replay))
 
 
 def fill_with_noise(waves: Waves) -> None:
-    """Random observations and states in all replays, every place taken."""
+    """Fill all replays with random observations and states."""
     state = waves.snapshot()
     numbers = np.random.default_rng(0)
 

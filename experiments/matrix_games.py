@@ -1,6 +1,6 @@
-"""What each algorithm finds in the climbing and penalty games: ``python experiments/matrix_games.py``.
+"""Final payoffs of each algorithm in the climbing and penalty games: ``python experiments/matrix_games.py``.
 
-Purely random behaviour (epsilon 1), 20 seeds, 5000 episodes, the settings of ``experiment=two_step_game``. Prints a
+Random actions (epsilon 1), 20 seeds, 5000 episodes, the settings of ``experiment=two_step_game``. Prints a
 Markdown table of the greedy payoffs and writes ``experiments/results/matrix_games/results.json``.
 """
 
@@ -47,7 +47,7 @@ def payoffs(name: str, arguments: list[str]) -> np.ndarray:
 
 
 def counted(returns: np.ndarray) -> str:
-    """``11 (3), 7 (17)``: payoffs and on how many seeds."""
+    """``11 (3), 7 (17)``: payoffs, each with its number of seeds."""
     counts = collections.Counter(np.round(returns, 1).tolist())
     return ", ".join(f"{value:g} ({count})" for value, count in sorted(counts.items(), reverse=True))
 

@@ -1,8 +1,8 @@
-"""Keep what matters of finished runs: ``python experiments/report.py NAME RUN_DIR [RUN_DIR ...]``.
+"""Archive finished runs: ``python experiments/report.py NAME RUN_DIR [RUN_DIR ...]``.
 
-Runs of one algorithm are parts of one (other seeds). Copies each run's summary, configuration and metrics to
-``experiments/results/NAME/``, draws all runs into one figure there and prints a Markdown table with every seed and the
-mean with a 95% interval (Student's t over seeds).
+Runs of the same algorithm are pooled (they have different seeds). Copies each run's summary, configuration and metrics
+to ``experiments/results/NAME/``, draws all runs into one figure there and prints a Markdown table with every seed and
+the mean with a 95% interval (Student's t over seeds).
 """
 
 import json
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(name: str, *run_dirs: str) -> None:
-    """Copy, draw, print."""
+    """Copy the files, draw the figure, print the table."""
     out = RESULTS / name
     out.mkdir(parents=True, exist_ok=True)
     parts: dict[str, list[Path]] = {}
@@ -39,7 +39,7 @@ def main(name: str, *run_dirs: str) -> None:
 
 
 def joined(folders: list[Path]) -> dict[str, Any]:
-    """One summary for all seeds of the parts; the speed is that of the first."""
+    """One summary for the seeds of all ``folders``; the speed is that of the first."""
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
     first = summaries[0]
     measures = {

@@ -1,7 +1,7 @@
-"""Kill a run with ``kill -9`` at random moments, go on each time, compare with a run that nothing happened to.
+"""Kill a run with ``kill -9`` at random moments, resume it each time, and compare it with an uninterrupted run.
 
-``python experiments/soak.py [KILLS]`` (100) in a temporary folder; moments lie in training, while a checkpoint is
-written, and while the program starts. Prints how often the run went on, and whether its results are the same bits.
+``python experiments/soak.py [KILLS]`` (100) works in a temporary folder. Kills happen during training, while a
+checkpoint is written, and while the program starts. Fails unless the results have the same bits.
 """
 
 import json
@@ -30,15 +30,15 @@ EPOCHS_PER_KILL = 4
 
 
 def main(kills: str = "100") -> None:
-    """Soak, print, and end with status 1 if anything differs."""
+    """Run the test; exit with status 1 if anything differs."""
     with tempfile.TemporaryDirectory() as folder:
         if not soak(Path(folder), int(kills)):
-            sys.exit("the killed run has other results than the whole one")
-    print(f"{kills} of {kills} kills: the run went on to the same bits")
+            sys.exit("the killed run and the uninterrupted run have different results")
+    print(f"{kills} of {kills} kills: the resumed run has the same bits")
 
 
 def soak(folder: Path, kills: int, seed: int = 0) -> bool:
-    """Whether a run that was killed ``kills`` times has the results of a run that was not."""
+    """Whether a run that is killed ``kills`` times gives the same results as an uninterrupted run."""
     settings = (*SETTINGS, f"total_env_steps={100 * EPOCHS_PER_KILL * kills}")
     finish(folder, *settings, "run_dir=whole", "checkpoint.every_minutes=null")
     chance = random.Random(seed)
@@ -47,14 +47,14 @@ def soak(folder: Path, kills: int, seed: int = 0) -> bool:
         process = subprocess.Popen(
             command(*settings, "run_dir=killed", "resume=true"), cwd=folder, stdout=subprocess.DEVNULL
         )
-        in_training = chance.random() < 0.9  # the others die wherever the program is after up to five seconds
+        in_training = chance.random() < 0.9  # the others are killed at any moment of the first five seconds
         wait = 600.0 if in_training else 5 * chance.random()
         until = time.monotonic() + wait
         while process.poll() is None and time.monotonic() < until and newest(folder / "killed") <= before:
             time.sleep(0.002)
         time.sleep(0.2 * chance.random())
         if process.poll() is not None:
-            raise RuntimeError(f"kill {kill}: the run had ended before, with status {process.returncode}")
+            raise RuntimeError(f"kill {kill}: the run had already ended, with status {process.returncode}")
         process.kill()
         process.wait()
         print(f"kill {kill + 1}: at epoch {newest(folder / 'killed')}", flush=True)
@@ -63,12 +63,13 @@ def soak(folder: Path, kills: int, seed: int = 0) -> bool:
 
 
 def command(*arguments: str) -> list[str]:
-    """One training run."""
-    return [sys.executable, "-m", "qmix_jax.train", *arguments]
+    """The command of a training run."""
+    last = {argument.partition("=")[0]: argument for argument in arguments}  # given twice, it would be refused
+    return [sys.executable, "-m", "qmix_jax.train", *last.values()]
 
 
 def finish(folder: Path, *arguments: str) -> None:
-    """Run to the end."""
+    """Train to the end."""
     subprocess.run(command(*arguments), cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -78,7 +79,7 @@ def newest(run_dir: Path) -> int:
 
 
 def results(run_dir: Path) -> dict[str, Any]:
-    """All that a run computes: its metrics, its policies, byte for byte, and its evaluations."""
+    """The results of a run: its metrics, the bytes of its policies, and its evaluations."""
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         del row["seconds"]

@@ -1,7 +1,7 @@
-"""The two-step game: greedy returns of 20 seeds and the learned joint values beside the published ones.
+"""The two-step game: greedy returns of 20 seeds, and learned joint values compared with the published ones.
 
-``python experiments/two_step.py [ALGORITHM ...]`` trains IQL, VDN, QMIX and the paper's ablations (or those that are
-named) with ``experiment=two_step_game`` and writes ``experiments/results/two_step/{results.json,values.png}``.
+``python experiments/two_step.py [ALGORITHM ...]`` trains IQL, VDN, QMIX and the paper's ablations (or the named
+algorithms) with ``experiment=two_step_game`` and writes ``experiments/results/two_step/{results.json,values.png}``.
 """
 
 import os
@@ -84,8 +84,8 @@ def train_seeds(algorithm: Algorithm, hyper: HyperParams) -> tuple[np.ndarray, P
 def joint_values(algorithm: Algorithm, params: Params) -> dict[str, jax.Array]:
     """``q_tot`` of every joint action, [2, 2], in the first state and in the two that can follow.
 
-    The second state's values depend on the first joint action through the agents' memory; the values are the means
-    over what the second agent, whose first action changes nothing, may have done.
+    The second state's values depend on the first joint action through the agents' hidden states. They are averaged over
+    the second agent's first action, which does not change the state.
     """
     env, key = algorithm.env, jax.random.key(0)
     env_state, first = env.reset(key)
@@ -120,7 +120,7 @@ def mix(algorithm: Algorithm, params: Params, q: jax.Array, action: tuple[int, i
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Learned tables, and the published ones below where there are any."""
+    """Draw the learned tables, with the published ones below if there are any."""
     rows = [(name, kind) for name in results for kind in ("values", "published_values") if kind in results[name]]
     figure = Figure(figsize=(7.5, 2.1 * len(rows)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,7 +1,7 @@
-"""What W&B costs: ``python experiments/wandb_cost.py [LANES] [EPOCHS]`` (40 and 20).
+"""The cost of W&B: ``python experiments/wandb_cost.py [LANES] [EPOCHS]`` (40 and 20).
 
-Times the sink of a run offline, with as many metrics as training reports, from before W&B is imported until its runs
-are finished, in a temporary folder. Compare with the training time of the run that you have in mind.
+Times the offline sink with as many metrics as training reports, from before W&B is imported until its runs are
+finished, in a temporary folder. Compare with the training time of your run.
 """
 
 import sys

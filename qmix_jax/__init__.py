@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from qmix_jax.envs.base import Env
     from qmix_jax.envs.build import make_env
     from qmix_jax.errors import ConfigError
-    from qmix_jax.library import run
+    from qmix_jax.library import make_algorithm, run
     from qmix_jax.results.opened import open_run
     from qmix_jax.results.policies import load_policy
     from qmix_jax.running.waves import Waves
-    from qmix_jax.settings.library import make_algorithm
     from qmix_jax.types import HyperParams, TrainState
 
 _HOMES = {
@@ -30,7 +29,7 @@ _HOMES = {
     "TrainState": "qmix_jax.types",
     "Waves": "qmix_jax.running.waves",
     "load_policy": "qmix_jax.results.policies",
-    "make_algorithm": "qmix_jax.settings.library",
+    "make_algorithm": "qmix_jax.library",
     "make_env": "qmix_jax.envs.build",
     "open_run": "qmix_jax.results.opened",
     "run": "qmix_jax.library",

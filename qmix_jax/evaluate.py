@@ -46,6 +46,8 @@ Usage: python -m qmix_jax.evaluate run_dir=FOLDER [key=value ...]
                       agent, agent._target_=PATH)
   render=FILE         draw the first episode of the first policy: .gif for SMAX and MPE, .md .txt .gif .png for the
                       two-step and matrix games
+  explain=FOLDER      draw what happens inside in that episode: values of all actions, credit by the mixer (of final
+                      policies), q_tot against the return that came, hidden states; tables of matrix games
   output=FILE.json    write the results as JSON
 
 Prints return, win rate (where the environment has one) and episode length with 95% intervals (Student's t; Wilson's
@@ -70,6 +72,7 @@ class Settings:
     evaluation_seed: int = number(0, 2**32 - 1, default=1)
     batch: int = number(1, default=256)
     render: str | None = None
+    explain: str | None = None
     output: str | None = None
     env: dict[str, Any] = dataclasses.field(default_factory=dict)
     agent: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -102,7 +105,8 @@ def evaluate(settings: Settings) -> None:
     Raises :class:`ConfigError` for what does not fit together.
     """
     set_up()
-    team = load_team(Choice(**{name: getattr(settings, name) for name in Choice._fields}))
+    choice = Choice(**{name: getattr(settings, name) for name in Choice._fields})
+    team = load_team(choice)
     if settings.render is not None and team.env.render is None:
         raise ConfigError(f"render={settings.render}: {team.env.name} has nothing to draw episodes with; leave it null")
     console = ConsoleSink()
@@ -117,6 +121,11 @@ def evaluate(settings: Settings) -> None:
         about = {"run_dir": settings.run_dir, "which": settings.which}
         write_json(Path(settings.output), {**about, **report(team, plan, rows)})
         console.message(f"output={settings.output}")
+    if settings.explain is not None:
+        from qmix_jax.results.explanation.write import explain  # drawing takes a second to import
+
+        for file in explain(choice, team, plan, Path(settings.explain)):
+            console.message(f"explain={file}")
     if settings.render is not None and team.env.render is not None:
         team.env.render(first_episode(team, plan), Path(settings.render))
         console.message(f"render={settings.render}")

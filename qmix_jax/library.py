@@ -1,18 +1,30 @@
-"""A training run from Python: what the command line does, with an environment object where there is one."""
+"""The command line from Python: its parts as pure functions, and whole runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qmix_jax.algorithms.base import Algorithm
+from qmix_jax.envs.build import make_env
 from qmix_jax.errors import ConfigError
+from qmix_jax.settings.build import build
 from qmix_jax.settings.cells import cells
 from qmix_jax.settings.command_line import compose_config
-from qmix_jax.settings.library import checked_list
 from qmix_jax.settings.reading import parse, to_container
+from qmix_jax.types import HyperParams
 
 if TYPE_CHECKING:
     from qmix_jax.results.opened import OpenedRun
+
+
+def make_algorithm(overrides: Sequence[str] = ()) -> tuple[Algorithm, HyperParams]:
+    """The parts and numbers that ``python -m qmix_jax.train`` would train with these arguments.
+
+    Raises :class:`qmix_jax.errors.ConfigError` for arguments that the command line would refuse.
+    """
+    config = parse(to_container(compose_config(checked_list(overrides))))
+    return build(config, make_env(config.parts["env"]))
 
 
 def run(overrides: Sequence[str] = (), *, env: object = None) -> "OpenedRun":
@@ -62,3 +74,17 @@ def _new_folder(container: dict[str, Any]) -> Path:
     now = datetime.now()
     made = str(container["env"]["_target_"]).rpartition(".")[2].removeprefix("make_")
     return Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{container['algorithm']['name']}-{made}"
+
+
+def checked_list(overrides: object) -> list[str]:
+    """A list of ``key=value`` texts. Raises :class:`ConfigError` for anything else, a single text above all."""
+    if isinstance(overrides, str):
+        listed = ", ".join(repr(part) for part in overrides.split())
+        raise ConfigError(f"{overrides!r}: settings are a list of texts, one each: [{listed}]")
+    if not isinstance(overrides, Iterable):
+        raise ConfigError(f"{overrides!r}: settings are a list of texts like ['env=two_step', 'num_seeds=4']")
+    found = list(overrides)
+    for item in found:
+        if not isinstance(item, str):
+            raise ConfigError(f"{item!r}: each setting is a text like 'num_seeds=4'")
+    return found

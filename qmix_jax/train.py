@@ -14,12 +14,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from qmix_jax import streams
 from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.errors import ConfigError
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.devices import check_matmul_precision, cores, set_up
 from qmix_jax.running.hosts import HostError, connect, disconnect
-from qmix_jax.running.resume import CONFIG_FILE, check_same, locked, read_config, settings_to_resume
+from qmix_jax.running.resume import CONFIG_FILE, check_run_dir, check_same, locked, read_config, settings_to_resume
 from qmix_jax.settings import command_line
 from qmix_jax.settings.arguments import HELP, version_line
 from qmix_jax.settings.cells import Cell, cells, lanes
@@ -32,6 +33,7 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 
 def main() -> None:
     """Check the command line, then hand it to Hydra. Exit status 2 for settings that cannot be used."""
+    streams.secure()
     arguments = sys.argv[1:]
     if "--version" in arguments:
         print(version_line())
@@ -40,10 +42,7 @@ def main() -> None:
         command_line.check(arguments)
         asks = any(argument in HELP for argument in arguments)
         sys.argv[1:] = ["--help"] if asks else command_line.for_hydra(arguments)
-    try:
-        _hydra_main()
-    except BrokenPipeError:  # `--help | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _hydra_main()
 
 
 @hydra.main(version_base=None, config_path=str(conf_dir()), config_name="config")
@@ -53,6 +52,7 @@ def _hydra_main(tree: DictConfig) -> None:
         container = settings_to_resume(to_container(tree), [item.lstrip("+~").split("=")[0] for item in overrides])
         config = parse(container)
         run_dir = _run_dir(config)
+        check_run_dir(run_dir)
         container["run_dir"] = str(run_dir)
         status = run(config, container, cells(container, config), run_dir)
     if status:
@@ -99,16 +99,21 @@ def run(
     env = make_env(config.parts["env"]) if given_env is None else as_env(given_env)
 
     from qmix_jax.logging import ConsoleSink, write_json
+    from qmix_jax.logging.tensorboard import check_tensorboard
     from qmix_jax.running import memory
     from qmix_jax.running.hosted_waves import HostedWaves
     from qmix_jax.running.session import Session
     from qmix_jax.running.waves import Waves
     from qmix_jax.settings.build import build, hyper_params_of
 
+    if config.logger.tensorboard:
+        check_tensorboard()
     algorithm, hyper = build(config, env)
     devices, each = _devices(config, len(hosts.share)), config.devices.seeds_per_device
     saves = config.checkpoint.every_minutes is not None
-    plan = memory.check(algorithm, len(hosts.share), devices, each, checkpoints=saves)
+    fewer = config.devices.count is None
+    plan = memory.check(algorithm, len(hosts.share), devices, each, checkpoints=saves, fewer=fewer)
+    devices = devices[: plan.num_devices]
     if cells:
         of_all = hyper_params_of([cell.config for cell in cells], config.num_seeds)
         hyper = jax.tree.map(lambda x: np.asarray(x)[hosts.share], of_all)
@@ -119,9 +124,12 @@ def run(
         waves = HostedWaves(algorithm, hyper, seeds, each, devices, config.rollout.overlap)
     _make_run_dir(run_dir)
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
-    console.message(memory.describe(plan))
+    for line in memory.describe(plan, config.checkpoint.every_minutes):
+        console.message(line)
     with locked(run_dir) if hosts.is_first else contextlib.nullcontext(), _closed_at_the_end(env):
-        session = Session(config, container, cells, run_dir, env, waves, hosts, console, clock, keep_process)
+        session = Session(
+            config, container, cells, run_dir, env, waves, hosts, console, clock, keep_process, plan.copies
+        )
         if saved_config is not None:
             session.restore()
         if hosts.is_first:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Bool, Float, Int, Key
 
 EnvState = Any
-"""Whatever an environment keeps between steps: any pytree of arrays."""
+"""The internal state of an environment: any pytree of arrays."""
 
 
 class TimeStep(NamedTuple):

@@ -1,11 +1,11 @@
-"""Strict arithmetic, one device, compiled programs kept from one test run to the next."""
+"""Strict arithmetic, one device, and a cache of compiled programs for the next test run."""
 
 import hashlib
 import os
 import platform
 from pathlib import Path
 
-# Before anything imports jax. Another platform has to be asked for: JAX_PLATFORMS=cuda make test
+# Before anything imports jax. To choose another platform: JAX_PLATFORMS=cuda make test
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import hypothesis
@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("project")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep compiled programs in pytest's cache folder, for this process and for the commands that tests start."""
+    """Cache compiled programs in pytest's cache folder, for this process and the commands that tests start."""
     cache = getattr(config, "cache", None)
     if cache is None:  # pytest -p no:cacheprovider
         return
@@ -38,12 +38,12 @@ LONGEST = ("test_waves.py", "test_resume.py", "test_envs.py", "test_kills.py", "
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first: a worker that takes up one of them last would keep the other one waiting."""
+    """Long files first: the other worker would have to wait for one that is started last."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def _machine() -> str:
-    """A short name for this kind of processor: programs compiled for one may not run on another."""
+    """A short name for this processor type: programs compiled for one type may not run on another."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     features = {line for line in lines if line.lower().startswith(("flags", "features", "model name"))}

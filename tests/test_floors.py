@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "qmix_jax"
 
 FLOORS = (
-    {"types", "errors"},
+    {"types", "errors", "streams"},
     {"networks", "envs"},
     {"mixers", "acting", "replay"},
     {"learning"},
@@ -17,7 +17,7 @@ FLOORS = (
     {"logging"},
     {"results"},
     {"running"},
-    {"train", "evaluate", "compare", "check_env", "import_pymarl", "bench"},
+    {"train", "evaluate", "compare", "dashboard", "check_env", "import_pymarl", "bench"},
     {"library"},
 )
 """From the ground up. Rooms of one floor do not import each other."""
@@ -29,7 +29,8 @@ MOST_FILES = 12
 AT_HOME_IN = {
     "hydra": {"settings.command_line", "settings.overrides", "train"},
     "omegaconf": {"settings.command_line", "settings.reading", "train"},
-    "wandb": {"logging.wandb"},
+    "tensorboardX": {"logging.tensorboard"},
+    "wandb": {"logging.wandb", "logging.dashboard"},
     "jaxmarl": {"envs.jaxmarl", "envs.jaxmarl_classes"},
     "orbax": {"running.checkpoint"},
     "rich": {"check_env", "logging.bar", "logging.console", "evaluate"},

@@ -1,7 +1,7 @@
-"""Every command and example in README.md and docs/ works as it stands.
+"""Every command and example in README.md and docs/ works.
 
-Training commands are run up to the point where compilation would begin (composed, checked, parts built): compiling
-each of them would take minutes. ``test_command_line.py`` trains one to the end.
+Training commands run up to the point of compilation (composed, checked, parts built): compiling each of them would
+take minutes. ``test_command_line.py`` trains one to the end.
 """
 
 import functools
@@ -55,11 +55,11 @@ def test_the_documents_show_commands():
 
 
 def first_of_several(argument: str) -> str:
-    """What the first job of a multirun gets; launchers must be there."""
+    """The argument of a multirun's first job; launchers must exist."""
     key, _, value = argument.partition("=")
     if key == "hydra/launcher":
         assert (ROOT / "conf/hydra/launcher" / f"{value}.yaml").is_file()
-    # A job does not see the launcher; another harmless key stands for it.
+    # A job does not get the launcher; a harmless key replaces it.
     return "seed=0" if key.startswith("hydra") else f"{key}={value.split(',')[0]}"
 
 
@@ -71,13 +71,21 @@ def training_commands() -> list[str]:
 @pytest.mark.parametrize("command", training_commands())
 def test_training_commands_build_what_they_would_train(command: str, example_package: None):
     arguments = [a for a in shlex.split(command) if a != "--help"]
-    # The document's placeholder for a user's own package stands for the example package here.
+    # The documents' placeholder package is replaced by the example package.
     arguments = [a.replace("my_package.my_module", "example_envs.grid") for a in arguments]
     if "--multirun" in arguments:
         arguments = [first_of_several(argument) for argument in arguments if argument != "--multirun"]
     check([argument for argument in arguments if not argument.startswith("resume=runs/")])
     algorithm, _ = make_algorithm(arguments)
     assert algorithm.env.num_agents >= 2
+
+
+def test_commands_of_the_measured_results_have_valid_settings():
+    page = (ROOT / "experiments/README.md").read_text(encoding="utf-8")
+    found = re.findall(r"`python -m qmix_jax\.train ([^`]+)`", page)
+    assert len(found) >= 6
+    for command in found:
+        check(shlex.split(command))
 
 
 @pytest.mark.parametrize("command", commands("qmix_jax.evaluate"))
@@ -95,7 +103,7 @@ def test_checking_commands_find_nothing_broken(command: str, example_package: No
 
 
 def write_networks(folder: Path, arguments: list[str]) -> None:
-    """The files that an import command names, with networks of PyMARL's kind for its environment."""
+    """Write the files that an import command names: PyMARL's networks for its environment."""
     overrides = [argument for argument in arguments if argument.startswith("env")]
     algorithm, _ = make_algorithm([*overrides, "agent.hidden_size=4", "mixer.embed_size=3"])
     params = jax.eval_shape(lambda: qmix.init(algorithm, jax.random.key(0))).learner.online

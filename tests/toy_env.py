@@ -1,8 +1,8 @@
-"""A small environment that counts: everything in it can be predicted with a pencil.
+"""A small counting environment whose every value can be predicted by hand.
 
-An episode is of one of several kinds, drawn by the reset key; a kind says how many transitions there are and how they
-end. What an agent sees is ``[time, kind, agent]`` and the state is ``[time, kind]``, so a stored slot tells where it is
-from. Playing an unavailable action, or going on after the end, gives a reward that no test can overlook.
+The reset key draws one of several kinds of episodes; the kind sets the number of transitions and how the episode ends.
+An agent observes ``[time, kind, agent]`` and the state is ``[time, kind]``, so a stored slot tells where it comes from.
+An unavailable action, or a step after the end, gives a reward that no test can overlook.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ BEYOND = 5000.0
 
 
 class Kind(NamedTuple):
-    """How episodes of a kind go: ``length`` transitions, then a true end (``terminal``) or a time limit."""
+    """One kind of episode: ``length`` transitions, then a termination (``terminal``) or a time limit."""
 
     length: int
     terminal: bool
@@ -85,7 +85,7 @@ def make_toy(
 
 
 def expected_avail(time: int, num_agents: int = 2, num_actions: int = 3) -> np.ndarray:
-    """At every moment, each agent lacks one action."""
+    """At every time step each agent lacks one action."""
     return (np.arange(num_actions)[None] + np.arange(num_agents)[:, None] + time) % num_actions != 0
 
 

@@ -18,6 +18,7 @@ from qmix_jax.algorithms.base import Algorithm, Metrics, TargetUpdate
 from qmix_jax.algorithms.gradient_step import learn
 from qmix_jax.algorithms.metrics import better, episode_sums, epoch_metrics, target_lag
 from qmix_jax.learning import standardise
+from qmix_jax.networks.agents import init_agent
 from qmix_jax.replay import packing as storage
 from qmix_jax.replay import sequences as replay
 from qmix_jax.replay.sequences import Minibatch, Priorities
@@ -28,12 +29,7 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
     """A fresh state: random parameters, an equal target network, an empty replay."""
     env, sizes = algorithm.env, algorithm.sizes
     key, agent_key, other_key = jax.random.split(key, 3)
-    agent = algorithm.agent.init(
-        agent_key,
-        algorithm.agent.initial_hidden(1),
-        jnp.zeros((1, env.num_agents, env.obs_size)),
-        jnp.zeros((1, env.num_agents), jnp.int32),
-    )
+    agent = init_agent(algorithm.agent, env.obs_size, agent_key)
     online = algorithm.method.init(algorithm, agent, other_key)
     nothing = jnp.zeros((), jnp.int32)
     worst = Evaluation(*(jnp.asarray(-jnp.inf, jnp.float32) for _ in Evaluation._fields))

@@ -6,9 +6,12 @@ from jaxtyping import Array, Float, Int
 
 from qmix_jax.acting.explore import masked_argmax
 from qmix_jax.algorithms.base import Algorithm
+from qmix_jax.envs.base import Env
+from qmix_jax.errors import ConfigError
 from qmix_jax.learning import standardise
 from qmix_jax.learning.targets import Sequence
 from qmix_jax.learning.values import like
+from qmix_jax.mixers.base import example_input
 from qmix_jax.replay.sequences import Minibatch
 from qmix_jax.types import HyperParams, Learner, Slot, Statistics
 
@@ -75,3 +78,33 @@ def sequence_priority(td_error: Float[Array, "T M *N"], mask: Float[Array, "T M"
     """``sum_t |td_error| / sqrt(transitions)`` of every sequence, the mean over agents where each has its own error."""
     errors = jnp.abs(td_error).reshape(*mask.shape, -1).mean(axis=-1)
     return errors.sum(axis=0) / jnp.sqrt(jnp.maximum(mask.sum(axis=0), 1.0))
+
+
+def excess(largest: Float[Array, ""], env: Env, hyper: HyperParams, learner: Learner) -> Float[Array, ""]:
+    """The largest absolute joint value over the largest return that rewards and discount allow.
+
+    The latter follows from the largest reward in the targets so far, and from the environment's own limit where it has
+    one.
+    """
+    steps = jnp.where(hyper.gamma < 1, 1 / jnp.maximum(1 - hyper.gamma, 1e-6), env.episode_limit)
+    limit = learner.max_reward * steps
+    if env.max_return is not None:
+        limit = jnp.minimum(limit, env.max_return * hyper.reward_scale)
+    return largest / jnp.maximum(limit, 1e-6)
+
+
+def require_team_value(algorithm: Algorithm, name: str) -> None:
+    """Raise :class:`ConfigError` unless the mixer gives one value for the team."""
+    env, mixer = algorithm.env, algorithm.mixer
+    inputs = example_input(env.num_agents, env.num_actions, env.state_size)
+    value = jax.eval_shape(lambda key: mixer.apply(mixer.init(key, inputs), inputs), jax.random.key(0))
+    if value.shape != ():
+        raise ConfigError(
+            f"mixer._target_={path_of(mixer)}: gives every agent a value of its own, and {name} needs one of the team; "
+            f"use mixer=qmix"
+        )
+
+
+def path_of(part: object) -> str:
+    """The import path of a part's class, as a ``_target_``."""
+    return f"{type(part).__module__}.{type(part).__name__}"

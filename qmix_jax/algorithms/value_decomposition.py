@@ -10,18 +10,17 @@ from jaxtyping import Array, Float, Int, Key
 
 from qmix_jax.algorithms import pieces
 from qmix_jax.algorithms.base import Algorithm, LossInfo, Method, Metrics
-from qmix_jax.envs.base import Env
 from qmix_jax.learning.values import action_values, joint_values, like, mixer_inputs
 from qmix_jax.mixers.base import example_input
 from qmix_jax.replay.sequences import Minibatch
-from qmix_jax.types import HyperParams, Learner, Params, Slot
+from qmix_jax.types import HyperParams, Learner, Networks, Params, Slot
 
 
 @dataclasses.dataclass(frozen=True)
 class ValueDecomposition(Method):
     """Agents and a mixer, trained by the error of ``q_tot`` (Sunehag et al. 2018; Rashid et al. 2018)."""
 
-    def init(self, algorithm: Algorithm, agent: Any, key: Key[Array, ""]) -> Params:
+    def init(self, algorithm: Algorithm, agent: Any, key: Key[Array, ""]) -> Networks:
         """The agents and the mixer."""
         return Params(agent=agent, mixer=init_mixer(algorithm, key))
 
@@ -29,7 +28,7 @@ class ValueDecomposition(Method):
         self,
         algorithm: Algorithm,
         hyper: HyperParams,
-        online: Params,
+        online: Networks,
         learner: Learner,
         minibatch: Minibatch,
         transitions: Float[Array, ""] | None = None,
@@ -85,7 +84,7 @@ class ValueDecomposition(Method):
         signs = {"mixer_slope": (slope.mean(axis=-1) * batch.mask).sum() / jnp.maximum(batch.mask.sum(), 1.0)}
         if not algorithm.standardise_returns:  # values are in another unit than returns
             largest = (jnp.abs(q_tot) * like(batch.mask, q_tot)).max()
-            signs["q_tot_excess"] = largest / jnp.maximum(_largest_return(algorithm.env, hyper, learner), 1e-6)
+            signs["q_tot_excess"] = pieces.excess(largest, algorithm.env, hyper, learner)
         return signs
 
 
@@ -100,10 +99,3 @@ def mixed(
 ) -> Float[Array, "T M *N"]:
     """``q_tot`` of the joint actions ``action``; without a mixer the agents' own values."""
     return joint_values(algorithm.mixer, networks.mixer, mixer_inputs(q, action, batch.step))
-
-
-def _largest_return(env: Env, hyper: HyperParams, learner: Learner) -> Float[Array, ""]:
-    """From the largest reward in the targets so far, and from the environment's own limit where it has one."""
-    steps = jnp.where(hyper.gamma < 1, 1 / jnp.maximum(1 - hyper.gamma, 1e-6), env.episode_limit)
-    limit = learner.max_reward * steps
-    return limit if env.max_return is None else jnp.minimum(limit, env.max_return * hyper.reward_scale)

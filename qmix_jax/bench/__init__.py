@@ -1,1 +1,1 @@
-"""Speed and memory, measured: ``python -m qmix_jax.bench``."""
+"""Benchmarks of speed and memory: ``python -m qmix_jax.bench``."""

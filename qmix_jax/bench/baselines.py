@@ -1,4 +1,4 @@
-"""Fast pieces beside their plain versions, in one process and in turns."""
+"""Compare fast pieces with their plain versions, alternating in one process."""
 
 from collections.abc import Callable
 from unittest import mock
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.bench.pieces import Piece, filled_state, learn_piece, new_minibatch
-from qmix_jax.bench.spread import in_turns, ratio, spread
+from qmix_jax.bench.spread import alternate, ratio, spread
 from qmix_jax.errors import ConfigError
 from qmix_jax.learning import values
 from qmix_jax.networks.agents import Agent, Initializer, RecurrentAgent, last_actions, unroll
@@ -23,7 +23,7 @@ class FlaxGRUAgent(Agent):
     """:class:`qmix_jax.networks.agents.RecurrentAgent` with flax's own cell and scan, differentiated automatically."""
 
     def setup_cell(self, initialize: Initializer) -> None:
-        """flax's GRUCell, which has the same equations, with two of the biases merged."""
+        """flax's GRUCell: the same equations, with two of the biases merged."""
         self.cell = nn.GRUCell(self.hidden_size, kernel_init=initialize, recurrent_kernel_init=initialize)
 
     def step_cell(
@@ -51,20 +51,20 @@ def gathered_values(q: Float[Array, "*batch A"], action: Int[Array, "*batch"], n
 def compare(name: str, algorithm: Algorithm, hyper: HyperParams, iterations: int, repetitions: int) -> dict:
     """Seconds of the fast and the plain version, and plain over fast (above 1: the fast one is faster).
 
-    Raises :class:`ConfigError` for an algorithm that does not have the piece.
+    Raises :class:`ConfigError` if the algorithm does not have the piece.
     """
     pairs = {"flax_gru": _flax_gru, "gather": _gather}[name](algorithm, hyper, iterations)
     found = {}
     for what, (fast, plain) in pairs.items():
-        in_turns({"fast": fast, "plain": plain}, 1)
-        seconds = in_turns({"fast": fast, "plain": plain}, repetitions)
+        alternate({"fast": fast, "plain": plain}, 1)
+        seconds = alternate({"fast": fast, "plain": plain}, repetitions)
         found[what] = {version: spread(values)._asdict() for version, values in seconds.items()}
         found[what]["speedup"] = ratio(seconds["plain"], seconds["fast"])._asdict()
     return found
 
 
 Pairs = dict[str, tuple[Callable[[], float], Callable[[], float]]]
-"""What is compared: functions that return seconds, fast and plain."""
+"""Functions that return seconds, fast and plain, by name of the comparison."""
 
 
 def _flax_gru(algorithm: Algorithm, hyper: HyperParams, iterations: int) -> Pairs:
@@ -87,12 +87,12 @@ def _gather(algorithm: Algorithm, hyper: HyperParams, iterations: int) -> Pairs:
 
 
 def fields_of(agent: Agent) -> dict:
-    """The settings of an agent, to make another kind with."""
+    """The settings of an agent, to build another class with."""
     return {name: getattr(agent, name) for name in Agent.__dataclass_fields__ if name not in ("parent", "name")}
 
 
 def unroll_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, iterations: int) -> Piece:
-    """One unroll of the agent over a minibatch with its gradient, as often as an iteration has updates."""
+    """One unroll of the agent over a minibatch with its gradient, for every update of an iteration."""
     batch = new_minibatch(algorithm, hyper, state).slots
     last_action = last_actions(batch.action, batch.first)
 
@@ -102,7 +102,7 @@ def unroll_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, it
 
         def update(params, _):
             value, gradients = jax.value_and_grad(loss)(params)
-            # Stepping keeps every unroll different from the one before.
+            # A small step makes every unroll different from the one before.
             return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradients), value
 
         return jax.lax.scan(update, params, None, length=algorithm.sizes.updates_per_iteration)

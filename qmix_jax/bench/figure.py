@@ -1,4 +1,4 @@
-"""The picture of a report."""
+"""The figure of a report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +15,12 @@ NAMES = {
     "seeds": "seeds",
     "num_envs": "parallel environments",
     "scenarios": "scenario",
-    "lengths": "slots of a sequence",
+    "lengths": "slots per sequence",
 }
 
 
 def draw(report: Mapping[str, Any], path: Path) -> Path:
-    """One panel for the pieces of an iteration, one for each curve, and one for ratios where there are any."""
+    """Draw one panel for the pieces of an iteration, one for each curve, and one for ratios if there are any."""
     curves = {
         name: points for name, points in report["curves"].items() if any("error" not in point for point in points)
     }
@@ -35,7 +35,7 @@ def draw(report: Mapping[str, Any], path: Path) -> Path:
         _curve(axes, name, points)
     if ratios:
         _draw_ratios(panels[-1], ratios)
-    note = f"{report['bench']['repetitions']} repetitions: medians, lines from the lowest to the highest"
+    note = f"{report['bench']['repetitions']} repetitions: medians, lines from minimum to maximum"
     figure.supxlabel(note, fontsize=8.5, color="0.35", x=0.01, horizontalalignment="left")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

@@ -1,12 +1,12 @@
-"""Runs a JaxMARL checkout's ``qmix_rnn.py`` for :class:`qmix_jax.bench.process.Process`, in that checkout's Python.
+"""Run a JaxMARL checkout's ``qmix_rnn.py`` for :class:`qmix_jax.bench.process.Process`, in that checkout's Python.
 
-Imports nothing of this package. ``python -P jaxmarl_driver.py FILE CONFIG``, the configuration as JSON. It is the
-peer's own program, with two changes made from outside:
+Usage: ``python -P jaxmarl_driver.py FILE CONFIG``, with the configuration as JSON. Imports nothing of this package. The
+peer's program is unchanged except for two things:
 
-- The orthogonal initialiser is replaced by a uniform one: under ``vmap`` its QR decompositions wait for each other
-  forever on a machine with two cores.
-- The buffer may be sampled from once it holds a minibatch of sequences. The peer asks for as many sequences of every
-  environment, so that learning would begin much later than its configuration says.
+- The orthogonal initialiser is replaced by a uniform one: under ``vmap`` its QR decompositions deadlock on a
+  machine with two cores.
+- The buffer can be sampled as soon as it holds a minibatch of sequences. The peer waits for that many sequences of
+  every environment, so that learning would start much later than its configuration says.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-CHANGES = ("uniform instead of orthogonal initialiser", "learning begins once a minibatch of sequences is stored")
+CHANGES = ("uniform instead of orthogonal initialiser", "learning starts once a minibatch of sequences is stored")
 
 
 def load(path: str) -> Any:
@@ -41,7 +41,7 @@ def load(path: str) -> Any:
 
 
 def sample_early(module: Any, config: dict[str, Any]) -> None:
-    """Let the buffer be sampled from once it holds a minibatch."""
+    """Allow sampling as soon as the buffer holds a minibatch."""
     make_buffer = module.fbx.make_trajectory_buffer
 
     def make(**settings: Any) -> Any:
@@ -57,7 +57,7 @@ def tree_bytes(tree: Any) -> int:
 
 
 def main() -> None:
-    """Compile, then run once for every line on standard input."""
+    """Compile, then run once for every line of standard input."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     path, config = sys.argv[1], json.loads(sys.argv[2])

@@ -1,4 +1,4 @@
-"""The same settings for JaxMARL's ``qmix_rnn.py`` as for ours, and both measured in turns."""
+"""Translate settings for JaxMARL's ``qmix_rnn.py``, and measure it and ours, alternating."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qmix_jax.bench.process import Process, worker_command
-from qmix_jax.bench.spread import in_turns, ratio, spread
+from qmix_jax.bench.spread import alternate, ratio, spread
 from qmix_jax.errors import ConfigError, require
 from qmix_jax.settings.config import Config
 
@@ -19,7 +19,7 @@ DRIVER = Path(__file__).with_name("jaxmarl_driver.py")
 def peer_file(checkout: str) -> Path:
     """The peer's program in a checkout.
 
-    Raises :class:`ConfigError` where there is none.
+    Raises :class:`ConfigError` if it is missing.
     """
     path = Path(checkout) / FILE
     require(path.is_file(), "bench.peer", checkout, f"a checkout of JaxMARL, with {FILE}")
@@ -29,7 +29,7 @@ def peer_file(checkout: str) -> Path:
 def peer_config(config: Config, length: int, num_seeds: int, env_steps: int) -> dict[str, Any]:
     """JaxMARL's configuration for the sizes and schedules of ``config``; ``length`` counts slots, one more than steps.
 
-    Raises :class:`ConfigError` for settings that the peer has no equal for.
+    Raises :class:`ConfigError` for settings without an equivalent in the peer.
     """
     agent, mixer = config.parts["agent"], config.parts["mixer"]
     _only(
@@ -55,7 +55,7 @@ def peer_config(config: Config, length: int, num_seeds: int, env_steps: int) -> 
         "MIXER_INIT_SCALE": 0.001,
         "EPS_START": config.exploration.start,
         "EPS_FINISH": config.exploration.end,
-        "EPS_DECAY": min(1.0, max(config.exploration.steps, 1) / env_steps),
+        "EPS_DECAY": min(1.0, max(config.exploration.steps(config.total_env_steps), 1) / env_steps),
         "MAX_GRAD_NORM": config.learner.max_grad_norm or 1e9,
         # The peer counts iterations, not updates.
         "TARGET_UPDATE_INTERVAL": max(1, round(config.target.update_interval / updates)),
@@ -92,7 +92,7 @@ def compare(
     repetitions: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Ours and the peer's in turns, ``repetitions`` rounds, each run from the start and without evaluation."""
+    """Measure ours and the peer's, alternating, ``repetitions`` times; runs start anew and do not evaluate."""
     settings = peer_config(config, length, seeds, env_steps)
     path = peer_file(checkout)
     peer_command = [python or sys.executable, "-P", str(DRIVER), str(path), json.dumps(settings)]
@@ -100,14 +100,14 @@ def compare(
     say(f"{seeds} seed(s): compiling ours, then the peer's")
     ours_command = worker_command(arguments, seeds, env_steps, warm_up=True)
     with Process(ours_command) as ours, Process(peer_command, peer_env) as peer:
-        say(f"{seeds} seed(s): running both in turns, {repetitions} times")
-        in_turns({"ours": ours.env_steps_per_second, "peer": peer.env_steps_per_second}, repetitions)
+        say(f"{seeds} seed(s): running both, alternating, {repetitions} times")
+        alternate({"ours": ours.env_steps_per_second, "peer": peer.env_steps_per_second}, repetitions)
         both = {name: summary(process.compiled, process.runs) for name, process in (("ours", ours), ("peer", peer))}
         return {"seeds": seeds, "peer_settings": settings, **both, "ratios": ratios(ours, peer)}
 
 
 def summary(compiled: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One process in numbers."""
+    """The measurements of one process."""
     return {
         **compiled,
         "env_steps_per_second": spread([run["env_steps"] / run["seconds"] for run in runs])._asdict(),
@@ -120,7 +120,7 @@ def summary(compiled: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> d
 
 
 def ratios(ours: Process, peer: Process) -> dict[str, Any]:
-    """Ours over the peer's: speed round by round with its spread, and of the rest one number each."""
+    """Ours over the peer's: the spread of speed ratios per round, and one number for each of the rest."""
 
     def rates(process: Process, what: str) -> list[float]:
         return [run[what] / run["seconds"] for run in process.runs]
@@ -141,11 +141,11 @@ def ratios(ours: Process, peer: Process) -> dict[str, Any]:
 
 
 def _peer_env(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment's name and settings, which have JaxMARL's own names."""
+    """The environment's name and settings under JaxMARL's names."""
     given = {key: value for key, value in settings.items() if value is not None}
     target = given.pop("_target_")
     given.pop("time_limit", None)  # the peer's treatment of the time limit is built in
-    if target == "qmix_jax.envs.jaxmarl.make_smax":
+    if target in ("qmix_jax.envs.jaxmarl.make_smax", "qmix_jax.envs.smax.make_smax"):
         return {"ENV_NAME": "HeuristicEnemySMAX", "MAP_NAME": given.pop("scenario", "3m"), "ENV_KWARGS": given}
     if target == "qmix_jax.envs.jaxmarl.make_mpe":
         task = given.pop("task", "simple_spread")

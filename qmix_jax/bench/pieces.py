@@ -1,8 +1,8 @@
-"""The pieces of one iteration of one seed, each alone and compiled by itself.
+"""The pieces of one iteration of one seed, each compiled and timed alone.
 
-``env`` steps the environments, ``act`` chooses actions, ``learn`` takes the gradient steps: what an iteration cannot do
-without. ``collect`` (environments, actions and storing) and ``sample`` (reading minibatches) are there to see where the
-rest of ``whole`` goes.
+``env`` steps the environments, ``act`` chooses actions, ``learn`` does the updates: the necessary parts of one.
+``collect`` (environments, actions and storing) and ``sample`` (reading minibatches) show where the rest of ``whole``
+goes.
 """
 
 import math
@@ -20,7 +20,7 @@ from qmix_jax.networks.agents import NO_ACTION, act
 from qmix_jax.types import HyperParams, TrainState
 
 VARIANTS = 4
-"""Different inputs that a piece goes round: with a single one, XLA would move work out of the loop."""
+"""Number of different inputs of a piece: with a single one, XLA would move work out of the loop."""
 
 Step = Callable[..., tuple[Any, Any]]
 """``(carry, index, *constants) -> (carry, output)``."""
@@ -34,13 +34,13 @@ class Piece:
             indices = jnp.arange(iterations, dtype=jnp.int32)
             return jax.lax.scan(lambda c, i: step(c, i, *constants), carry, indices)
 
-        self.carry = jax.tree.map(lambda x: x.copy(), carry)  # its own, since every run donates it
+        self.carry = jax.tree.map(lambda x: x.copy(), carry)  # a copy, since every run donates it
         self._constants = constants
         self._iterations = iterations
         self._run = jax.jit(loop, donate_argnums=0).lower(self.carry, *constants).compile()
 
     def seconds(self) -> float:
-        """Run once; seconds of one iteration."""
+        """Run once; return the seconds per iteration."""
         started = time.perf_counter()
         self.carry, output = self._run(self.carry, *self._constants)
         jax.block_until_ready((self.carry, output))
@@ -48,7 +48,7 @@ class Piece:
 
 
 def filled_state(algorithm: Algorithm, hyper: HyperParams) -> TrainState:
-    """A state as in the middle of a run: every place of the replay may be sampled (most of them are empty)."""
+    """A state as in the middle of a run: all of the replay can be sampled (most sequences are empty)."""
     state = jax.jit(lambda key: qmix.init(algorithm, key))(jax.random.key(0))
     collect = jax.jit(lambda state: qmix.collect_and_store(algorithm, hyper, state, state.key)[0], donate_argnums=0)
     state = collect(state)
@@ -56,7 +56,7 @@ def filled_state(algorithm: Algorithm, hyper: HyperParams) -> TrainState:
 
 
 def iterations_for(algorithm: Algorithm, env_steps: int) -> int:
-    """The fewest iterations that step the environments ``env_steps`` times."""
+    """The smallest number of iterations with ``env_steps`` steps."""
     return math.ceil(env_steps / (algorithm.sizes.num_envs * (algorithm.sizes.length - 1)))
 
 
@@ -74,7 +74,7 @@ def make_pieces(algorithm: Algorithm, hyper: HyperParams, iterations: int) -> di
 
 
 def env_piece(algorithm: Algorithm, iterations: int) -> Piece:
-    """Steps of all environments with random actions; ended episodes go on from one fresh start each."""
+    """Steps of all environments with random actions; ended episodes restart from a fresh start state."""
     env, sizes = algorithm.env, algorithm.sizes
     count = sizes.num_envs
 
@@ -131,7 +131,7 @@ def act_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, itera
 
 
 def learn_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, iterations: int) -> Piece:
-    """The gradient steps of an iteration, on a minibatch that is there already."""
+    """The updates of an iteration, on a minibatch sampled before."""
 
     def iteration(learner: Any, _: jax.Array, hyper: HyperParams, minibatch: Any) -> tuple[Any, Any]:
         def update(learner: Any, _: None) -> tuple[Any, Any]:
@@ -150,7 +150,7 @@ def new_minibatch(algorithm: Algorithm, hyper: HyperParams, state: TrainState) -
 
 
 def collect_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, iterations: int) -> Piece:
-    """Collecting and storing."""
+    """Collecting sequences and adding them to the replay."""
 
     def iteration(state: Any, _: jax.Array, hyper: HyperParams) -> tuple[Any, Any]:
         key, collect_key = jax.random.split(state.key)
@@ -161,7 +161,7 @@ def collect_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, i
 
 
 def sample_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, iterations: int) -> Piece:
-    """The minibatches of an iteration, read from anywhere in the replay."""
+    """Sampling the minibatches of an iteration from the whole replay."""
 
     def iteration(carry: Any, _: jax.Array, hyper: HyperParams, memory: Any) -> tuple[Any, Any]:
         def draw(carry: Any, _: None) -> tuple[Any, None]:
@@ -175,7 +175,7 @@ def sample_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, it
 
 
 def whole_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, iterations: int) -> Piece:
-    """Iterations that learn, as a run strings them together."""
+    """Complete iterations with updates, as in a run."""
 
     def iteration(state: Any, index: jax.Array, hyper: HyperParams) -> tuple[Any, Any]:
         return qmix.iterate(algorithm, hyper, state, index + algorithm.sizes.warmup_iterations)
@@ -184,7 +184,7 @@ def whole_piece(algorithm: Algorithm, hyper: HyperParams, state: TrainState, ite
 
 
 def evaluation_seconds(algorithm: Algorithm) -> Callable[[], float]:
-    """A function that evaluates once, as a run does after every epoch, and returns the seconds."""
+    """A function that runs one evaluation, as at the end of an epoch, and returns its seconds."""
     agent_params = jax.jit(lambda key: qmix.init(algorithm, key).learner.online.agent)(jax.random.key(0))
     compiled = jax.jit(lambda params: qmix.evaluate(algorithm, params)).lower(agent_params).compile()
 
@@ -208,5 +208,5 @@ def _choose(condition: jax.Array, yes: Any, no: Any) -> Any:
 
 
 def env_steps(piece: Piece) -> int:
-    """Environment steps that the ``whole`` piece has taken so far."""
+    """Environment steps of the ``whole`` piece so far."""
     return int(cast(TrainState, piece.carry).env_steps)

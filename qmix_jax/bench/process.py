@@ -1,4 +1,4 @@
-"""The other end of a measuring process: start it, ask it to run, read its answers."""
+"""Control a measuring process: start it, ask it to run, read its answers."""
 
 import json
 import os
@@ -9,18 +9,21 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+from qmix_jax.running import devices
+from qmix_jax.settings.config import DevicesConfig
+
 TIMEOUT_SECONDS = 1800
-"""For one answer. A process that hangs would otherwise stop everything."""
+"""Limit for one answer; without it a process that hangs would stop everything."""
 
 
 class ProcessError(RuntimeError):
-    """A measuring process ended or hung; the message ends with the last lines that it printed."""
+    """A measuring process ended or hung; the message ends with its last lines of output."""
 
 
 class Process:
-    """A process that answers with one line of JSON when it has compiled, and one for every line that it is sent.
+    """A process that answers with one line of JSON after compiling, and with one for every line it receives.
 
-    Raises :class:`ProcessError`, from the constructor too.
+    Methods and constructor raise :class:`ProcessError`.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class Process:
         self.compiled = self._answer()
 
     def run(self) -> dict[str, Any]:
-        """One run of what was compiled."""
+        """Run the compiled program once."""
         assert self._process.stdin is not None
         self._process.stdin.write("run\n")
         self._process.stdin.flush()
@@ -48,7 +51,7 @@ class Process:
         return self.runs[-1]
 
     def env_steps_per_second(self) -> float:
-        """Run once; environment steps of all seeds for each second."""
+        """Run once; return environment steps per second, over all seeds."""
         answer = self.run()
         return answer["env_steps"] / answer["seconds"]
 
@@ -97,7 +100,7 @@ def worker_command(
     evaluate: bool = False,
     cache: str | None = None,
 ) -> list[str]:
-    """The command of a :class:`qmix_jax.bench.worker.Request`."""
+    """The command that runs a :class:`qmix_jax.bench.worker.Request`."""
     request = {
         "arguments": list(arguments),
         "seeds": seeds,
@@ -107,3 +110,15 @@ def worker_command(
         "cache": cache,
     }
     return [sys.executable, "-m", "qmix_jax.bench.worker", json.dumps(request)]
+
+
+def set_up(settings: DevicesConfig, num_devices: int, cache: str | None = None) -> None:
+    """Apply ``settings``, with at most ``num_devices`` devices on CPU; cache compiled programs in ``cache``."""
+    devices.set_up(settings.platform, min(devices.cores(), num_devices), settings.matmul_precision)
+    devices.check_matmul_precision(settings.matmul_precision)
+    import jax  # Not at the top: it takes seconds, and a wrong setting is reported first.
+
+    jax.config.update("jax_enable_compilation_cache", cache is not None)
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,4 +1,4 @@
-"""What the command line ``python -m qmix_jax.bench`` says."""
+"""Settings and usage of ``python -m qmix_jax.bench``."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,23 +13,23 @@ qmix_jax: measure speed and memory on this machine
 
 Usage: python -m qmix_jax.bench [group=choice ...] [key=value ...] [bench.key=value ...]
 
-Groups and keys are those of python -m qmix_jax.train; experiment=smax_3m unless experiment or env is chosen. Measured
-are: tracing and compiling; for one seed, the pieces of an iteration, each alone, and the whole; what the replay stores
-for a step; the peak of memory. And, where asked for:
+Groups and keys are those of python -m qmix_jax.train; the default is experiment=smax_3m. This measures tracing and
+compiling, the pieces of an iteration of one seed, each alone, and the whole iteration, the bytes that the replay stores
+per step, and peak memory. Options:
 
-  bench.repetitions=5           repetitions, of which the median, the lowest and the highest are given
-  bench.env_steps=10_000        environment steps of one seed in one repetition (rounded up to whole iterations)
+  bench.repetitions=5           repetitions; median, minimum and maximum are reported
+  bench.env_steps=10_000        environment steps per seed in one repetition (rounded up to whole iterations)
   bench.output=runs/bench       folder for bench.json and bench.png
-  bench.seeds=[1,2,4]           total speed with so many seeds
+  bench.seeds=[1,2,4]           total speed with these numbers of seeds
   bench.num_envs=[8,16,32]      speed over rollout.num_envs
   bench.scenarios=[3m,8m]       speed over env.scenario
   bench.lengths=[32,64,128]     speed over rollout.length
-  bench.baseline=flax_gru       our GRU and the learning step with it, and flax's GRUCell in nn.scan, in turns; gather:
-                                picking action values by one-hot product, and by indexing
-  bench.peer=FOLDER             a checkout of JaxMARL: its baselines/QLearning/qmix_rnn.py with these settings, in turns
-                                with ours, for each of bench.seeds (1 unless given), from the start of a run on and
-                                without evaluation; the curve over seeds is then left out
-  bench.peer_python=PATH        the Python that has what the checkout needs; this one unless given
+  bench.baseline=flax_gru       compare our GRU and the update with flax's GRUCell in nn.scan; gather: compare
+                                selecting action values by one-hot product and by indexing
+  bench.peer=FOLDER             compare with a checkout of JaxMARL: its baselines/QLearning/qmix_rnn.py with these
+                                settings and ours, alternating, for each of bench.seeds (default 1), from the start
+                                of a run and without evaluation; there is no curve over seeds then
+  bench.peer_python=PATH        the Python with the checkout's dependencies; the current one by default
 
 Examples:
 
@@ -38,14 +38,14 @@ Examples:
   python -m qmix_jax.bench experiment=simple_spread bench.num_envs=[8,32,128]"""
 
 CURVES = {"num_envs": "rollout.num_envs", "scenarios": "env.scenario", "lengths": "rollout.length"}
-"""Settings of a curve, and the key that it runs through; the curve over seeds has no key."""
+"""Settings of a curve, and the key that it varies; the curve over seeds has no key."""
 NUMBERS = ("seeds", "num_envs", "lengths")
 PREFIX = "bench."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The keys below ``bench.``; see ``USAGE``."""
+    """The keys under ``bench.``; see ``USAGE``."""
 
     repetitions: int = number(1, default=5)
     env_steps: int = number(1, default=10_000)
@@ -60,7 +60,7 @@ class Settings:
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, list[str]]:
-    """The bench's own settings, and the arguments for the configuration.
+    """The bench settings, and the remaining arguments for the configuration.
 
     Raises :class:`ConfigError`.
     """

@@ -1,4 +1,4 @@
-"""Several measurements of one thing, as their median and range."""
+"""Median and range of repeated measurements."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Spread(NamedTuple):
-    """Median, lowest and highest of several measurements."""
+    """Median, minimum and maximum of several measurements."""
 
     median: float
     lowest: float
@@ -22,12 +22,12 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
-    """The spread of the quotients round by round: what slows the machine for a while slows both of a round."""
+    """The spread of the ratios per round: a slow phase of the machine affects both sides of a round."""
     return spread([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
-def in_turns(measure: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call every function once a round, in the same order, and return what each one said, ``[rounds]``."""
+def alternate(measure: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Call every function once per round, in the same order; return the values of each, ``[rounds]``."""
     found: dict[str, list[float]] = {name: [] for name in measure}
     for _ in range(rounds):
         for name, function in measure.items():

@@ -1,6 +1,6 @@
-"""The command line ``python -m qmix_jax.bench.table``: beside JaxMARL on MPE and SMAX, in one table.
+"""The command line ``python -m qmix_jax.bench.table``: compare with JaxMARL on MPE and SMAX, in one table.
 
-Runs ``python -m qmix_jax.bench`` for both, with JaxMARL's sizes, and puts the ratios next to each other.
+Runs ``python -m qmix_jax.bench`` for both environments, with JaxMARL's sizes, and tabulates the ratios.
 """
 
 import json
@@ -15,12 +15,12 @@ from qmix_jax.bench.spread import Spread
 from qmix_jax.errors import ConfigError
 
 USAGE = """\
-qmix_jax: speed and memory beside JaxMARL, on MPE simple_spread and SMAX 3m, as a table
+qmix_jax: speed and memory compared with JaxMARL, on MPE simple_spread and SMAX 3m, as a table
 
 Usage: python -m qmix_jax.bench.table bench.peer=FOLDER [bench.peer_python=PATH] [bench.repetitions=5]
            [bench.seeds=[1,8]] [bench.output=runs/bench]
 
-FOLDER is a checkout of JaxMARL. Takes about half an hour on two cores; measure where nothing else runs."""
+FOLDER is a checkout of JaxMARL. Takes about half an hour on two cores; measure on an idle machine."""
 
 COMMON = ("optimizer=radam", "target=one_step", "agent.last_action=false", "mixer.hypernet_layers=2")
 CASES: dict[str, tuple[str, ...]] = {
@@ -33,12 +33,12 @@ CASES: dict[str, tuple[str, ...]] = {
         "bench.env_steps=30_000",
     ),
 }
-"""JaxMARL's own settings for MPE; on SMAX 3m 16 environments, 128 steps, 8 updates. Both learn from 10k steps on."""
+"""JaxMARL's own settings for MPE; on SMAX 3m 16 environments, 128 steps, 8 updates. Both learn after 10k steps."""
 OWN = ("peer", "peer_python", "repetitions", "seeds", "output")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line. Exit status 2, with one line on standard error, for settings that cannot be used."""
+    """Run the command line. Exit status 2, with one line on standard error, for invalid settings."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or any(argument in ("help", "--help", "-h") for argument in arguments):
         print(USAGE)
@@ -52,12 +52,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure(arguments: Sequence[str]) -> str:
-    """Run both cases with ``arguments`` and return the table, which is left beside their results as well."""
+    """Run both cases with ``arguments``; return the table, which is also saved with their results."""
     for argument in arguments:
         key = argument.partition("=")[0]
         if key.removeprefix(PREFIX) not in OWN or not key.startswith(PREFIX):
             choices = ", ".join(PREFIX + name for name in OWN)
-            raise ConfigError(f"{key}: no setting of this table (choices: {choices})")
+            raise ConfigError(f"{key}: not a setting of this table (choices: {choices})")
     settings, _ = parse(arguments)
     if settings.peer is None:
         raise ConfigError("bench.peer=null: needs a checkout of JaxMARL")
@@ -77,7 +77,7 @@ def measure(arguments: Sequence[str]) -> str:
 
 
 def table(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """A Markdown table: what was measured, and the figure of each report, which is the content of a ``bench.json``."""
+    """A Markdown table of measurements, with one column per report (the content of a ``bench.json``)."""
     columns = [_figures(report) for report in reports.values()]
     names = [name for name in columns[0] if all(name in column for column in columns)]
     lines = [["what", *reports], ["---"] * (len(columns) + 1)]
@@ -103,7 +103,9 @@ def _figures(report: Mapping[str, Any]) -> dict[str, str]:
         )
         figures[f"peak memory over JaxMARL's, {of}"] = f"{ratios['peak_rss_bytes']:.2f}"
     stored = [next(iter(peers.values()))[side]["replay_bytes"]["per_step"] for side in ("ours", "peer")]
-    figures["replay bytes a step over JaxMARL's"] = f"{stored[0] / stored[1]:.2f}: {stored[0]:.0f} over {stored[1]:.0f}"
+    figures["replay bytes per step over JaxMARL's"] = (
+        f"{stored[0] / stored[1]:.2f}: {stored[0]:.0f} over {stored[1]:.0f}"
+    )
     figures["second start"] = f"{report['start']['second_start_seconds']:.1f} s"
     for what, part in report["baseline"]["parts"].items():
         figures[f"{what}, times as fast as with flax's GRUCell"] = spread(part["speedup"])

@@ -1,8 +1,8 @@
-"""One configuration in a process of its own: ``python -m qmix_jax.bench.worker REQUEST``, with the request as JSON.
+"""Measure one configuration in its own process: ``python -m qmix_jax.bench.worker REQUEST``, with the request as JSON.
 
-A process of its own has as many CPU devices as a run would have, compiles with nothing cached, and its peak memory is
-that of this configuration alone. It answers in lines of JSON on standard output: one about compiling, then one for
-every line that it is sent. See :class:`qmix_jax.bench.process.Process` for the other end.
+The process has as many CPU devices as a run would have, compiles with an empty cache, and its peak memory is that of
+this configuration alone. It answers in lines of JSON on standard output: one after compiling, then one for every line
+of standard input. :class:`qmix_jax.bench.process.Process` controls it.
 """
 
 import json
@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.bench.pieces import iterations_for
-from qmix_jax.bench.setup import set_up
+from qmix_jax.bench.process import set_up
 from qmix_jax.envs.build import make_env
 from qmix_jax.running import memory
 from qmix_jax.running.devices import tracing
@@ -37,20 +37,20 @@ class Request(NamedTuple):
     """What to run."""
 
     arguments: list[str]
-    """As for ``python -m qmix_jax.train``."""
+    """Arguments as for ``python -m qmix_jax.train``."""
     seeds: int
     env_steps: int
-    """Of one seed, in one run; rounded up to whole iterations."""
+    """Environment steps per seed in one run; rounded up to whole iterations."""
     warm_up: bool
-    """Begin as a new run does, without learning; otherwise every iteration learns."""
+    """Start like a new run, without updates; otherwise every iteration learns."""
     evaluate: bool
-    """Evaluate at the end, as an epoch does."""
+    """Evaluate at the end, as in an epoch."""
     cache: str | None = None
     """Folder for compiled programs."""
 
 
 class Loop:
-    """The whole loop of several seeds, mapped over devices as :class:`qmix_jax.running.waves.Waves` maps it."""
+    """The whole loop of several seeds, mapped over devices as in :class:`qmix_jax.running.waves.Waves`."""
 
     def __init__(self, algorithm: Algorithm, hyper: HyperParams, request: Request, per_device: int | None) -> None:
         self.iterations = iterations_for(algorithm, request.env_steps)
@@ -75,8 +75,8 @@ class Loop:
             init = init.lower(self._keys[0])
             loop = Waves.over_lanes(mesh, run, (P("lanes"), P()), donate_argnums=0).lower(init.out_info, hyper)
         traced = time.perf_counter()
-        with ThreadPoolExecutor() as side_by_side:  # as a run does
-            self._init, self._loop = side_by_side.map(lambda program: program.compile(), (init, loop))
+        with ThreadPoolExecutor() as pool:  # as in a run
+            self._init, self._loop = pool.map(lambda program: program.compile(), (init, loop))
         self.trace_seconds = traced - started
         self.compile_seconds = time.perf_counter() - traced
 
@@ -85,7 +85,7 @@ class Loop:
         return jax.vmap(jax.random.key)(jnp.arange(first, first + self._wave_size, dtype=jnp.uint32))
 
     def run(self) -> dict[str, Any]:
-        """Train all seeds from the start; seconds, and what all of them did together."""
+        """Train all seeds from the start; return seconds and totals over seeds."""
         started = time.perf_counter()
         states = [self._init(keys) for keys in self._keys]
         for index, state in enumerate(states):
@@ -104,27 +104,27 @@ class Loop:
         }
 
     def program_bytes(self) -> dict[str, int]:
-        """What XLA says that the compiled loop takes on one device."""
+        """XLA's memory analysis of the compiled loop on one device."""
         found = self._loop.memory_analysis()
         names = ("argument", "output", "alias", "temp")
         return {name: int(getattr(found, f"{name}_size_in_bytes")) for name in names}
 
 
 def peak_rss_bytes() -> int:
-    """The most memory that this process has held so far."""
+    """The peak memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def replay_bytes(algorithm: Algorithm) -> dict[str, float]:
-    """What the replay takes for one environment step, and for one of its slots."""
+    """Bytes of the replay per environment step and per slot."""
     sizes = algorithm.sizes
     sequence = memory.seed_bytes(algorithm).replay / sizes.capacity
     return {"per_step": sequence / (sizes.length - 1), "per_slot": sequence / sizes.length}
 
 
 def main() -> None:
-    """Answer on what was standard output; whatever a library prints goes to standard error."""
+    """Answer on the original standard output; redirect what libraries print to standard error."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     request = Request(**json.loads(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""One-shot matrix games for two agents (Claus & Boutilier 1998)."""
+"""One-shot matrix games for two agents (Claus & Boutilier 1998; Son et al. 2019)."""
 
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,14 @@ def make_penalty(k: float = -100.0) -> Env:
     if k > 0:
         raise ConfigError(f"env.k={k}: must be at most 0 (it is a penalty)")
     return make_matrix("penalty", [[10, 0, k], [0, 2, 0], [k, 0, 10]])
+
+
+def make_qtran_game() -> Env:
+    """The game of the QTRAN paper (Son et al. 2019, table 1): ``[[8, -12, -12], [-12, 0, 0], [-12, 0, 0]]``.
+
+    The best joint action (0, 0) pays 8. No monotone function of the agents' values represents the table.
+    """
+    return make_matrix("qtran_game", [[8, -12, -12], [-12, 0, 0], [-12, 0, 0]])
 
 
 def make_matrix(name: str, payoff: Float[Array, "A A"] | list[list[float]]) -> Env:

@@ -1,4 +1,4 @@
-"""Where a run is reported to: the console, files and Weights & Biases.
+"""Where a run is reported to: the console, files, Weights & Biases and TensorBoard.
 
 Inside the package this name hides the standard library's ``logging`` from nothing: all imports are absolute.
 """
@@ -6,6 +6,7 @@ Inside the package this name hides the standard library's ``logging`` from nothi
 from qmix_jax.logging.base import EpochMetrics, RunInfo, Sink, Sinks
 from qmix_jax.logging.console import ConsoleSink
 from qmix_jax.logging.files import METRICS_FILE, FileSink, strict_json, write_json
+from qmix_jax.logging.tensorboard import TensorBoardSink
 from qmix_jax.logging.wandb import WandbSink
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "RunInfo",
     "Sink",
     "Sinks",
+    "TensorBoardSink",
     "WandbSink",
     "strict_json",
     "write_json",

@@ -27,6 +27,8 @@ class RunInfo(NamedTuple):
     """Epochs that an earlier process has trained and reported, 0 for a new run."""
     cells: Sequence[Cell] = ()
     """Of a sweep."""
+    git_commit: str | None = None
+    """Of the checkout that this code runs from."""
 
     @property
     def lanes(self) -> list[Lane]:

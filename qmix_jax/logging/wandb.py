@@ -13,6 +13,7 @@ import numpy as np
 from qmix_jax.logging.base import EpochMetrics, RunInfo, mean_over_seeds
 from qmix_jax.logging.files import METRICS_FILE, read_epochs
 from qmix_jax.logging.scores import score
+from qmix_jax.logging.wandb_files import log_policies, media
 from qmix_jax.settings.cells import Lane
 
 Mode = Literal["online", "offline", "disabled"]
@@ -45,8 +46,12 @@ class WandbSink:
 
     Metrics have the names of ``metrics.jsonl`` and are drawn against ``env_steps``; the aggregate has
     :func:`aggregate_metrics`. Files go to ``<run_dir>/wandb``. Online without saved credentials means offline, and any
-    failure of W&B turns the sink off; either is told once, through ``warn``, and the run goes on. W&B's own records of
-    the machine, the environment, the command line, the code and the git checkout are off.
+    failure of W&B turns the sink off; either is told once, through ``warn``, and the run goes on.
+
+    With ``system``, the aggregate (or only) run also has W&B's system metrics, the machine, the command line and the
+    commit of this code. The environment's variables, the installed packages, the code and what the console shows are
+    never recorded. At the end the aggregate gets the figures, a table of evaluations and the video, if one was drawn;
+    with ``artifacts`` every run gets its policies.
 
     A run that goes on is the same run there. Offline, its records are written anew from ``metrics.jsonl``, and those
     before are put aside as ``wandb/superseded-*``; online, epochs that W&B has already are not sent again.
@@ -62,6 +67,8 @@ class WandbSink:
         entity: str | None = None,
         group: str | None = None,
         tags: Sequence[str] = (),
+        system: bool = True,
+        artifacts: bool = False,
         warn: Callable[[str], None] = _warn_on_stderr,
     ):
         self.mode: Mode = mode
@@ -71,6 +78,10 @@ class WandbSink:
         self._each = each
         self._identity = {"project": project, "entity": entity, "group": group or name}
         self._tags = list(tags)
+        self._system = system
+        self._artifacts = artifacts
+        self._run: RunInfo | None = None
+        self._last_epoch = 0
         self._warn = warn
         self._lanes: list[Lane] = []
         self._parts: list[Part] = []
@@ -103,8 +114,11 @@ class WandbSink:
     def _init(self, run: RunInfo) -> None:
         folder = run.run_dir / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
-        # W&B keeps its service's log below the cache folder, by default outside the run's folder.
+        self._run = run
+        # W&B keeps its service's log below the cache folder, and artifacts that are to be uploaded below the data
+        # folder; by default both are outside the run's folder.
         os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "cache"))
+        os.environ.setdefault("WANDB_DATA_DIR", str(folder / "data"))
         if self.mode == "offline":
             # Without this, its service may report its own crashes over the network.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -127,18 +141,21 @@ class WandbSink:
                 job_type=part.job_type,
                 config=part_config(part, run),
                 tags=[*self._tags, run.algorithm, run.env.replace("/", "-")],
-                settings=_settings(wandb),
+                settings=_settings(wandb, run, self._system and part is self._parts[-1]),
                 **self._identity,
             )
             self._runs.append(started)
             started.define_metric("env_steps")
             started.define_metric("*", step_metric="env_steps")
+            for name in SCORED:
+                started.define_metric(name, step_metric="env_steps", summary="min,max,last")
             self._first_epochs.append(started.step if known else 0)
         self.location = self._runs[-1].url if self.mode == "online" else str(self._runs[-1].settings.sync_dir)
         for epoch in read_epochs(run.run_dir / METRICS_FILE, run.lanes)[: run.resumed_epochs]:
             self._log(epoch)
 
     def _log(self, epoch: EpochMetrics) -> None:
+        self._last_epoch = epoch.epoch
         for part, run, first in zip(self._parts, self._runs, self._first_epochs, strict=True):
             if epoch.epoch < first or (part.lane is not None and not epoch.is_active(part.place)):
                 continue
@@ -148,8 +165,22 @@ class WandbSink:
     def _end(self, summary: Mapping[str, Any], exit_code: int) -> None:
         runs, self._runs = self._runs, []
         for part, run in zip(self._parts, runs, strict=True):
+            if exit_code == 0:
+                self._give_files(part, run)
             run.summary.update(flat_summary(summary, None if part.lane is None else part.place))
             run.finish(exit_code=exit_code)
+
+    def _give_files(self, part: Part, started: Any) -> None:
+        """Log what is in the run's folder by now, as part of the last epoch."""
+        import wandb
+
+        assert self._run is not None
+        if part is self._parts[-1] and (found := media(wandb, self._run)):
+            started.log(found, step=self._last_epoch)
+        if self._artifacts:
+            alone = len(self._parts) == 1
+            lanes = self._lanes if alone else [] if part.lane is None else [part.lane]
+            log_policies(wandb, started, self._run, lanes)
 
     def _guarded(self, what_failed: str, action: Callable[[], None]) -> None:
         try:
@@ -181,18 +212,19 @@ def part_config(part: Part, run: RunInfo) -> dict[str, Any]:
     return {**config, **own, "seed": part.lane.seed, "num_seeds": 1}
 
 
-def _settings(wandb: Any) -> Any:
+def _settings(wandb: Any, run: RunInfo, system: bool) -> Any:
+    git = {"git_commit": run.git_commit} if system and run.git_commit else {"disable_git": True}
     return wandb.Settings(
         console="off",
         silent=True,
         disable_code=True,
-        disable_git=True,
+        **git,
         disable_job_creation=True,
         init_timeout=30,
         finish_timeout=60,
-        x_disable_machine_info=True,
-        x_disable_meta=True,
-        x_disable_stats=True,
+        x_disable_machine_info=not system,
+        x_disable_meta=not system,
+        x_disable_stats=not system,
         x_save_requirements=False,
     )
 

@@ -7,16 +7,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class MixerInput(NamedTuple):
-    """All that a mixer may read about one joint action. What it does not read is compiled away."""
+    """All that a mixer may read about one joint action. XLA removes what it does not read."""
 
     q: Float[Array, "*batch N A"]
     """Each agent's values of all its actions."""
     chosen: Float[Array, "*batch N"]
-    """Its value of the action to be judged."""
+    """The value of its action."""
     greedy: Float[Array, "*batch N"]
     """Its largest value among its available actions."""
     action: Int[Array, "*batch N"]
-    """The action to be judged."""
+    """The joint action that is evaluated."""
     avail_actions: Bool[Array, "*batch N A"]
     state: Float[Array, "*batch G"]
 

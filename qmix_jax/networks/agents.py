@@ -7,7 +7,7 @@ equals one dense layer on the concatenated inputs, without building them.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, Protocol, cast
 
 import flax.linen as nn
 import jax
@@ -90,7 +90,7 @@ class Agent(nn.Module):
     ) -> tuple[Float[Array, "*batch N C"], Float[Array, "*batch N A"]]:
         """One step for acting: the new hidden state and the value of every action."""
         hidden, output = self.step_cell(self._first_layer(obs, last_action), hidden)
-        return hidden, self._values(output)
+        return hidden, self.values(output)
 
     def unroll(
         self,
@@ -99,11 +99,19 @@ class Agent(nn.Module):
         first: Bool[Array, "T *batch"],
     ) -> Float[Array, "T *batch N A"]:
         """Action values along a sequence, from a zero hidden state; ``first`` marks the start of an episode."""
+        return self.values(self.outputs(obs, last_action, first))
+
+    def outputs(
+        self,
+        obs: Float[Array, "T *batch N O"],
+        last_action: Int[Array, "T *batch N"],
+        first: Bool[Array, "T *batch"],
+    ) -> Float[Array, "T *batch N H"]:
+        """What the output layer reads along a sequence: of recurrent agents the hidden state after each slot."""
         length, rows = obs.shape[0], math.prod(obs.shape[1:-1])
         x = self._first_layer(obs, last_action).reshape(length, rows, self.hidden_size)
         keep = jnp.broadcast_to(~first[..., None], obs.shape[:-1]).reshape(length, rows, 1).astype(obs.dtype)
-        output = self.unroll_cell(x, keep)
-        return self._values(output).reshape(*obs.shape[:-1], self.num_actions)
+        return self.unroll_cell(x, keep).reshape(*obs.shape[:-1], self.hidden_size)
 
     def initial_hidden(self, *batch: int) -> Float[Array, "*batch N C"]:
         """The hidden state at the start of an episode."""
@@ -126,7 +134,8 @@ class Agent(nn.Module):
             x = self.norm(x.reshape(-1, self.hidden_size))
         return nn.relu(x).reshape(*obs.shape[:-1], self.hidden_size)
 
-    def _values(self, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows A"]:
+    def values(self, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows A"]:
+        """Action values from :meth:`outputs`."""
         flat = hidden.reshape(-1, self.hidden_size) @ self.q_kernel
         return add_bias(flat, self.q_bias).reshape(*hidden.shape[:-1], self.num_actions)
 
@@ -231,44 +240,27 @@ class FeedForwardAgent(Agent):
         return nn.relu(flat @ self.second_kernel + self.second_bias[None]).reshape(x.shape)
 
 
-class SeparateAgents(NamedTuple):
-    """Agents without parameter sharing: one network each, stacked on the first axis of the parameters."""
+class AnyAgent(Protocol):
+    """The networks of a team: one for all (:class:`Agent`), or one each (``networks/separate.py``)."""
 
-    one: Agent
-    """The network of a single agent."""
-    num_agents: int
+    def init(self, *args: Any, **options: Any) -> Any:
+        """Random parameters."""
+        ...
 
-    def init(self, key: Key[Array, ""], hidden: Array, obs: Array, last_action: Array) -> Any:
-        """Independent parameters for every agent, ``[N, ...]`` each."""
-        del hidden  # each network starts from its own
-        keys = jax.random.split(key, self.num_agents)
-        start = self.one.initial_hidden(*obs.shape[:-2])
-        return jax.vmap(lambda key: self.one.init(key, start, obs[..., :1, :], last_action[..., :1]))(keys)
-
-    def apply(self, params: Any, *args: Array, method: str | None = None) -> Any:
-        """As :class:`Agent`, each agent with its own parameters."""
-        if method == "unroll":
-            obs, last_action, first = args
-
-            def unroll(params: Any, obs: Array, last_action: Array) -> Array:
-                q = self.one.apply(params, obs[..., None, :], last_action[..., None], first, method=method)
-                return cast(Array, q)[..., 0, :]
-
-            return jax.vmap(unroll, in_axes=(0, -2, -1), out_axes=-2)(params, obs, last_action)
-
-        def step(params: Any, hidden: Array, obs: Array, last_action: Array) -> tuple[Array, Array]:
-            out = self.one.apply(params, hidden[..., None, :], obs[..., None, :], last_action[..., None])
-            hidden, q = cast(tuple[Array, Array], out)
-            return hidden[..., 0, :], q[..., 0, :]
-
-        return jax.vmap(step, in_axes=(0, -2, -2, -1), out_axes=-2)(params, *args)
+    def apply(self, *args: Any, **options: Any) -> Any:
+        """A method of :class:`Agent` with given parameters."""
+        ...
 
     def initial_hidden(self, *batch: int) -> Float[Array, "*batch N C"]:
         """The hidden state at the start of an episode."""
-        return jnp.zeros((*batch, self.num_agents, self.one.carry_size))
+        ...
 
 
-AnyAgent = Agent | SeparateAgents
+def init_agent(agent: AnyAgent, obs_size: int, key: Key[Array, ""]) -> Any:
+    """Random parameters of ``agent``."""
+    hidden = agent.initial_hidden(1)
+    num_agents = hidden.shape[1]
+    return agent.init(key, hidden, jnp.zeros((1, num_agents, obs_size)), jnp.zeros((1, num_agents), jnp.int32))
 
 
 def act(

@@ -1,1 +1,1 @@
-"""What a run leaves behind, and how it is read."""
+"""The files that a run leaves, and how they are read: summary, policies, plots."""

@@ -20,7 +20,7 @@ from qmix_jax.results.team import Choice, Team, load_team
 
 
 class Memory(NamedTuple):
-    """What the agents of a team remember from one step to the next; treat it as one thing."""
+    """The agents' hidden states and last actions between steps; treat it as opaque."""
 
     hidden: Any
     """[..., N, H]"""
@@ -33,7 +33,7 @@ class Evaluation(NamedTuple):
     episodes: int
     episode_return: Interval
     win_rate: Interval | None
-    """None where the environment has none."""
+    """None if the environment has none."""
     episode_length: Interval
 
 
@@ -50,7 +50,7 @@ class ActingTeam:
         return self._team.env
 
     def start(self, batch: int | None = None) -> Memory:
-        """The memory at the start of an episode, of ``batch`` teams, or of one without a leading axis."""
+        """The memory at the start of an episode, for ``batch`` teams, or for one team without a leading axis."""
         hidden = self._team.agent.initial_hidden()
         memory = Memory(hidden, jnp.full(self.env.num_agents, NO_ACTION, jnp.int32))
         return memory if batch is None else jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), memory)
@@ -61,10 +61,10 @@ class ActingTeam:
         hidden: Memory | None,
         avail_actions: Bool[Array, "*batch N A"],
     ) -> tuple[Int[Array, "*batch N"], Memory]:
-        """The greedy actions of one team, or of a batch of teams, each agent by its own observation and history.
+        """The greedy actions of one team or a batch of teams; each agent acts on its own observation and history.
 
         Args:
-            obs: what each agent sees.
+            obs: the observation of each agent.
             hidden: what ``act`` returned in the step before, None at the start of an episode.
             avail_actions: true for actions that may be chosen.
 
@@ -87,7 +87,7 @@ class ActingTeam:
         """Play greedy episodes.
 
         Args:
-            episodes: how many.
+            episodes: the number of episodes.
             seed: of the episodes, as ``evaluation_seed`` of ``python -m qmix_jax.evaluate``.
         """
         if episodes < 1:

@@ -1,4 +1,4 @@
-"""95% confidence intervals of what was measured over episodes."""
+"""95% confidence intervals over episodes or seeds."""
 
 import math
 from typing import NamedTuple
@@ -9,7 +9,7 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean and its 95% confidence interval, NaN where one episode is all there is."""
+    """A mean and its 95% confidence interval; NaN for a single value."""
 
     mean: float
     low: float
@@ -18,7 +18,7 @@ class Interval(NamedTuple):
 
 def mean_interval(values: np.ndarray) -> Interval:
     """Student's t interval of the mean of independent values."""
-    from scipy import stats  # Not at the top: it takes a second.
+    from scipy import stats  # Not at the top: importing it takes a second.
 
     values = np.asarray(values, np.float64)
     mean = float(values.mean())
@@ -29,7 +29,7 @@ def mean_interval(values: np.ndarray) -> Interval:
 
 
 def rate_interval(happened: np.ndarray) -> Interval:
-    """Wilson's score interval of a rate, which stays within 0 and 1 and does not shrink to nothing there."""
+    """Wilson's score interval of a rate: it stays within 0 and 1 and has a width even at 0 and 1."""
     from scipy import stats
 
     count, total = int(np.sum(happened)), int(np.size(happened))

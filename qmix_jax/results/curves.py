@@ -1,4 +1,4 @@
-"""Learning curves: one run with its seeds, or several runs over each other."""
+"""Learning curves of one run with its seeds, or of several runs in one figure."""
 
 import io
 import json
@@ -24,7 +24,7 @@ LABELS = {
 RATES = {"eval_win_rate", "train_win_rate"}
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours, which stay apart for readers with any common colour blindness."""
+"""Okabe and Ito's colours, which remain distinct with any common colour blindness."""
 LINE_STYLES = ("-", "--", "-.", ":")
 
 Row = Mapping[str, Any]
@@ -60,7 +60,7 @@ def read_metrics(run_dir: Path | str) -> list[dict[str, Any]]:
 
 
 def curves(rows: Iterable[Row], metric: str) -> Curves | None:
-    """One metric of one run, or None where it has no values. Epochs without a value are left out."""
+    """One metric of one run, or None if it has no values. Epochs without a value are left out."""
     per_seed: dict[int, list[tuple[float, float]]] = {}
     for row in rows:
         if row.get(metric) is not None:
@@ -84,8 +84,8 @@ def draw_curves(
 ) -> Figure:
     """Draw ``metrics`` of one run over its environment steps, one panel each.
 
-    Thin lines are seeds, the thick line is their mean and the band reaches from the lowest to the highest seed.
-    Metrics without a value are left out; with none at all the picture says so.
+    Thin lines are seeds, the thick line is their mean, and the band reaches from the lowest to the highest seed.
+    Metrics without values are left out; if none is left, the figure says so.
     """
     rows = list(rows)
     drawn = {metric: found for metric in metrics if (found := curves(rows, metric)) is not None}
@@ -105,10 +105,10 @@ def compare_runs(
     title: str = "",
     metrics: Sequence[str] = ("eval_return", "eval_win_rate"),
 ) -> Path:
-    """Draw several experiments over each other: label to run folders, all of whose seeds count for that label.
+    """Draw several experiments in one figure; ``runs`` maps a label to run folders, whose seeds are pooled.
 
     Lines are means over seeds and bands reach from the lowest to the highest seed, as in :func:`learning_curves`.
-    Where seeds were evaluated at different steps they are interpolated, over the range that all of them cover.
+    Seeds evaluated at different steps are interpolated over their common range.
 
     Raises:
         FileNotFoundError: a folder has no ``metrics.jsonl``.
@@ -125,7 +125,7 @@ def compare_rows(
     metrics: Sequence[str] = ("eval_return", "eval_win_rate"),
     note: str = "",
 ) -> Path:
-    """As :func:`compare_runs`, of rows that have been read; ``note`` is added below the picture."""
+    """As :func:`compare_runs`, for rows already read; ``note`` is added below the figure."""
     drawn = {metric: _by_label(rows, metric) for metric in metrics}
     drawn = {metric: by_label for metric, by_label in drawn.items() if by_label}
     figure, all_axes = panels(len(drawn), title)
@@ -161,8 +161,8 @@ def _by_label(rows: Mapping[str, Sequence[Sequence[Row]]], metric: str) -> dict[
 def _on_common_steps(seeds: Sequence[np.ndarray]) -> Curves | None:
     """Bring seeds, each [2, E] of steps and values, to common steps.
 
-    Seeds that were evaluated at almost the same steps (the epochs of one run, whose episodes differ in length) keep
-    their values, at the mean of their steps; others are interpolated at the steps of the one with the fewest points.
+    Seeds evaluated at almost the same steps (the epochs of one run, whose episodes differ in length) keep their values,
+    at the mean of their steps. Others are interpolated at the steps of the seed with the fewest points.
     """
     if not seeds:
         return None
@@ -179,7 +179,7 @@ def _on_common_steps(seeds: Sequence[np.ndarray]) -> Curves | None:
 
 
 def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` axes side by side."""
+    """A figure with ``count`` axes in a row."""
     figure = Picture(figsize=(6.2 * max(count, 1), 4.0), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
@@ -188,7 +188,7 @@ def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
 
 
 def _draw(axes: Axes, found: Curves, color: str, style: str, label: str) -> None:
-    marker = "o" if found.env_steps.size == 1 else None  # a single point has no line to see
+    marker = "o" if found.env_steps.size == 1 else None  # a single point has no line
     if len(found.values) > 1:
         low, high = found.values.min(axis=0), found.values.max(axis=0)
         axes.fill_between(found.env_steps, low, high, color=color, alpha=0.15, linewidth=0)
@@ -211,7 +211,7 @@ def _describe(axes: Axes, metric: str) -> None:
 
 
 def _note(drawn: Iterable[Curves]) -> str:
-    """What lines and bands are, for the reader of the picture."""
+    """The caption that explains lines and bands."""
     seeds = [len(found.values) for found in drawn]
     if not seeds:
         return "no evaluation was recorded"
@@ -222,7 +222,7 @@ def _note(drawn: Iterable[Curves]) -> str:
 
 
 def save(figure: Figure, path: Path | str, note: str) -> Path:
-    """Write the figure with a small note below it."""
+    """Save the figure with a small note below it."""
     return _write(_with_note(figure, note), path)
 
 

@@ -35,9 +35,9 @@ def open_run(path: Path | str, *, env: object = None) -> "OpenedRun":
 
 
 class OpenedRun:
-    """What a run has left in its folder, read when it is asked for.
+    """The files in a run's folder, read on demand.
 
-    A run that is still going is read as far as it is; open it again for more.
+    A run that is still running is read up to its current state; open it again to see more.
     """
 
     def __init__(self, path: Path, env: Env | None = None) -> None:
@@ -49,7 +49,7 @@ class OpenedRun:
         self.settings: dict[str, Any] = current_settings(settings)
         """The resolved configuration, as nested dicts."""
         self.summary: dict[str, Any] = self._json("summary.json") or {}
-        """The content of ``summary.json``; empty while the run goes on."""
+        """The content of ``summary.json``; empty until the run ends."""
 
     @property
     def name(self) -> str:
@@ -64,7 +64,7 @@ class OpenedRun:
 
     @property
     def lanes(self) -> list[tuple[int | None, int]]:
-        """(cell, seed) of each row of the arrays in :attr:`metrics`; the cell is None where the run is no sweep."""
+        """(cell, seed) of each row of the arrays in :attr:`metrics`; the cell is None if the run is not a sweep."""
         return list(dict.fromkeys((row.get("cell"), row["seed"]) for row in self.rows))
 
     @property
@@ -76,7 +76,7 @@ class OpenedRun:
     def metrics(self) -> dict[str, np.ndarray]:
         """Every metric as an array ``[seeds, evaluations]`` (of a sweep ``[cells x seeds, evaluations]``).
 
-        NaN where a value is not available, and after the end of a seed that was stopped early.
+        NaN if a value is not available, and after the end of a seed that was stopped early.
         """
         places = {lane: place for place, lane in enumerate(self.lanes)}
         epochs = sorted({row["epoch"] for row in self.rows})
@@ -93,7 +93,7 @@ class OpenedRun:
     def table(self) -> Any:
         """The evaluations as a pandas table, one row each.
 
-        Raises :class:`ConfigError` where pandas is not installed.
+        Raises :class:`ConfigError` if pandas is not installed.
         """
         try:
             import pandas
@@ -108,7 +108,7 @@ class OpenedRun:
 
         Raises :class:`ConfigError` for a metric that the run does not have.
         """
-        from qmix_jax.results.curves import draw_curves  # Takes a second.
+        from qmix_jax.results.curves import draw_curves  # Importing it takes a second.
 
         metrics = [metrics] if isinstance(metrics, str) else list(metrics)
         for metric in metrics:

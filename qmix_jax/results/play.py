@@ -1,10 +1,10 @@
-"""Greedy episodes of saved policies, and what is reported of them.
+"""Play greedy episodes with saved policies and report the results.
 
 Each agent acts on its own observation and history; no mixer is loaded.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -30,30 +30,30 @@ Row = Mapping[str, Any]
 
 
 class Plan(NamedTuple):
-    """How many episodes of each policy are played, and from which seed."""
+    """How many episodes to play with each policy, and the evaluation seed."""
 
     episodes: int
     most_parallel: int = 256
-    """Environments played side by side, at most; what is counted does not depend on it."""
+    """The largest number of parallel environments; it does not affect which episodes count."""
     evaluation_seed: int = 1
 
     @property
     def batch_size(self) -> int:
-        """The number of environments in each of the fewest equal batches that hold all episodes."""
+        """The size of the batches: as few equal ones as hold all episodes."""
         return math.ceil(self.episodes / math.ceil(self.episodes / self.most_parallel))
 
     def keys(self, seed: int) -> Key[Array, " batches"]:
-        """One key a batch. They differ between training seeds, so that pooled episodes are independent."""
+        """One key per batch. Keys differ between training seeds, so that pooled episodes are independent."""
         key = jax.random.fold_in(jax.random.key(self.evaluation_seed), seed)
         return jax.random.split(key, math.ceil(self.episodes / self.batch_size))
 
 
 Run = Callable[[Any, Key[Array, ""]], Episodes]
-"""Plays one batch with the given parameters and key."""
+"""Plays one batch of episodes with the given parameters and key."""
 
 
 def compile_episodes(team: Team, plan: Plan) -> Run:
-    """The program that plays one batch of episodes."""
+    """Compile the program that plays one batch of episodes."""
     if team.env.hosted is not None:
         actor = HostedActor(team.env, team.agent, min(plan.batch_size, HOSTED_PARALLEL))
         return lambda params, key: actor.greedy_episodes(params, int(jax.random.bits(key)), plan.batch_size)
@@ -62,44 +62,70 @@ def compile_episodes(team: Team, plan: Plan) -> Run:
 
 
 def play_team(team: Team, run: Run, plan: Plan) -> dict[int, Episodes]:
-    """The episodes of every policy, by training seed."""
+    """Play the episodes of every policy, by training seed."""
     return {seed: play(run, params, plan.keys(seed), plan.episodes) for seed, params in team.policies.items()}
 
 
 def play(run: Run, params: Any, keys: Key[Array, " batches"], episodes: int) -> Episodes:
-    """The first ``episodes`` of the batches that ``run`` plays."""
+    """Play batches with ``run`` and return the first ``episodes`` episodes."""
     return _join([jax.device_get(run(params, key)) for key in keys], episodes)
 
 
 def first_episode(team: Team, plan: Plan) -> Episode:
-    """The first episode of the first policy, as :func:`play_team` plays it, transition by transition."""
+    """Record the first episode that :func:`play_team` plays, with the first policy."""
     seed, params = next(iter(team.policies.items()))
     return record(team.env, team.agent, params, plan.keys(seed)[0], plan.batch_size)
 
 
+class Moment(NamedTuple):
+    """One transition of an episode, and what was computed for it."""
+
+    key: Key[Array, ""]
+    env_state: EnvState
+    step: TimeStep
+    """What was seen."""
+    hidden: Float[Array, "N H"]
+    """After the step."""
+    q: Float[Array, "N A"]
+    action: Int[Array, " N"]
+    outcome: Outcome
+    next_env_state: EnvState
+
+
 def record(env: Env, agent: AnyAgent, agent_params: Any, key: Key[Array, ""], episodes: int) -> Episode:
-    """The first of the episodes that ``greedy_episodes`` plays with these arguments, transition by transition."""
+    """Record the first of the episodes that ``greedy_episodes`` plays with these arguments."""
+    return as_episode(list(walk(env, agent, agent_params, key, episodes)))
+
+
+def as_episode(moments: Sequence[Moment]) -> Episode:
+    """What a renderer draws of an episode."""
+    return Episode(
+        env_states=[moments[0].env_state, *(moment.next_env_state for moment in moments)],
+        keys=[moment.key for moment in moments],
+        actions=cast(Any, [np.asarray(moment.action) for moment in moments]),
+        rewards=[float(moment.outcome.reward) for moment in moments],
+    )
+
+
+def walk(env: Env, agent: AnyAgent, agent_params: Any, key: Key[Array, ""], episodes: int) -> Iterator[Moment]:
+    """The transitions of the episode that :func:`record` returns."""
     reset_key, step_key = jax.random.split(key)
     env_state, step = jax.jit(env.reset)(jax.random.split(reset_key, episodes)[0])
     hidden = agent.initial_hidden()
     action = jnp.full(env.num_agents, NO_ACTION, jnp.int32)
-    env_states, keys, actions, rewards = [env_state], [], [], []
     for time in range(env.episode_limit):
         env_key = jax.random.split(jax.random.fold_in(step_key, time), episodes)[0]
-        hidden, action, env_state, step, outcome = _greedy_step(
+        hidden, q, action, next_state, next_step, outcome = _greedy_step(
             env, agent, agent_params, env_key, hidden, action, env_state, step
         )
-        env_states.append(env_state)
-        keys.append(env_key)
-        actions.append(np.asarray(action))
-        rewards.append(float(outcome.reward))
+        yield Moment(env_key, env_state, step, hidden, q, action, outcome, next_state)
         if outcome.last:
             break
-    return Episode(env_states=env_states, keys=keys, actions=actions, rewards=rewards)
+        env_state, step = next_state, next_step
 
 
 def result_rows(played: Mapping[int, Episodes], has_win_rate: bool) -> list[Row]:
-    """One row per policy and one of all their episodes together."""
+    """One row per policy, and one for all their episodes pooled."""
     return [
         {
             "seed": seed,
@@ -113,7 +139,7 @@ def result_rows(played: Mapping[int, Episodes], has_win_rate: bool) -> list[Row]
 
 
 def report(team: Team, plan: Plan, rows: Sequence[Row]) -> dict[str, Any]:
-    """The results as JSON has them."""
+    """The results, ready for JSON."""
     content = [
         {name: value._asdict() if isinstance(value, Interval) else value for name, value in row.items()} for row in rows
     ]
@@ -129,7 +155,7 @@ def report(team: Team, plan: Plan, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def result_line(row: Row) -> str:
-    """One row as ``name=value`` pairs, without what is not available."""
+    """One row as ``name=value`` pairs, without missing values."""
     pairs = {"seed": str(row["seed"]), "episodes": str(row["episodes"])}
     for name in RESULTS:
         if row[name] is not None:
@@ -155,10 +181,10 @@ def _step(
     last_action: Int[Array, " N"],
     env_state: EnvState,
     step: TimeStep,
-) -> tuple[Float[Array, "N H"], Int[Array, " N"], EnvState, TimeStep, Outcome]:
+) -> tuple[Float[Array, "N H"], Float[Array, "N A"], Int[Array, " N"], EnvState, TimeStep, Outcome]:
     hidden, q = cast(Any, agent.apply(agent_params, hidden, step.obs, last_action))
     action = masked_argmax(q, step.avail_actions).astype(jnp.int32)
-    return hidden, action, *env.step(key, env_state, action)
+    return hidden, q, action, *env.step(key, env_state, action)
 
 
 _greedy_step = jax.jit(_step, static_argnums=(0, 1))

@@ -1,8 +1,8 @@
-"""Saved policies: parameters as safetensors, everything needed to rebuild the network as JSON beside them.
+"""Saved policies: parameters as safetensors, and the settings needed to rebuild the network as JSON.
 
-``<name>.safetensors`` holds the agent's parameters under their flax names joined by dots; ``<name>.json`` holds the
-agent's and the environment's settings, the sizes, and where the policy comes from. The mixer is not part of a policy.
-Nothing in either file is executed when they are read.
+``<name>.safetensors`` holds the agent's parameters, named by their flax names joined with dots. ``<name>.json`` holds
+the settings of agent and environment, the sizes, and the origin of the policy. The mixer is not part of a policy.
+Reading the files executes nothing in them.
 """
 
 import json
@@ -25,7 +25,7 @@ FORMAT = "qmix_jax-policy-1"
 
 
 class Policy(NamedTuple):
-    """A policy as it is on disk."""
+    """The content of a policy's two files."""
 
     params: Any
     """Flax variables of the agent: ``{"params": {...}}`` of NumPy arrays."""
@@ -34,20 +34,31 @@ class Policy(NamedTuple):
 
 
 def save_policy(path: Path, params: Any, description: Mapping[str, Any]) -> None:
-    """Write ``path`` with the suffixes ``.safetensors`` and ``.json``; folders are made as needed."""
+    """Write ``path`` with the suffixes ``.safetensors`` and ``.json``, creating folders as needed."""
+    save_arrays(path, params, {"format": FORMAT, **description})
+
+
+def save_arrays(path: Path, params: Any, description: Mapping[str, Any]) -> None:
+    """Write flax variables and a description as a pair of files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.ascontiguousarray(x) for name, x in flatten_dict(params["params"], sep=".").items()}
+    tree = params.get("params", {})
+    arrays = {name: np.ascontiguousarray(x) for name, x in flatten_dict(tree, sep=".").items()}
     partial = path.with_suffix(".safetensors.partial")
     save_file(arrays, partial)
     partial.replace(path.with_suffix(".safetensors"))
-    write_json(path.with_suffix(".json"), {"format": FORMAT, **description})
+    write_json(path.with_suffix(".json"), description)
 
 
 def load_policy(path: Path) -> Policy:
     """Read the pair of files at ``path`` (without suffix).
 
-    Raises :class:`ConfigError` where a file is missing or is not what :func:`save_policy` writes.
+    Raises :class:`ConfigError` if a file is missing or was not written by :func:`save_policy`.
     """
+    return Policy(*load_arrays(path, FORMAT))
+
+
+def load_arrays(path: Path, expected_format: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Flax variables and the description that :func:`save_arrays` wrote. Raises :class:`ConfigError` for others."""
     arrays_path, json_path = path.with_suffix(".safetensors"), path.with_suffix(".json")
     for file in (arrays_path, json_path):
         if not file.is_file():
@@ -58,13 +69,13 @@ def load_policy(path: Path) -> Policy:
     except (SafetensorError, ValueError, TypeError, IndexError, RecursionError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{path}: not a readable policy: {reason}") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise ConfigError(f"{json_path}: not a policy of format {FORMAT}")
-    return Policy({"params": params}, description)
+    if not isinstance(description, dict) or description.get("format") != expected_format:
+        raise ConfigError(f"{json_path}: not of the format {expected_format}")
+    return {"params": params}, description
 
 
 def check_policy(path: Path, policy: Policy, agent: Any, env: Env) -> None:
-    """Raise :class:`ConfigError` unless a policy loaded from ``path`` is one for ``agent`` in ``env``.
+    """Raise :class:`ConfigError` unless a policy loaded from ``path`` fits ``agent`` and ``env``.
 
     The size of the global state may differ: only mixers see it.
     """
@@ -83,7 +94,7 @@ def check_policy(path: Path, policy: Policy, agent: Any, env: Env) -> None:
 
 
 def _example_params(path: Path, agent: Any, env: Env) -> Any:
-    """The parameters that ``agent`` would be initialised with, without their values."""
+    """Shapes and dtypes of the parameters of ``agent``."""
 
     def init() -> Any:
         obs, last_action = jnp.zeros((env.num_agents, env.obs_size)), jnp.zeros(env.num_agents, jnp.int32)
@@ -93,7 +104,7 @@ def _example_params(path: Path, agent: Any, env: Env) -> Any:
         return jax.eval_shape(init)
     except (TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}.json: no agent can be made with its settings: {reason[:200]}") from error
+        raise ConfigError(f"{path}.json: cannot build the agent from its settings: {reason[:200]}") from error
 
 
 def _shapes(params: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What is written when a run ends: its summary, its figures, and its results for other tools."""
+"""The report at the end of a run: its summary, its figures, and its results for other tools."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,16 +13,16 @@ from qmix_jax.settings.config import Config
 
 
 class Progress(NamedTuple):
-    """What the host knows of all L lanes of a run; saved with every checkpoint."""
+    """The host's state of all L lanes of a run; saved with every checkpoint."""
 
     rows: dict[str, np.ndarray]
-    """Metrics of the latest epoch of each lane, none before the first."""
+    """Metrics of each lane's latest epoch; empty before the first."""
     nonfinite: np.ndarray
-    """[L]: the first update of a lane whose numbers were not finite, or -1."""
+    """[L]: the first update of a lane with non-finite numbers, or -1."""
     active: np.ndarray
-    """[L]: lanes that are still trained; others were stopped by ``sweep.halving``."""
+    """[L]: lanes that are still training; the others were stopped by ``sweep.halving``."""
     best: dict[str, np.ndarray]
-    """Best evaluations of lanes, as of when some were stopped."""
+    """Best evaluations of lanes, from the moment when some were stopped."""
 
 
 def write_report(
@@ -35,7 +35,7 @@ def write_report(
     signal: int | None,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write ``summary.json``, ``marl_eval.json`` and the figures into the run's folder; returns the summary."""
+    """Write ``summary.json``, ``marl_eval.json`` and the figures into the run's folder; return the summary."""
     summary = summarize(config, env, progress.rows, best, seconds, signal is not None, provenance)
     summary["nonfinite"] = nonfinite(run.lanes, progress.nonfinite, run.run_dir)
     if run.cells:
@@ -49,8 +49,8 @@ def write_report(
 
 
 def draw(run: RunInfo, rows: list[dict[str, Any]], summary: Mapping[str, Any]) -> None:
-    """``curves.png``, and of a sweep ``sweep.png``."""
-    from qmix_jax.results.curves import learning_curves  # Takes a second.
+    """Draw ``curves.png``, and ``sweep.png`` for a sweep."""
+    from qmix_jax.results.curves import learning_curves  # Importing it takes a second.
 
     title = f"{run.algorithm} on {run.env}"
     if not run.cells:
@@ -66,8 +66,8 @@ def draw(run: RunInfo, rows: list[dict[str, Any]], summary: Mapping[str, Any]) -
 def marl_eval(run: RunInfo, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Evaluations in the format of marl-eval (Gorsane et al. 2022): environment, task, algorithm, run, step, metrics.
 
-    A cell of a sweep is an algorithm with its values in the name. Each metric is the mean over the episodes of an
-    evaluation, as a list of one.
+    Each cell of a sweep counts as an algorithm, with its values in the name. Each metric is a list with one number, the
+    mean over the episodes of an evaluation.
     """
     environment, _, task = run.env.partition("/")
     names = {"return": "eval_return", "win_rate": "eval_win_rate"}

@@ -1,4 +1,4 @@
-"""What a finished run leaves in its folder: policies and ``summary.json``."""
+"""The results of a run in its folder: policies and ``summary.json``."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ VERSIONS_OF = ("qmix_jax", "jax", "jaxlib", "flax", "optax", "jaxmarl", "numpy")
 
 
 def run_info(config: Config, container: Mapping[str, Any], cells: Sequence[Cell], run_dir: Path, env: Env) -> RunInfo:
-    """What the sinks are told before a run."""
+    """The information that sinks get before a run."""
     return RunInfo(
         run_dir=run_dir,
         config=container,
@@ -37,13 +37,13 @@ def run_info(config: Config, container: Mapping[str, Any], cells: Sequence[Cell]
 
 
 class Seconds(NamedTuple):
-    """Where the time of a run went."""
+    """Durations of a run's phases."""
 
     compile: float
     train: float
     """From the end of compilation to the end of the latest epoch, in all processes of the run."""
     wall: float
-    """Of all processes of the run, one after the other."""
+    """Total over all processes of the run, one after the other."""
 
 
 def save_policies(
@@ -52,12 +52,12 @@ def save_policies(
     """Write the final and the best agent of every lane.
 
     Args:
-        final: parameters of the agents now; the first axis is the lane, here and in ``best``.
+        final: current parameters of the agents; the first axis is the lane, here and in ``best``.
         best: the agents with the best evaluations.
-        lanes: which seed and cell each one is.
-        run: the run that they are part of.
-        env: for its sizes.
-        rows: the latest metrics, one number a lane.
+        lanes: seed and cell of each lane.
+        run: the run that they belong to.
+        env: the environment, for its sizes.
+        rows: the latest metrics, one number per lane.
 
     Returns the best evaluations, named like ``rows``.
     """
@@ -86,7 +86,7 @@ def save_policies(
 
 
 def evaluation(rows: Mapping[str, np.ndarray], env: Env) -> dict[str, list[float] | None]:
-    """Greedy return, win rate (None where the environment has none) and episode length, one number per lane."""
+    """Greedy return, win rate (None if the environment has none) and episode length, one number per lane."""
     return {
         "return": rows["eval_return"].tolist(),
         "win_rate": rows["eval_win_rate"].tolist() if env.has_win_rate else None,
@@ -103,7 +103,7 @@ def summarize(
     interrupted: bool,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of ``summary.json`` from the last epoch's metrics; steps and updates are those of one seed."""
+    """The content of ``summary.json``, from the last epoch's metrics; steps and updates are per seed."""
     env_steps, updates = float(rows["env_steps"].mean()), int(rows["updates"][0])
     return {
         "algorithm": config.algorithm.name,
@@ -128,10 +128,10 @@ def summarize(
 def summarize_cells(
     run: RunInfo, rows: Mapping[str, np.ndarray], active: np.ndarray, best: Mapping[str, np.ndarray], env: Env
 ) -> dict[str, Any]:
-    """What ``summary.json`` says of a sweep: ``score`` names what cells are ranked by, ``cells`` are their results."""
+    """A sweep's part of ``summary.json``: ``score`` names the ranking metric, ``cells`` has the results."""
     seeds = len(run.seeds)
     scores = cell_scores(rows, env, len(run.cells))
-    # Of a cell that was stopped the score is an early one: it comes after all that went on for longer.
+    # The score of a stopped cell is an early one, so the cell ranks below all that ran longer.
     stayed = np.where(active.reshape(-1, seeds)[:, 0], np.inf, rows["env_steps"].reshape(-1, seeds).mean(axis=1))
     order = np.lexsort((-np.nan_to_num(scores.iqm, nan=-np.inf), -stayed))
     ranks = {int(cell): rank for rank, cell in enumerate(order, start=1)}
@@ -157,13 +157,13 @@ def summarize_cells(
 
 
 def cell_scores(rows: Mapping[str, np.ndarray], env: Env, num_cells: int) -> Score:
-    """The latest greedy win rate (return where there is none) of every cell, over its seeds; ``[cells]`` each."""
+    """Scores of cells over their seeds, of the latest greedy win rate (return if there is none); ``[cells]`` each."""
     values = np.asarray(rows["eval_win_rate" if env.has_win_rate else "eval_return"])
     return score(values.reshape(num_cells, -1))
 
 
 def nonfinite(lanes: Sequence[Lane], updates: np.ndarray, run_dir: Path) -> list[dict[str, int | None]]:
-    """Lanes that learn no more: from which update on, and after how many steps (of the epoch's end) it was seen."""
+    """Frozen lanes: the first update that was not applied, and the environment steps when that was noticed."""
     rows = read_rows(run_dir / METRICS_FILE)
     return [
         {
@@ -182,7 +182,7 @@ def nonfinite(lanes: Sequence[Lane], updates: np.ndarray, run_dir: Path) -> list
 
 
 def provenance() -> dict[str, Any]:
-    """Versions and commit of the code that is running; to be asked when a run starts, for a checkout may move on."""
+    """Versions and commit of the running code. Call it when a run starts: the checkout may change later."""
     return {"versions": _versions(), "git_commit": _git_commit()}
 
 

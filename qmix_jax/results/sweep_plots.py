@@ -1,4 +1,4 @@
-"""Pictures of a sweep: learning curves of the best cells, and scores over the values that were varied."""
+"""Figures of a sweep: learning curves of the best cells, and scores over the swept values."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from qmix_jax.results.curves import LABELS, PALETTE, Row, compare_rows, panels, save
 
 SHOWN = 7
-"""How many cells have learning curves of their own: as many as there are colours that stay apart."""
+"""How many cells get a learning curve: as many as there are distinct colours."""
 
 Summary = Mapping[str, Any]
 """The content of a sweep's ``summary.json``."""
 
 
 def cell_curves(rows: Sequence[Row], summary: Summary, path: Path | str, *, title: str = "") -> Path:
-    """Learning curves of the best cells, in the order of their ranks."""
+    """Draw learning curves of the best cells, in the order of their ranks."""
     best = sorted(summary["cells"], key=lambda cell: cell["rank"])[:SHOWN]
     per_cell = {name(cell): [[row for row in rows if row["cell"] == cell["cell"]]] for cell in best}
     left_out = len(summary["cells"]) - len(best)
@@ -34,10 +34,10 @@ def name(cell: Mapping[str, Any]) -> str:
 
 
 def scores(summary: Summary, path: Path | str, *, title: str = "") -> Path:
-    """The score of every cell over its values.
+    """Draw the score of every cell over its values.
 
-    One value that varies: points with 95% intervals. Two in a whole grid: a heat map. Otherwise parallel axes, one line
-    for each cell in the colour of its score.
+    With one swept key: points with 95% intervals. With two keys in a full grid: a heat map. Otherwise parallel axes,
+    with one line for each cell, coloured by its score.
     """
     cells, label = summary["cells"], LABELS[f"eval_{summary['score']}"]
     values = {key: [cell["values"][key] for cell in cells] for key in cells[0]["values"]}
@@ -62,7 +62,7 @@ def _iqms(cells: Sequence[Mapping[str, Any]]) -> np.ndarray:
 def _points(axes: Axes, key: str, values: list[float], cells: Sequence[Mapping[str, Any]], label: str) -> None:
     iqm = _iqms(cells)
     ends = [[cell["score"][end] for cell in cells] for end in ("low", "high")]
-    # Every place alike: values are often powers of something, and 0 among them.
+    # Equal spacing: values are often powers of something, with 0 among them.
     order = np.argsort(values, kind="stable")
     places = np.argsort(order)
     if None not in ends[0]:
@@ -117,7 +117,7 @@ def _parallel(
 
 
 def _height(values: np.ndarray) -> np.ndarray:
-    """Values between 0 and 1, in the logarithm where they span more than a factor of 30."""
+    """Scale values to 0 to 1, logarithmically if they span more than a factor of 30."""
     if values.min() > 0 and values.max() / values.min() > 30:
         values = np.log(values)
     span = np.ptp(values)

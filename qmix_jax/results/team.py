@@ -1,7 +1,7 @@
-"""Which saved policies are played, and the environment and network that they are for.
+"""Select the saved policies to play, and build their environment and network.
 
-Files in a run's folder are untrusted data: nothing in them is executed, and they can only name environments and agents
-that come with this package.
+Files in a run's folder are untrusted: nothing in them is executed, and they can only name environments and agents of
+this package.
 """
 
 import difflib
@@ -23,20 +23,20 @@ from qmix_jax.settings.moved import current_target
 
 
 class Choice(NamedTuple):
-    """Policies of a run, and what is changed of their saved settings."""
+    """The policies of a run to play, and changes to their saved settings."""
 
     run_dir: str
     which: Literal["final", "best"] = "final"
     seed: int | None = None
-    """None is every seed of the run."""
+    """None is all seeds of the run."""
     cell: int | None = None
-    """Of a sweep; None is the one with the highest rank."""
+    """Cell of a sweep; None is the best one."""
     env: Mapping[str, Any] = {}
     agent: Mapping[str, Any] = {}
 
 
 class Team(NamedTuple):
-    """The policies of one run, and what they have in common."""
+    """The policies of one run, with their environment and network."""
 
     env: Env
     agent: AnyAgent
@@ -46,13 +46,13 @@ class Team(NamedTuple):
 
 
 def load_team(choice: Choice, env: Env | None = None) -> Team:
-    """The chosen policies of a run, and the environment and network that they are for.
+    """Load the chosen policies of a run, and build their environment and network.
 
     Args:
         choice: which policies.
-        env: the environment, in place of the saved one.
+        env: the environment to use instead of the saved one.
 
-    Raises :class:`ConfigError` unless the files are policies of one kind whose sizes and parameters fit what is built.
+    Raises :class:`ConfigError` unless the policies have the same settings, and sizes and parameters that fit them.
     """
     paths = _policy_paths(choice)
     policies = {seed: load_policy(path) for seed, path in paths.items()}
@@ -61,8 +61,8 @@ def load_team(choice: Choice, env: Env | None = None) -> Team:
         for name in ("env", "agent"):
             if policy.description.get(name) != policies[first].description.get(name):
                 raise ConfigError(f"{paths[seed]}.json: {name} is not that of seed {first}; play one with seed=...")
-    env_settings = {} if env else _part("env", policies[first].description, choice.env, paths[first])
-    agent_settings = _part("agent", policies[first].description, choice.agent, paths[first])
+    env_settings = {} if env else trusted_section("env", policies[first].description, choice.env, paths[first])
+    agent_settings = trusted_section("agent", policies[first].description, choice.agent, paths[first])
     env = env or make_env(env_settings)
     agent = build_agent(agent_settings, env)
     for seed, policy in policies.items():
@@ -75,7 +75,7 @@ def _policy_paths(choice: Choice) -> dict[int, Path]:
     folder = Path(choice.run_dir)
     if not folder.is_dir():
         raise ConfigError(f"run_dir={choice.run_dir}: no such folder{_sibling(folder)}")
-    policies = _policies_folder(choice)
+    policies = policies_folder(choice)
     matches = ((re.fullmatch(r"seed_(\d+)", path.name), path) for path in policies.glob("seed_*"))
     found = sorted((int(match[1]), path / choice.which) for match, path in matches if match)
     if not found:
@@ -92,8 +92,8 @@ def _policy_paths(choice: Choice) -> dict[int, Path]:
     return {choice.seed: paths[choice.seed]}
 
 
-def _policies_folder(choice: Choice) -> Path:
-    """Where the policies are; of a sweep, those of the chosen cell or of the best one."""
+def policies_folder(choice: Choice) -> Path:
+    """The folder of the policies; in a sweep, that of the chosen cell or of the best one."""
     folder = Path(choice.run_dir) / "policies"
     cells = sorted(int(path.name[5:]) for path in folder.glob("cell_*") if path.name[5:].isdigit())
     if choice.cell is not None and choice.cell not in cells:
@@ -114,17 +114,19 @@ def _best_cell(choice: Choice, cells: Sequence[int]) -> int:
 
 
 def _sibling(folder: Path) -> str:
-    """A hint at the folder beside it with the most similar name."""
+    """A hint at the neighbouring folder with the most similar name."""
     others = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
     near = difflib.get_close_matches(folder.name, others, n=1)
     return f"; did you mean {folder.parent / near[0]}?" if near else ""
 
 
-def _part(name: str, description: Mapping[str, Any], overrides: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """A section of the saved settings with what the command line changes.
+def trusted_section(
+    name: str, description: Mapping[str, Any], overrides: Mapping[str, Any], path: Path
+) -> Mapping[str, Any]:
+    """A section of the saved settings, with the overrides of the command line.
 
-    A saved ``_target_`` is followed only to what this package's own configuration builds: the import path of anything
-    else, and many within the package, would run code of the file's choice.
+    A saved ``_target_`` is only imported if this package's own configuration contains it: any other import path would
+    let the file choose which code runs.
     """
     saved = description.get(name)
     if not isinstance(saved, Mapping):
@@ -137,7 +139,7 @@ def _part(name: str, description: Mapping[str, Any], overrides: Mapping[str, Any
                 f"command line: {name}._target_={target}"
             )
     elif overrides["_target_"] != target:
-        return overrides  # The saved settings were another's.
+        return overrides  # The saved settings belong to another target.
     for key in foreign_code(saved) if name == "env" else ():
         if overrides.get(key) != saved[key]:
             raise ConfigError(

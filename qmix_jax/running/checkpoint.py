@@ -1,6 +1,7 @@
 """Checkpoints: the whole state of a run, written in the background, all of it or nothing, checked before it is read.
 
-A run's ``checkpoints/<epoch>/`` holds ``arrays/`` (orbax: everything that changes, of every seed), ``run.json`` (where
+A run's ``checkpoints/<epoch>/`` holds ``arrays/`` (orbax: everything that changes, of every seed), ``large/`` (large
+arrays, written and read in pieces, so that a replay of gigabytes needs no second one in memory), ``run.json`` (where
 the run is) and ``SHA256SUMS`` (of all other files, in the format of ``sha256sum``, closed by its own digest). A folder
 gets its name only when all of it is on the disk. Nothing in it is executed when it is read.
 """
@@ -8,6 +9,7 @@ gets its name only when all of it is on the disk. Nothing in it is executed when
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,17 +18,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging.files import write_json
+from qmix_jax.running.snapshot import LARGE, Leaf, pieces, size
 
 FORMAT = "qmix_jax-checkpoint-1"
 SUMS = "SHA256SUMS"
 ARRAYS = "arrays"
 OF_ONE_PROCESS = "arrays.safetensors"
-"""Instead of ``ARRAYS``, where several processes train one run and each saves its own part."""
+"""Instead of ``ARRAYS`` in checkpoints of earlier versions by several processes."""
+LARGE_ARRAYS = "large"
+"""Raw numbers of the arrays that ``run.json`` lists under this name: ``0000.bin`` is the first of them."""
 RECORD = "run.json"
 PARTIAL = ".partial"
 
@@ -95,15 +101,23 @@ class Checkpoints:
     def latest(self, warn: Callable[[str], None], at_most: int | None = None) -> Saved | None:
         """The newest checkpoint that is whole, None if there is none; each damaged one is named to ``warn``.
 
-        With ``at_most`` the newest up to that epoch.
+        With ``at_most`` the newest up to that epoch. Raises :class:`ConfigError` where there are some and none is
+        whole: to start from the beginning would overwrite what was trained.
         """
+        reason = None
         for path in self._paths():
             if at_most is not None and int(path.name) > at_most:
                 continue
             try:
                 return read_checkpoint(path)
             except DamagedCheckpointError as error:
+                reason = reason or str(error)
                 warn(f"checkpoint {path} is damaged and not used: {error}")
+        if reason is not None:
+            raise ConfigError(
+                f"{self.folder}: none of the checkpoints can be read ({reason}), and nothing has been changed; to "
+                "start from the beginning, give another run_dir"
+            )
         return None
 
     def _paths(self) -> list[Path]:
@@ -115,11 +129,12 @@ class Checkpoints:
 def write_checkpoint(path: Path, arrays: Any, record: Mapping[str, Any]) -> None:
     """Write a checkpoint to the new folder ``path``, with everything flushed to the disk."""
     path.mkdir()
-    try:
-        _write_arrays(path, flatten(arrays))
-    except Exception as error:  # orbax and tensorstore have many; what they say of a full disk is no OSError
-        raise OSError(errno.EIO, " ".join(str(error).split())[:300], str(path)) from error
-    write_json(path / RECORD, {"format": FORMAT, **record})
+    flat = flatten(arrays)
+    large = {name: leaf for name, leaf in flat.items() if not _fits_orbax(path, leaf)}
+    described = [{"name": name, "dtype": leaf.dtype.name, "shape": list(leaf.shape)} for name, leaf in large.items()]
+    _write_large(path / LARGE_ARRAYS, large)
+    _write_arrays(path, {name: leaf for name, leaf in flat.items() if name not in large})
+    write_json(path / RECORD, {"format": FORMAT, LARGE_ARRAYS: described, **record})
     lines = []
     for file in _files(path):
         with file.open("rb") as stream:
@@ -146,25 +161,68 @@ def read_checkpoint(path: Path) -> Saved:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise DamagedCheckpointError(f"{RECORD}: not a checkpoint of format {FORMAT}")
     try:
-        arrays = _read_arrays(path)
+        arrays = _read_arrays(path) | _read_large(path / LARGE_ARRAYS, record.get(LARGE_ARRAYS, []))
+    except DamagedCheckpointError:
+        raise
     except Exception as error:  # The sums hold, so this is a file that somebody made, or another version of orbax.
         raise DamagedCheckpointError(f"{ARRAYS}: {' '.join(str(error).split())[:200]}") from error
     return Saved(path, arrays, record)
 
 
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    if jax.process_count() > 1:  # Orbax writes NumPy arrays of the first process only.
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path / OF_ONE_PROCESS)
+def _fits_orbax(path: Path, leaf: Leaf) -> bool:
+    """Orbax holds all arrays in memory, and writes those of the first process only, none without numbers."""
+    return isinstance(leaf, np.ndarray) and 0 < size(leaf) < LARGE and jax.process_count() == 1 and _is_plain(path)
+
+
+def _is_plain(path: Path) -> bool:
+    """Orbax takes brackets for a pattern, and cannot write a path that is not UTF-8."""
+    text = str(path.absolute())
+    return not set("[]\\") & set(text) and text.encode("utf-8", "replace").decode("utf-8") == text
+
+
+def _write_large(folder: Path, arrays: Mapping[str, Leaf]) -> None:
+    if arrays:
+        folder.mkdir()
+    for number, leaf in enumerate(arrays.values()):
+        with (folder / f"{number:04d}.bin").open("wb") as stream:
+            for piece in pieces(leaf):
+                content = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
+                if content.any():
+                    stream.write(content.data)
+                else:  # A hole: most of a young replay is zeros, which take neither time nor disk like this.
+                    stream.seek(content.size, os.SEEK_CUR)
+            stream.truncate()
+
+
+def _read_large(folder: Path, described: Any) -> dict[str, np.ndarray]:
+    """Views of the files: what is read of them takes memory when it is read."""
+    found = {}
+    for number, array in enumerate(described):
+        file, shape, dtype = folder / f"{number:04d}.bin", tuple(array["shape"]), jnp.dtype(array["dtype"])
+        if file.stat().st_size != math.prod(shape) * dtype.itemsize:
+            raise DamagedCheckpointError(f"{LARGE_ARRAYS}/{file.name}: is not of the size that {RECORD} says")
+        empty = 0 in shape
+        found[array["name"]] = np.empty(shape, dtype) if empty else np.memmap(file, dtype, "r", shape=shape)
+    return found
+
+
+def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    if not arrays:
         return
     import orbax.checkpoint as ocp  # Takes a second: only for runs that save.
 
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        checkpointer.save((path / ARRAYS).absolute(), arrays)
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            checkpointer.save((path / ARRAYS).absolute(), arrays)
+    except Exception as error:  # orbax and tensorstore have many; what they say of a full disk is no OSError
+        raise OSError(errno.EIO, " ".join(str(error).split())[:300], str(path)) from error
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if (path / OF_ONE_PROCESS).is_file():
         return load_file(path / OF_ONE_PROCESS)
+    if not (path / ARRAYS).is_dir():
+        return {}
     import orbax.checkpoint as ocp
 
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
@@ -191,7 +249,7 @@ def verify(path: Path) -> None:
         raise DamagedCheckpointError(f"cannot be read: {error}") from error
 
 
-def flatten(tree: Any) -> dict[str, np.ndarray]:
+def flatten(tree: Any) -> dict[str, Any]:
     """Leaves by name (``states.learner.updates``); typed PRNG keys must have become their data before."""
     return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 

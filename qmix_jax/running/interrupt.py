@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: the first lets the epoch end, the second ends the process at once."""
+"""Ctrl-C and SIGTERM: the first lets the epoch end, the second ends the process at once.
+
+SIGHUP is ignored: a run goes on and saves when its terminal goes away.
+"""
 
 import os
 import signal
@@ -52,6 +55,8 @@ class Interruption:
         threading.Thread(target=self._listen, args=(self._reader,), daemon=True, name="signals").start()
         self._wakeup_before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        if hasattr(signal, "SIGHUP"):  # Windows has none
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return self
 
     def __exit__(

@@ -27,6 +27,11 @@ from qmix_jax.replay import sequences as replay
 from qmix_jax.running.waves import devices_per_seed
 from qmix_jax.types import HyperParams, Learner, Networks
 
+PROGRAM = 950 * 2**20
+"""What Python, JAX, its compiler and the libraries take at their peak, as measured on SMAX 3m and 27m_vs_30m."""
+FILLED = 0.75
+"""Share of the memory that a run with copies for its checkpoints may take."""
+
 
 class SeedBytes(NamedTuple):
     """What one seed takes, in bytes."""
@@ -48,15 +53,31 @@ class Plan(NamedTuple):
     at_once: int
     """How many of them are trained at the same time."""
     snapshots: int
-    """States that are there once more where checkpoints are copied to the same memory first."""
+    """States that are there once more while a checkpoint is written."""
     limit: int | None
     """Bytes there are; None where nobody can say."""
+    num_devices: int = 1
+    """Devices that the run uses."""
+    program: int = 0
+    """Bytes of the program itself, where it shares the memory."""
+    copies: bool = True
+    """Whether there is room to copy all states for a checkpoint, so that training goes on while it is written."""
 
     @property
     def total(self) -> int:
         """Bytes that the run takes there."""
         states = (self.resident + self.snapshots) * (self.one.replay + self.one.parameters)
-        return states + self.at_once * self.one.batches
+        return states + self.at_once * self.one.batches + self.program
+
+    @property
+    def fits(self) -> bool:
+        """Whether there are as many bytes."""
+        return self.limit is None or self.total <= self.limit
+
+    @property
+    def leaves_room(self) -> bool:
+        """Whether other programs, and what is estimated too low, have room as well."""
+        return self.limit is None or self.total <= FILLED * self.limit
 
 
 def check(
@@ -66,6 +87,7 @@ def check(
     seeds_per_device: int | None = None,
     checkpoints: bool = False,
     limit: int | None = None,
+    fewer: bool = False,
 ) -> Plan:
     """What training ``num_seeds`` seeds with :class:`qmix_jax.running.waves.Waves` takes.
 
@@ -75,7 +97,9 @@ def check(
         devices: as for ``Waves``.
         seeds_per_device: as for ``Waves``.
         checkpoints: whether all states are copied to the host's memory at times (which on CPU is the same memory).
+            Where that would not fit, checkpoints are written without a copy.
         limit: bytes there are on one device (on CPU: for all of them); None asks the first device.
+        fewer: whether fewer devices may be used where all of them would take too much.
 
     Raises:
         ConfigError: it cannot fit; names the largest ``replay.capacity`` and ``num_seeds`` that do.
@@ -88,29 +112,39 @@ def check(
     def planned(num_seeds: int, num_devices: int = len(devices)) -> Plan:
         parts = algorithm.sizes.minibatch_parts
         resident, at_once = placement(num_seeds, num_devices, seeds_per_device, on_cpu, parts)
-        return Plan(one, num_seeds, resident, at_once, num_seeds if on_cpu and checkpoints else 0, limit)
+        return Plan(one, num_seeds, resident, at_once, 0, limit, num_devices, PROGRAM if on_cpu else 0)
 
-    plan = planned(num_seeds)
-    if limit is None or plan.total <= limit:
-        return plan
-    if num_seeds < len(devices) and planned(num_seeds, num_seeds).total <= limit:
+    counts = range(len(devices), 0, -1) if fewer else [len(devices)]
+    plan = next((found for found in (planned(num_seeds, n) for n in counts) if found.fits), None)
+    if plan is not None:
+        copied = plan._replace(snapshots=num_seeds if on_cpu and checkpoints else 0)
+        room = copied.leaves_room if on_cpu else _host_has(num_seeds * (one.replay + one.parameters))
+        return copied if room else plan._replace(copies=False)
+    plan, limit = planned(num_seeds), limit or 0
+    if num_seeds < len(devices) and planned(num_seeds, num_seeds).fits:
         raise ConfigError(
             f"devices.count={len(devices)}: {_would_take(plan, limit)}; use devices.count={num_seeds}, so that every "
             f"seed is on one device only"
         )
-    seeds = next((n for n in range(num_seeds - 1, 0, -1) if planned(n).total <= limit), None)
+    seeds = next((n for n in range(num_seeds - 1, 0, -1) if planned(n).fits), None)
     raise ConfigError(_refusal(plan, limit, algorithm, largest_capacity(plan, algorithm), seeds))
 
 
-def describe(plan: Plan) -> str:
-    """One line for people."""
+def describe(plan: Plan, every_minutes: float | None = None) -> list[str]:
+    """Lines for people: what the run takes, and what checkpoints cost where there are some every so many minutes."""
     one = plan.one
     there = "" if plan.limit is None else f" of {_size(plan.limit)} there are"
-    return (
+    lines = [
         f"memory: {_size(plan.total)}{there}; a seed takes {_size(one.replay)} for the replay, {_size(one.parameters)} "
         f"for parameters and about {_size(one.batches)} for batches while it runs ({plan.num_seeds} seed(s), "
         f"{plan.resident} state(s) in memory, {plan.at_once} at once)"
-    )
+        + (f", the program itself about {_size(plan.program)}" if plan.program else "")
+    ]
+    if every_minutes is not None:
+        how = "in the background" if plan.copies else "while training waits, since a copy does not fit into memory"
+        often = f"every {every_minutes:g} minutes" if every_minutes else "after every epoch"
+        lines.append(f"checkpoints: {_size(plan.num_seeds * (one.replay + one.parameters))} {often}, written {how}")
+    return lines
 
 
 def seed_bytes(algorithm: Algorithm) -> SeedBytes:
@@ -163,7 +197,7 @@ def largest_capacity(plan: Plan, algorithm: Algorithm) -> int | None:
         return None
     capacity = algorithm.sizes.capacity
     sequence = plan.one.replay / capacity
-    replays = plan.resident + plan.snapshots
+    replays = plan.resident
     free = plan.limit - (plan.total - replays * plan.one.replay)
     # A few numbers of a replay do not grow with its capacity: one sequence less makes up for them.
     largest = math.floor(free / replays / sequence) - 1
@@ -177,8 +211,17 @@ def available_bytes(device: Any) -> int | None:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     if device.platform != "cpu":
         return None
+    return _free_on_host()
+
+
+def _free_on_host() -> int | None:
     known = [free for free in (_free_in_machine(), *_free_in_control_groups()) if free is not None]
     return min(known, default=None)
+
+
+def _host_has(count: int) -> bool:
+    free = _free_on_host()
+    return free is None or count <= FILLED * free
 
 
 def _refusal(plan: Plan, limit: int, algorithm: Algorithm, capacity: int | None, seeds: int | None) -> str:

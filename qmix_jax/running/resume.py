@@ -133,6 +133,21 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+def check_run_dir(run_dir: Path) -> None:
+    """Raise :class:`ConfigError` for a folder that cannot be made or written to, before anything is compiled."""
+    try:
+        os.fsencode(run_dir)
+        there = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    except UnicodeError as error:
+        raise ConfigError(f"run_dir={run_dir}: cannot be written in this locale; set LC_ALL=C.UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"run_dir={run_dir}: cannot be used: {error.strerror}") from error
+    if not there.is_dir():
+        raise ConfigError(f"run_dir={run_dir}: cannot be made: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"run_dir={run_dir}: cannot be written to: no permission in {there}")
+
+
 @contextlib.contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder; the system opens it again however this process ends."""

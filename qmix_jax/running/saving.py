@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from qmix_jax.errors import ConfigError
@@ -20,14 +21,16 @@ class Saving:
         config: how often, and how many are kept.
         run_dir: the folder of the run.
         hosts: the processes of this run, each of which saves its own lanes.
+        copies: whether there is memory to copy all states, so that training goes on while they are written.
     """
 
-    def __init__(self, config: CheckpointConfig, run_dir: Path, hosts: Hosts) -> None:
+    def __init__(self, config: CheckpointConfig, run_dir: Path, hosts: Hosts, copies: bool = True) -> None:
         folder = run_dir / "checkpoints"
         own = folder if hosts.count == 1 else folder / f"process_{hosts.index}"
         self._checkpoints = Checkpoints(own, config.keep)
         self._run_dir = run_dir
         self._hosts = hosts
+        self._copies = copies
         self._saved_epochs = 0
         self.is_on = config.every_minutes is not None
         """Whether this run saves checkpoints at all."""
@@ -52,11 +55,11 @@ class Saving:
         self._saved_epochs = max(common, 0)
         return saved
 
-    def save(self, arrays: Callable[[], Any], record: Mapping[str, Any], wait: bool) -> None:
+    def save(self, arrays: Callable[[bool], Any], record: Mapping[str, Any], wait: bool) -> None:
         """Save a checkpoint, unless the run saves none or has this one; the run goes on if the disk refuses.
 
         Args:
-            arrays: takes a copy of what is to be saved.
+            arrays: gives what is to be saved, a copy of it if called with True.
             record: where the run is: ``epochs`` and what else :meth:`newest` is to give back.
             wait: until the checkpoint is on the disk.
         """
@@ -64,14 +67,20 @@ class Saving:
             if self.is_on and self._saved_epochs != record["epochs"]:
                 # The one before must be on the disk first: its arrays and these together would be too much memory.
                 self._checkpoints.wait()
-                self._checkpoints.save(record["epochs"], arrays(), record)
+                copy = self._copies and not wait
+                self._checkpoints.save(record["epochs"], arrays(copy), record)
+                if not copy:
+                    self._checkpoints.wait()
                 self._saved_epochs = record["epochs"]
             if wait:
                 self._checkpoints.wait()
-        except OSError as error:
+        except (OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
             self._saved_epochs = 0
             if not self.failed:
-                warn(f"could not save a checkpoint, the run goes on: {error}")
+                why = str(error).splitlines()[0] if isinstance(error, OSError) else "there is not enough memory"
+                warn(f"could not save a checkpoint, the run goes on: {why}")
             self.failed = True
         else:
             self.failed = self.failed and not wait

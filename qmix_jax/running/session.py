@@ -1,5 +1,6 @@
 """One training run on the host: epochs, reports, checkpoints, and what is left in the run's folder."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ import numpy as np
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.team import EnvError
-from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, WandbSink
+from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, TensorBoardSink, WandbSink
+from qmix_jax.results.explanation.mixers import save_mixers
 from qmix_jax.results.report import Progress, write_report
 from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies
+from qmix_jax.results.video import draw_best_episode
 from qmix_jax.running.checkpoint import unflatten
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.hosts import Hosts
@@ -37,6 +40,7 @@ class Session:
         console: where the user is told.
         clock: started when the process did.
         keep_process: leave the process alone on Ctrl-C, see :class:`Interruption`.
+        copies: whether there is memory to copy all states for a checkpoint.
     """
 
     def __init__(
@@ -51,9 +55,11 @@ class Session:
         console: ConsoleSink,
         clock: Clock,
         keep_process: bool = False,
+        copies: bool = True,
     ) -> None:
         self._config = config
-        self._info = run_info(config, container, cells, run_dir, env)
+        self._made_with = provenance()
+        self._info = run_info(config, container, cells, run_dir, env)._replace(git_commit=self._made_with["git_commit"])
         self._lanes = self._info.lanes
         self._env = env
         self._waves = waves
@@ -61,8 +67,7 @@ class Session:
         self._console = console
         self._clock = clock
         self._keep_process = keep_process
-        self._made_with = provenance()
-        self._saving = Saving(config.checkpoint, run_dir, hosts)
+        self._saving = Saving(config.checkpoint, run_dir, hosts, copies)
         self._stopped = False
         self._failure: EnvError | None = None
         count = len(self._lanes)
@@ -102,20 +107,18 @@ class Session:
                 signal = self._train(sinks, interruption)
             if not self._progress.rows:
                 return self._say_how_it_ended(signal)
-            self._save()
-            best = self._save_policies()
-            if self._hosts.is_first:
-                summary = write_report(
-                    self._config,
-                    self._info,
-                    self._env,
-                    self._progress,
-                    best,
-                    self._clock.seconds,
-                    signal,
-                    self._made_with,
-                )
-                sinks.finish(summary)
+            try:  # Small files first: the last checkpoint may take what is left of the disk or the memory.
+                best = self._save_policies()
+                if self._hosts.is_first:
+                    seconds = self._clock.seconds
+                    summary = write_report(
+                        self._config, self._info, self._env, self._progress, best, seconds, signal, self._made_with
+                    )
+                    if self._config.logger.wandb.video and self._config.logger.wandb.mode != "disabled":
+                        draw_best_episode(self._info, self._env, summary, warn)
+                    sinks.finish(summary)
+            finally:
+                self._save()
         return self._say_how_it_ended(signal)
 
     def _sinks(self) -> list[Any]:
@@ -128,8 +131,11 @@ class Session:
             entity=w.entity,
             group=w.group,
             tags=w.tags,
+            system=w.system,
+            artifacts=w.artifacts,
         )
-        return [FileSink(), wandb, self._console]
+        others = [TensorBoardSink()] if self._config.logger.tensorboard else []
+        return [FileSink(), wandb, *others, self._console]
 
     def _is_left(self) -> bool:
         rows, active = self._progress.rows, self._progress.active
@@ -225,17 +231,19 @@ class Session:
         places = self._own_places()
         rows = {name: values[places] for name, values in self._progress.rows.items()}
         lanes = [self._lanes[place] for place in places]
-        agents = self._waves.online().agent, self._waves.best()
-        best = self._hosts.gather(save_policies(*agents, lanes, self._info, self._env, rows))
+        online = self._waves.online()
+        save_mixers(online, lanes, self._info)
+        best = save_policies(online.agent, self._waves.best(), lanes, self._info, self._env, rows)
+        best = self._hosts.gather(best)
         return {name: _merged(self._progress.best.get(name), x, self._progress.active) for name, x in best.items()}
 
     def _save(self, wait: bool = True) -> None:
         """A checkpoint of now."""
 
-        def arrays() -> dict[str, Any]:
+        def arrays(copy: bool) -> dict[str, Any]:
             progress = self._progress
             return {
-                "states": self._waves.snapshot(),
+                "states": self._waves.snapshot(copy),
                 "rows": progress.rows,
                 "best": progress.best,
                 "told": {"nonfinite": progress.nonfinite, "active": progress.active},
@@ -253,7 +261,7 @@ class Session:
         run_dir = self._info.run_dir
         self._console.message(f"{'interrupted; ' if signal else ''}results in {run_dir}")
         if signal and self._saving.is_on and not self._saving.failed:
-            self._console.message(f"go on with: python -m qmix_jax.train resume={run_dir}")
+            self._console.message(f"go on with: python -m qmix_jax.train {shlex.quote(f'resume={run_dir}')}")
         if signal:
             return 128 + signal
         if self._failure is not None:

@@ -14,7 +14,7 @@ numbers may differ in the last digit.
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.learning.minibatch_parts import AXIS as PARTS
 from qmix_jax.running.devices import tracing
+from qmix_jax.running.snapshot import gather, place
 from qmix_jax.types import Best, HyperParams, Networks, TrainState
 
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
@@ -165,13 +166,14 @@ class Waves:
         """For every lane the first update whose numbers were not finite, or -1; ``[L]``."""
         return self._gather([state.learner.nonfinite_update for state in self._states])
 
-    def snapshot(self) -> TrainState:
-        """A copy of the whole state of every lane on the host, ``[L, ...]``, for :meth:`restore`.
+    def snapshot(self, copy: bool = True) -> TrainState:
+        """The whole state of every lane, ``[L, ...]``, for :meth:`restore`; PRNG keys are given as their data.
 
-        PRNG keys are given as their data. The copy is made array by array: it takes no memory on the devices.
+        Arrays are copied to the host one by one. Without ``copy`` large ones are not: they are a
+        :class:`qmix_jax.running.snapshot.LaneArray`, to be read before the next epoch.
         """
         states = [jax.tree.map(_data, state) for state in self._states]
-        return jax.tree.map(lambda *parts: _joined(parts, len(self.seeds)), *states)
+        return jax.tree.map(lambda *parts: gather(parts, len(self.seeds), copy), *states)
 
     def snapshot_like(self) -> TrainState:
         """Shapes and dtypes of :meth:`snapshot`."""
@@ -230,7 +232,7 @@ class Waves:
 
     def _of_wave(self, tree: Any, places: np.ndarray) -> Any:
         """These lanes of arrays on the host, over the devices."""
-        return jax.tree.map(lambda x: cast(Array, jax.device_put(x[places], self._sharding)), tree)
+        return jax.tree.map(lambda x: place(x, places, self._sharding), tree)
 
     def _gather(self, waves: list[Any]) -> Any:
         def join(*parts: Array) -> np.ndarray:
@@ -247,17 +249,3 @@ def devices_per_seed(minibatch_parts: int, num_seeds: int, num_devices: int) -> 
 
 def _data(x: Array) -> Array:
     return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-
-
-def _joined(parts: tuple[Array, ...], count: int) -> np.ndarray:
-    """The first ``count`` rows of all parts together, copied shard by shard."""
-    joined = np.empty((count, *parts[0].shape[1:]), parts[0].dtype)
-    start = 0
-    for part in parts:
-        for shard in part.addressable_shards:
-            rows = shard.index[0]
-            first = start + (rows.start or 0)
-            here = joined[first : first + shard.data.shape[0]]
-            here[...] = np.asarray(shard.data)[: here.shape[0]]
-        start += part.shape[0]
-    return joined

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from qmix_jax import streams
 from qmix_jax.errors import ConfigError, nearest
 from qmix_jax.settings.groups import group_of
 from qmix_jax.settings.reading import from_arguments
@@ -42,6 +43,8 @@ def run_command(usage: str, argv: Sequence[str] | None, command: Callable[[list[
     Raises :class:`SystemExit` with status 2, and one line on standard error, where ``command`` raises
     :class:`ConfigError`.
     """
+    if argv is None:
+        streams.secure()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in HELP for argument in arguments):
         print(usage)
@@ -95,8 +98,11 @@ def parse_arguments(
     return parse_section(settings, {**tree, **texts}, prefix.rstrip(".")), others
 
 
-def check_form(arguments: Sequence[str]) -> None:
-    """Raise :class:`ConfigError` for the first argument that is not ``key=value``, or says another value once more."""
+def check_form(arguments: Sequence[str], once: bool = True) -> None:
+    """Raise :class:`ConfigError` for the first argument that is not ``key=value``.
+
+    With ``once`` also for one that gives a key another value than before.
+    """
     given: dict[str, str] = {}
     for index, argument in enumerate(arguments):
         key, equals, value = argument.partition("=")
@@ -111,7 +117,7 @@ def check_form(arguments: Sequence[str]) -> None:
             raise ConfigError(f"{argument}: is empty; give a value, or leave it out for the default")
         if key in PATHS and (value == "~" or value.startswith("~/")):
             raise ConfigError(f"{argument}: ~ is not expanded here; write {key}=$HOME{value[1:]}")
-        if given.setdefault(name, argument) != argument and not key.startswith("~"):
+        if once and given.setdefault(name, argument) != argument and not key.startswith("~"):
             raise ConfigError(f"{argument}: given twice, before as {given[name]}; leave one of them out")
 
 

@@ -16,7 +16,8 @@ from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
 from qmix_jax.errors import ConfigError
 from qmix_jax.learning.targets import Sequence as TargetSequence
-from qmix_jax.networks.agents import AnyAgent, SeparateAgents
+from qmix_jax.networks.agents import AnyAgent
+from qmix_jax.networks.separate import SeparateAgents
 from qmix_jax.replay.packing import OBS_DTYPES
 from qmix_jax.settings.config import PARTS_ON_CPU, Config
 from qmix_jax.types import HyperParams
@@ -88,7 +89,7 @@ def hyper_params(config: Config) -> HyperParams:
         td_lambda=jnp.float32(config.target.td_lambda),
         exploration_start=jnp.float32(config.exploration.start),
         exploration_end=jnp.float32(config.exploration.end),
-        exploration_steps=jnp.float32(config.exploration.steps),
+        exploration_steps=jnp.float32(config.exploration.steps(config.total_env_steps)),
         target_update_interval=jnp.int32(config.target.update_interval),
         target_tau=jnp.float32(config.target.tau),
         max_grad_norm=jnp.float32(math.inf if config.learner.max_grad_norm is None else config.learner.max_grad_norm),

@@ -41,7 +41,7 @@ def _check_exploration(exploration: ExplorationConfig) -> None:
     level = exploration.level
     other = "temperature" if level == "epsilon" else "epsilon"
     for end in ("start", "end", "steps"):
-        if getattr(exploration, f"{level}_{end}") is None:
+        if end != "steps" and getattr(exploration, f"{level}_{end}") is None:
             raise ConfigError(f"exploration.{level}_{end}=null: must be a number")
         unused = getattr(exploration, f"{other}_{end}")
         if unused is not None:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib.util
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.settings.arguments import HELP, check_form, split_options
 from qmix_jax.settings.cells import cells, check_key
 from qmix_jax.settings.groups import check_folder, choices, conf_dir, group_names, where
-from qmix_jax.settings.overrides import as_text, as_value, parse_overrides
+from qmix_jax.settings.overrides import as_text, as_value, parse_overrides, sweep_values
 from qmix_jax.settings.reading import parse, to_container
 from qmix_jax.settings.spelling import check_scenario, nearest_key, unknown_group_choice
 
@@ -56,13 +57,16 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
 
 
 def _check_run(overrides: Sequence[str], config_dir: Path | None) -> None:
-    container = to_container(compose_config(overrides, config_dir))
     try:
+        container = to_container(compose_config(overrides, config_dir))
         config = parse(container)
         check_scenario(config.parts["env"])
         cells(container, config)
     except ConfigError as error:
         key = str(error).partition("=")[0].partition(":")[0]
+        if str(error).startswith("Interpolation"):
+            references = [argument for argument in overrides if "${" in argument]
+            raise ConfigError(f"{' '.join(references)}: {error}; ${{...}} stands for a setting") from error
         raise ConfigError(f"{error}{where(config_dir, _chosen(overrides), key)}") from error
 
 
@@ -77,7 +81,7 @@ def _jobs(parsed: Sequence[Override]) -> list[list[str]]:
         if override.key_or_group.partition(".")[0].partition("/")[0] == "hydra":
             continue
         if override.is_choice_sweep() or override.is_range_sweep():
-            each.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+            each.append(sweep_values(override, CHECKED_JOBS))
         elif not override.is_sweep_override():
             each.append([override.input_line or ""])
     return [list(job) for job in itertools.islice(itertools.product(*each), CHECKED_JOBS)]
@@ -121,14 +125,14 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
 
     Raises :class:`ConfigError` where Hydra would print a trace or several lines.
     """
-    check_form(overrides)
+    check_form(overrides, once=False)
     if config_dir is not None:
         check_folder(config_dir, _chosen(overrides))
     overrides = [as_text(argument) for argument in overrides]
     parsed = parse_overrides(overrides)
     for override in parsed:
         if override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: several values need --multirun; a list is [a,b]")
+            raise ConfigError(f"{override.input_line}: several values need --multirun; {_instead(override)}")
         _check_choice(override, config_dir)
     try:
         return _compose(overrides, config_dir)
@@ -138,7 +142,8 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
             _check_keys(parsed, config_dir)
         files = [f"{config_dir}/{group}/{name}.yaml" for group, name in _chosen(overrides) if config_dir is not None]
         own = [file for file in files if Path(file).is_file()]
-        raise ConfigError(f"{' '.join([*own, ''])}{_first_line(error)}{_remedy(error)}") from error
+        references = [argument for argument in overrides if "${" in argument]
+        raise ConfigError(f"{' '.join([*own, *references, ''])}{_first_line(error)}{_remedy(error)}") from error
 
 
 def _compose(overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
@@ -148,12 +153,20 @@ def _compose(overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
         return compose("config", overrides=[*overrides, *own])
 
 
+def _instead(override: Override) -> str:
+    value = (override.input_line or "").partition("=")[2]
+    thousands = re.fullmatch(r"\d{1,3}(,\d{3})+", value)
+    return f"a number is {value.replace(',', '_')}" if thousands else "a list is [a,b]"
+
+
 def _check_choice(override: Override, config_dir: Path | None) -> None:
     """A group must be given the name of one of its files."""
     folder = conf_dir() / override.key_or_group
     if not folder.is_dir() or override.is_sweep_override() or override.is_delete():
         return
     value = override.value()
+    if value is None and override.key_or_group == "experiment":
+        return
     names = choices(override.key_or_group, config_dir)
     if value not in names:
         raise unknown_group_choice(override.key_or_group, "null" if value is None else str(value), names)
@@ -165,6 +178,8 @@ def _check_keys(overrides: Iterable[Override], config_dir: Path | None) -> None:
     known = _known_keys(tuple(o.input_line for o in groups if o.input_line), config_dir)
     for override in overrides:
         key, value = override.key_or_group, override.get_value_element_as_str()
+        if override.is_add() and not override.is_force_add() and key in known:
+            raise ConfigError(f"{override.input_line}: {key} is a setting already; write it without +")
         if override in groups or override.is_add() or key.startswith("hydra") or key in known:
             continue
         check_key(key, value)

@@ -81,6 +81,7 @@ class ExplorationConfig:
     """``exploration.*``: the numbers of epsilon, or those of a temperature; what uses them is in ``parts``."""
 
     schedule: Literal["linear", "exponential"]
+    fraction: float = number(0, 1)
     epsilon_start: float | None = number(0, 1, default=None)
     epsilon_end: float | None = number(0, 1, default=None)
     epsilon_steps: int | None = number(0, default=None)
@@ -100,13 +101,13 @@ class ExplorationConfig:
 
     @property
     def end(self) -> float:
-        """After ``steps``."""
+        """When ``steps`` have passed."""
         return getattr(self, f"{self.level}_end")
 
-    @property
-    def steps(self) -> int:
+    def steps(self, total_env_steps: int) -> int:
         """Environment steps of one seed from ``start`` to ``end``."""
-        return getattr(self, f"{self.level}_steps")
+        steps = getattr(self, f"{self.level}_steps")
+        return round(self.fraction * total_env_steps) if steps is None else steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,9 @@ class WandbConfig:
     group: str | None
     entity: str | None
     tags: list[str]
+    system: bool
+    video: bool
+    artifacts: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,6 +194,7 @@ class LoggerConfig:
 
     progress: bool
     plot: bool
+    tensorboard: bool
     wandb: WandbConfig
 
 

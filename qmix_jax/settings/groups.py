@@ -92,7 +92,10 @@ def _check_file(path: Path, is_experiment: bool) -> None:
 
 def _line(path: Path, names: list[str]) -> int | None:
     """The line of a nested key in a YAML file."""
-    node: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    try:
+        node: Any = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, OSError, ValueError):
+        return None
     line = None
     for name in names:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []

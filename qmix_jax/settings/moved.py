@@ -10,9 +10,10 @@ MOVED = {
 }
 """Modules that a saved ``_target_`` may name, and where they are now."""
 
-ADDED = {
+ADDED: dict[str, dict[str, Any]] = {
     "algorithm": {"_target_": "qmix_jax.algorithms.value_decomposition.ValueDecomposition"},
-    "exploration": {"_target_": "qmix_jax.acting.explore.epsilon_greedy"},
+    "exploration": {"_target_": "qmix_jax.acting.explore.epsilon_greedy", "fraction": 0.15},
+    "logger": {"tensorboard": False, "wandb": {"system": False, "video": False, "artifacts": False}},
     "rollout": {"overlap": False},
     "sweep": {"temperature_start": None, "temperature_end": None, "temperature_steps": None},
 }
@@ -31,5 +32,14 @@ def current_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
     for section, value in saved.items():
         if isinstance(value, Mapping):
             target = {"_target_": current_target(value["_target_"])} if "_target_" in value else {}
-            current[section] = {**ADDED.get(section, {}), **value, **target}
+            current[section] = {**_completed(value, ADDED.get(section, {})), **target}
     return current
+
+
+def _completed(saved: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    """``saved`` with what it lacks of ``added``, in inner sections too."""
+    found = {**added, **saved}
+    for key, value in added.items():
+        if isinstance(value, Mapping) and isinstance(found[key], Mapping):
+            found[key] = _completed(found[key], value)
+    return found

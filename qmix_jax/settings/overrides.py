@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
-from hydra.errors import HydraException
 
 from qmix_jax.errors import ConfigError
 
@@ -54,14 +54,25 @@ def parse_overrides(arguments: Sequence[str]) -> list[Override]:
 def _parsed(argument: str) -> Override:
     try:
         return OverridesParser.create().parse_override(argument)
-    except HydraException as error:
+    except Exception as error:  # Hydra's own, and whatever OmegaConf says of a sweep with parts that do not fit.
         raise ConfigError(_reason(argument)) from error
+
+
+def sweep_values(override: Override, most: int) -> list[str]:
+    """The arguments of the first jobs, ``most`` of them, of a sweep over a list or a range.
+
+    Raises :class:`ConfigError` where the parts of the list do not fit together.
+    """
+    try:
+        return [f"{override.get_key_element()}={value}" for value in islice(override.sweep_string_iterator(), most)]
+    except Exception as error:  # OmegaConf has many.
+        raise ConfigError(f"{override.input_line}: cannot be swept over; give values like 1,2,3") from error
 
 
 def _is_readable(argument: str) -> bool:
     try:
         OverridesParser.create().parse_override(argument)
-    except HydraException:
+    except Exception:  # noqa: BLE001 - as in _parsed
         return False
     return True
 

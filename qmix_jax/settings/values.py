@@ -97,7 +97,8 @@ def _parse_scalar(kind: type, value: Any, key: str) -> Any:
     if fits and value == "":
         raise ConfigError(f"{key}=: must not be empty")
     if not fits:
-        raise ConfigError(f"{key}={value}: must be {words}")
+        example = ", like 1_000_000" if kind is int and str(value)[-1:].lower() in ("k", "m") else ""
+        raise ConfigError(f"{key}={value}: must be {words}{example}")
     return value
 
 

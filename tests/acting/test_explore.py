@@ -1,4 +1,4 @@
-"""Who may act, how often they explore, and when they stop."""
+"""Masked argmax, epsilon-greedy frequencies and epsilon schedules."""
 
 import distrax
 import jax
@@ -23,13 +23,13 @@ def test_the_best_action_is_the_best_available_one():
     assert masked_argmax(q, avail).tolist() == [1, 1]
 
 
-def test_among_equals_the_lowest_available_index_wins():
+def test_ties_go_to_the_lowest_available_index():
     q = jnp.zeros((3, 4))
     avail = jnp.array([[True] * 4, [False, True, True, True], [False, False, False, True]])
     assert masked_argmax(q, avail).tolist() == [0, 1, 3]
 
 
-def test_very_low_values_are_still_better_than_unavailable_actions():
+def test_unavailable_actions_lose_to_very_low_values():
     q = jnp.array([[0.0, -3e38, jnp.finfo(jnp.float32).min]])
     assert masked_argmax(q, jnp.array([[False, False, True]])).tolist() == [2]
 
@@ -46,7 +46,7 @@ def test_unavailable_actions_are_never_chosen(epsilon):
         np.testing.assert_array_equal(action, masked_argmax(q, avail))
 
 
-def test_frequencies_are_epsilon_over_the_available_and_the_rest_for_the_best():
+def test_action_frequencies_are_those_of_epsilon_greedy():
     epsilon = 0.3
     q = jnp.tile(jnp.array([5.0, 1.0, 4.0, 3.0]), (DRAWS, 1))
     avail = jnp.tile(jnp.array([False, True, True, True]), (DRAWS, 1))
@@ -57,7 +57,7 @@ def test_frequencies_are_epsilon_over_the_available_and_the_rest_for_the_best():
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.05, 0.7, 1.0])
-def test_the_policy_is_distrax_s_over_the_available_actions(epsilon):
+def test_the_policy_equals_distrax_s_over_available_actions(epsilon):
     numbers = np.random.default_rng(1)
     q = jnp.asarray(numbers.normal(size=(20, 6)), jnp.float32)
     avail = numbers.uniform(size=q.shape) < 0.5
@@ -70,8 +70,8 @@ def test_the_policy_is_distrax_s_over_the_available_actions(epsilon):
         assert (row[~may] == 0).all()
 
 
-def test_every_agent_and_environment_throws_its_own_coin():
-    """Exploring is seen as not choosing the best of many actions; two coins then agree no more than by chance."""
+def test_agents_and_environments_explore_independently():
+    """An agent explores if it does not take the best of many actions; two agents must not do so together."""
     epsilon, actions, envs, agents = 0.5, 50, 5000, 2
     q = jnp.tile(jax.nn.one_hot(7, actions)[None, None], (envs, agents, 1))
     action = explored(jax.random.key(2), q, jnp.ones(q.shape, bool), jnp.float32(epsilon))
@@ -98,7 +98,7 @@ def test_the_schedule_is_linear_and_then_constant():
     np.testing.assert_allclose(epsilons, [1.0, 0.8, 0.6, 0.2, 0.2], rtol=1e-6)
 
 
-def test_a_schedule_of_no_steps_ends_at_once():
+def test_a_schedule_of_zero_steps_starts_at_its_end():
     assert linear_schedule(1.0, 0.25, 0.0, jnp.int32(1)) == 0.25
 
 

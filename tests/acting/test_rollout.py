@@ -1,4 +1,4 @@
-"""Slots, resets and counts, against the rules of the counting environment; greedy evaluation against a plain loop."""
+"""Slots, resets and statistics in the counting environment; greedy evaluation compared with a plain loop."""
 
 import functools
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Rollout(NamedTuple):
 
 @pytest.fixture(scope="module")
 def params() -> dict:
-    """Random parameters of an agent whose memory weighs more than what it sees."""
+    """Random parameters of an agent whose hidden state outweighs its observation."""
     numbers = np.random.default_rng(0)
     arguments = jnp.zeros((1, 2, 4)), jnp.zeros((1, 2, 3)), jnp.zeros((1, 2), jnp.int32)
     shapes = jax.eval_shape(AGENT.init, jax.random.key(0), *arguments)
@@ -44,7 +44,7 @@ def params() -> dict:
 
 @pytest.fixture(scope="module")
 def play(params):
-    """Sequences by whether episodes follow each other, epsilon and key."""
+    """Sequences for given ``auto_reset``, epsilon and key."""
     program = jax.jit(functools.partial(collect, ENV, AGENT), static_argnums=(3, 4, 5), compiler_options=QUICKLY)
 
     @functools.cache
@@ -56,13 +56,13 @@ def play(params):
 
 
 def moment(slots: Slot, env: int, t: int) -> tuple[int, int]:
-    """Time within the episode and kind of episode, as the state tells."""
+    """Time within the episode and kind of episode, read from the state."""
     time, kind = slots.step.state[env, t].astype(int)
     return int(time), int(kind)
 
 
 def episodes(slots: Slot, env: int) -> list[tuple[int, int]]:
-    """Where each episode of a sequence starts and of which kind it is, by the lengths of the kinds."""
+    """Start and kind of each episode in a sequence, given the lengths of the kinds."""
     found, t = [], 0
     while t < LENGTH:
         found.append((t, moment(slots, env, t)[1]))
@@ -105,16 +105,16 @@ def test_the_last_slot_of_an_episode_is_the_true_final_observation(play):
 
 
 @pytest.mark.parametrize("auto_reset", [True, False])
-def test_the_last_slot_of_a_sequence_is_only_looked_at(play, auto_reset):
+def test_the_last_slot_of_a_sequence_only_holds_an_observation(play, auto_reset):
     slots = play(auto_reset, 0.5).slots
     assert (slots.mask[:, -1] == 0).all()
     assert (slots.reward[:, -1] == 0).all()
-    # Some sequences are cut in mid-episode: their last slot is what the agents saw then.
+    # Some sequences are cut in mid-episode: their last slot holds the observation at the cut.
     times = [moment(slots, env, LENGTH - 1)[0] for env in range(NUM_ENVS)]
     assert not auto_reset or len(set(times)) > 1
 
 
-def test_without_resets_padding_follows_the_one_episode(play):
+def test_without_resets_padding_follows_the_only_episode(play):
     slots = play(False, 0.5).slots
     for env in range(NUM_ENVS):
         length = KINDS[moment(slots, env, 0)[1]].length
@@ -134,10 +134,10 @@ def test_agents_play_available_actions_only(play, auto_reset, epsilon):
     np.testing.assert_array_equal(slots.step.avail_actions, expected)
     chosen = np.take_along_axis(expected, slots.action[..., None], axis=-1)[..., 0]
     assert chosen[counted].all()
-    assert slots.reward[counted].min() > 0  # the environment did not object either
+    assert slots.reward[counted].min() > 0  # the environment penalises unavailable actions
 
 
-def test_greedy_actions_are_those_that_the_learner_would_choose_in_the_stored_slots(play, params):
+def test_greedy_actions_match_the_learner_s_in_the_stored_slots(play, params):
     """Hidden states, resets and last actions are the same when acting and when learning."""
     slots = jax.tree.map(lambda x: np.swapaxes(x, 0, 1), play(True, 0.0).slots)
     unroll = jax.jit(functools.partial(AGENT.apply, method="unroll"), compiler_options=QUICKLY)
@@ -149,7 +149,7 @@ def test_greedy_actions_are_those_that_the_learner_would_choose_in_the_stored_sl
 
     last_action = np.asarray(last_actions(slots.action, slots.first))
     np.testing.assert_array_equal(slots.action[counted], greedy(last_action, slots.first))
-    # With another memory the agents would have acted otherwise.
+    # A different hidden state would have changed the actions.
     assert (slots.action[counted] != greedy(np.full_like(last_action, NO_ACTION), slots.first)).any()
     assert (slots.action[counted] != greedy(last_action, np.ones_like(slots.first))).any()
     assert (slots.action[counted] != greedy(last_action, np.zeros_like(slots.first))).any()
@@ -173,7 +173,7 @@ def test_statistics_count_finished_episodes(play, auto_reset):
     assert 0 < wins < count
 
 
-def test_environments_differ_and_another_key_gives_another_rollout(play):
+def test_environments_and_keys_give_different_rollouts(play):
     slots = play(False, 1.0).slots
     longest = slots.action[slots.step.state[:, 0, 1] == 0][:, : KINDS[0].length]
     assert len(np.unique(longest, axis=0)) > 1
@@ -191,7 +191,7 @@ def greedy(params):
 
 
 def test_evaluation_counts_the_first_episode_of_each_environment_only(greedy, params):
-    """A plain loop that plays one episode after the other; longer and shorter episodes count once each."""
+    """Compared with a plain loop over episodes; long and short episodes count once each."""
     act, step, reset = jax.jit(AGENT.apply), jax.jit(ENV.step), jax.jit(ENV.reset)
     reset_key, _ = jax.random.split(jax.random.key(5))
     kinds = set()
@@ -212,7 +212,7 @@ def test_evaluation_counts_the_first_episode_of_each_environment_only(greedy, pa
     assert kinds == {0, 1, 2}
 
 
-def test_evaluation_never_plays_an_unavailable_action(greedy):
+def test_evaluation_plays_available_actions_only(greedy):
     assert greedy.episode_return.min() > 0
 
 
@@ -224,7 +224,7 @@ def test_the_summary_is_the_mean_over_episodes(greedy):
     assert np.isnan(summarize(ENV._replace(has_win_rate=False), greedy).win_rate)
 
 
-def test_start_states_are_new_until_all_that_were_drawn_are_used():
+def test_start_states_repeat_only_after_all_are_used():
     def see(number: jax.Array) -> TimeStep:
         return TimeStep(obs=number.reshape(1, 1), avail_actions=jnp.ones((1, 2), bool), state=number.reshape(1))
 

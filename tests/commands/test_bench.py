@@ -1,4 +1,4 @@
-"""Structure and arithmetic of what is measured; how long anything takes is never tested."""
+"""Structure and arithmetic of the benchmark; durations are never tested."""
 
 import functools
 import json
@@ -18,12 +18,13 @@ import pytest
 from toy_env import QUICKLY, Kind, make_toy
 
 from qmix_jax import make_algorithm
-from qmix_jax.algorithms import loop as qmix
-from qmix_jax.bench import __main__ as bench
+from qmix_jax.bench import __main__ as bench_command
 from qmix_jax.bench import baselines, figure, jaxmarl_driver, peer, pieces, settings, table, worker
+from qmix_jax.bench import measure as bench
 from qmix_jax.bench.process import Process, ProcessError, worker_command
-from qmix_jax.bench.spread import Spread, in_turns, ratio, spread
+from qmix_jax.bench.spread import Spread, alternate, ratio, spread
 from qmix_jax.errors import ConfigError
+from qmix_jax.learning.values import chosen_values
 from qmix_jax.networks.agents import RecurrentAgent, unroll
 from qmix_jax.replay import packing as storage
 from qmix_jax.settings.command_line import compose_config
@@ -45,36 +46,36 @@ jit = functools.partial(jax.jit, compiler_options=QUICKLY)
 PEER = ("experiment=simple_spread", "mixer.hypernet_layers=2", "mixer.hypernet_size=128")
 
 
-def test_a_spread_is_median_lowest_and_highest():
+def test_a_spread_is_median_minimum_and_maximum():
     assert spread([3.0, 1.0, 2.0, 10.0]) == Spread(2.5, 1.0, 10.0)
     assert str(spread([2.0])) == "2 (2 to 2)"
 
 
-def test_ratios_are_taken_round_by_round():
+def test_ratios_are_taken_per_round():
     assert ratio([2.0, 8.0, 3.0], [1.0, 2.0, 3.0]) == Spread(2.0, 1.0, 4.0)
     with pytest.raises(ValueError, match="zip"):
         ratio([1.0], [1.0, 2.0])
 
 
-def test_functions_are_called_in_turns():
+def test_functions_alternate():
     calls = []
 
     def function(name):
         return lambda: calls.append(name) or float(len(calls))
 
-    found = in_turns({"a": function("a"), "b": function("b")}, 3)
+    found = alternate({"a": function("a"), "b": function("b")}, 3)
     assert "".join(calls) == "ababab"
     assert found == {"a": [1.0, 3.0, 5.0], "b": [2.0, 4.0, 6.0]}
 
 
-def test_without_settings_smax_3m_is_measured():
+def test_smax_3m_is_measured_by_default():
     own, others = settings.parse([])
     assert others == ["experiment=smax_3m"]
     assert own == settings.Settings()
     assert settings.parse(["env=mpe", "gamma=0.9"])[1] == ["env=mpe", "gamma=0.9"]
 
 
-def test_own_settings_are_told_from_the_configuration():
+def test_own_settings_are_separated_from_the_configuration():
     own, others = settings.parse(
         ["bench.seeds=[1,2,4]", "bench.scenarios=[3m,27m_vs_30m]", "gamma=0.9", "bench.env_steps=1e5", "bench.peer=a/b"]
     )
@@ -104,7 +105,7 @@ def test_a_mistake_is_named_in_one_line(argument, words):
 
 @pytest.fixture
 def set_up_already(monkeypatch):
-    """JAX has computed in this process and cannot be set up once more."""
+    """JAX has computed in this process and cannot be set up again."""
     monkeypatch.setattr(bench, "set_up", lambda platform, num_devices: None)
 
 
@@ -112,12 +113,12 @@ def set_up_already(monkeypatch):
 def test_mistakes_end_the_command_with_status_2(capsys):
     for argument in ("bench.repetitions=0", "gama=0.9", "bench.peer=/nowhere", "run_dir=somewhere"):
         with pytest.raises(SystemExit, match="2"):
-            bench.main([*TINY, argument])
+            bench_command.main([*TINY, argument])
         assert capsys.readouterr().err.startswith(f"error: {argument.partition('=')[0]}=")
 
 
 def test_help_names_every_setting(capsys):
-    bench.main(["--help"])
+    bench_command.main(["--help"])
     shown = capsys.readouterr().out
     for name in settings.Settings.__dataclass_fields__:
         assert f"bench.{name}=" in shown
@@ -144,7 +145,7 @@ def test_the_documents_show_commands():
 
 @pytest.fixture(autouse=True)
 def compile_quickly(request, monkeypatch):
-    """Into slower code, whose speed nobody here looks at."""
+    """Compile quickly, into slower code."""
     if "small" in request.fixturenames:
         monkeypatch.setattr(jax, "jit", jit)
 
@@ -171,14 +172,14 @@ def test_iterations_cover_the_steps(small):
     assert pieces.iterations_for(algorithm, 11) == 2
 
 
-def test_every_place_of_a_filled_replay_may_be_sampled(small, state):
+def test_all_of_a_filled_replay_can_be_sampled(small, state):
     assert int(state.replay.size) == 7
     assert (
         np.asarray(storage.unpack(small[0].storage, state.replay.slots).mask).sum(axis=1) > 0
-    ).sum() == 2  # and two were played
+    ).sum() == 2  # two of them are not empty
 
 
-def test_the_environments_step_and_begin_again(small):
+def test_the_environments_step_and_restart(small):
     algorithm, _ = small
     piece = pieces.env_piece(algorithm, iterations=2)
     kinds, times = set(), set()
@@ -203,7 +204,7 @@ def test_actions_are_chosen_from_a_moving_hidden_state(small, state):
     assert set(np.asarray(action).ravel().tolist()) <= {0, 1, 2}
 
 
-def test_learning_takes_the_updates_of_an_iteration(small, state):
+def test_learning_does_the_updates_of_an_iteration(small, state):
     piece = pieces.learn_piece(*small, state, iterations=3)
     piece.seconds()
     assert int(piece.carry.updates) == 3 * 2
@@ -211,7 +212,7 @@ def test_learning_takes_the_updates_of_an_iteration(small, state):
     assert int(piece.carry.updates) == 2 * 3 * 2
 
 
-def test_the_minibatch_to_learn_from_was_played(small, state):
+def test_the_minibatch_to_learn_from_is_not_empty(small, state):
     batch = pieces.new_minibatch(*small, state).slots
     assert batch.mask.shape == (6, 3)
     assert (np.asarray(batch.mask).sum(axis=0) > 0).all()
@@ -224,7 +225,7 @@ def test_the_whole_learns_from_its_first_iteration(small, state):
     assert 0 < pieces.env_steps(piece) - before <= 2 * 2 * 5
     assert int(piece.carry.learner.updates) == 2 * 2
     assert int(piece.carry.replay.cursor) == (2 + 4) % 7
-    assert int(state.learner.updates) == 0  # what the piece changes is its own
+    assert int(state.learner.updates) == 0  # the piece works on a copy
     assert not any(x.is_deleted() for x in jax.tree.leaves(state))
 
 
@@ -258,7 +259,7 @@ def flax_cell(params: dict, hidden: int) -> dict:
     return cell
 
 
-def test_the_flax_agent_computes_what_ours_does():
+def test_the_flax_agent_equals_ours():
     ours = RecurrentAgent(obs_size=3, num_agents=2, num_actions=4, hidden_size=5)
     plain = baselines.FlaxGRUAgent(**baselines.fields_of(ours))
     draw = np.random.default_rng(0)
@@ -286,7 +287,7 @@ def test_gathering_takes_the_same_values():
     draw = np.random.default_rng(0)
     q = jnp.asarray(draw.normal(size=(4, 3, 2, 5)), jnp.float32)
     action = jnp.asarray(draw.integers(0, 5, (4, 3, 2)), jnp.int32)
-    np.testing.assert_allclose(baselines.gathered_values(q, action, 5), qmix.chosen_values(q, action, 5), rtol=1e-6)
+    np.testing.assert_allclose(baselines.gathered_values(q, action, 5), chosen_values(q, action, 5), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +305,7 @@ def test_baselines_are_compared_with_their_spread(small, name, parts):
             assert 0 < values["lowest"] <= values["median"] <= values["highest"]
 
 
-def test_the_gru_is_only_compared_where_there_is_one(small):
+def test_the_gru_is_only_compared_if_there_is_one(small):
     algorithm, hyper = small
     with pytest.raises(ConfigError, match="needs agent=gru"):
         baselines.compare("flax_gru", algorithm._replace(agent=object()), hyper, 1, 1)
@@ -331,7 +332,7 @@ def test_the_peer_gets_the_same_sizes_and_schedules():
         "MIXER_EMBEDDING_DIM": 32,
         "MIXER_HYPERNET_HIDDEN_DIM": 128,
         "NUM_EPOCHS": 2,
-        "TARGET_UPDATE_INTERVAL": 100,  # the peer's are iterations
+        "TARGET_UPDATE_INTERVAL": 100,  # the peer counts iterations
         "LEARNING_STARTS": 10_000,
         "GAMMA": 0.9,
         "MAX_GRAD_NORM": 25.0,
@@ -362,23 +363,23 @@ def test_the_peer_gets_the_scenario():
         ("target.update=soft", "target.update=hard"),
     ],
 )
-def test_what_the_peer_has_no_equal_for_is_refused(change, words):
+def test_settings_without_an_equivalent_are_rejected(change, words):
     arguments = [a for a in PEER if not (change.startswith("mixer=") and a.startswith("mixer."))]
     with pytest.raises(ConfigError, match=words):
         peer.peer_config(configuration([*arguments, change]), 27, 1, 1000)
 
 
-def test_environments_of_our_own_are_not_compared():
+def test_other_environments_are_not_compared():
     with pytest.raises(ConfigError, match="env=smax and env=mpe only"):
         peer.peer_config(configuration(["env=two_step", "mixer.hypernet_layers=2"]), 3, 1, 1000)
 
 
 @pytest.mark.usefixtures("set_up_already")
-def test_a_run_that_hardly_learns_is_refused(tmp_path):
+def test_a_run_with_few_updates_is_rejected(tmp_path):
     program = tmp_path / peer.FILE
     program.parent.mkdir(parents=True)
     program.write_text("")
-    with pytest.raises(ConfigError, match="without learning; use at least 20000"):
+    with pytest.raises(ConfigError, match="without updates; use at least 20000"):
         bench.measure(*settings.parse([*PEER, f"bench.peer={tmp_path}", "bench.env_steps=15_000"]))
 
 
@@ -397,7 +398,7 @@ def answering(steps: int, stored: int) -> Process:
 def test_ours_is_divided_by_the_peers():
     with answering(steps=40, stored=10) as ours, answering(steps=20, stored=50) as other:
         assert ours.compiled["trace_seconds"] == 1.0
-        in_turns({"ours": ours.env_steps_per_second, "peer": other.env_steps_per_second}, 3)
+        alternate({"ours": ours.env_steps_per_second, "peer": other.env_steps_per_second}, 3)
         found = peer.ratios(ours, other)
         summary = peer.summary(ours.compiled, ours.runs)
     assert found["env_steps_per_second"] == {"median": 2.0, "lowest": 2.0, "highest": 2.0}
@@ -450,7 +451,7 @@ FAKE_PEER = """
 """
 
 
-def test_the_driver_runs_a_checkout_from_outside(tmp_path):
+def test_the_driver_runs_a_checkout(tmp_path):
     (tmp_path / "qmix_rnn.py").write_text(textwrap.dedent(FAKE_PEER))
     config = {"ENV_NAME": "x", "NUM_SEEDS": 3, "NUM_ENVS": 2, "NUM_STEPS": 5, "BUFFER_SIZE": 4, "BUFFER_BATCH_SIZE": 6}
     command = [sys.executable, "-P", jaxmarl_driver.__file__, str(tmp_path / "qmix_rnn.py"), json.dumps(config)]
@@ -470,20 +471,20 @@ def test_the_loop_of_several_seeds_counts_all_of_them(small):
     assert loop.iterations == 3
     found = [loop.run(), loop.run()]
     for answer in found:
-        assert answer["updates"] == 3 * 2  # seeds, updates of the one iteration after two without
+        assert answer["updates"] == 3 * 2  # 3 seeds, 2 updates in the one iteration after warm-up
         assert 3 * 3 * 2 < answer["env_steps"] <= 3 * 30
-    assert found[0]["env_steps"] == found[1]["env_steps"]  # every run is the same one
+    assert found[0]["env_steps"] == found[1]["env_steps"]  # all runs are the same
     assert loop.program_bytes()["argument"] > 0
 
 
 @pytest.mark.slow
-def test_the_loop_learns_at_once_where_no_warm_up_is_asked_for(small):
+def test_the_loop_learns_at_once_without_warm_up(small):
     algorithm, hyper = small
     loop = worker.Loop(algorithm, hyper, worker.Request([], 1, 30, warm_up=False, evaluate=True), None)
     assert loop.run()["updates"] == 3 * 2
 
 
-def test_the_replay_is_counted_for_each_step():
+def test_replay_bytes_are_counted_per_step():
     algorithm, _ = make_algorithm(SMALL)
     found = worker.replay_bytes(algorithm)
     assert found["per_step"] * 2 == pytest.approx(found["per_slot"] * 3)
@@ -517,19 +518,24 @@ def test_the_command_measures_and_writes(tmp_path):
     env = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     command = [sys.executable, "-m", "qmix_jax.bench", *SMALL, *own, f"bench.output={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=ROOT)
-    for word in ("start: trace", "overhead: whole / (env + act + learn)", "curve over seeds", "replay bytes"):
-        assert word in done.stdout.replace("bytes for an", "replay bytes")
+    for word in (
+        "start: trace",
+        "overhead: whole / (env + act + learn)",
+        "curve over seeds",
+        "bytes per environment step",
+    ):
+        assert word in done.stdout
     report = json.loads((tmp_path / "bench.json").read_text())
     assert (tmp_path / "bench.png").exists()
     (two_seeds,), (too_short,) = report["curves"]["seeds"], report["curves"]["lengths"]
     assert two_seeds["env_steps"] == 2 * 8
     assert two_seeds["updates_per_second"]["lowest"] > 0
-    assert "rollout.length=1: must be at least 2" in too_short["error"]  # and the rest was measured all the same
+    assert "rollout.length=1: must be at least 2" in too_short["error"]  # and the rest was still measured
     assert report["iterations"] == 2
     assert set(report["iteration_seconds"]) == {"env", "act", "learn", "collect", "sample", "whole"}
 
 
-def test_the_worker_is_asked_for_what_it_understands():
+def test_the_worker_command_is_a_valid_request():
     request = json.loads(worker_command(["env=two_step"], 3, 100, evaluate=True, cache="x")[-1])
     assert worker.Request(**request) == worker.Request(["env=two_step"], 3, 100, False, True, "x")
 
@@ -565,13 +571,13 @@ def figures_of(steps: float) -> dict[str, Any]:
     }
 
 
-def test_the_table_puts_reports_side_by_side():
+def test_the_table_has_a_column_per_report():
     lines = table.table({"MPE": figures_of(200.0), "SMAX": figures_of(400.0)}).splitlines()
     assert lines[:2] == ["| what | MPE | SMAX |", "| --- | --- | --- |"]
     rows = dict(line.strip("| ").split(" | ", 1) for line in lines[2:])
     assert rows["env steps/s over JaxMARL's, 8 seeds"] == "6 (6 to 6): 600 over 100 | 12 (12 to 12): 1200 over 100"
     assert rows["trace + compile over JaxMARL's, 1 seed"] == "0.50: 4.0 s over 8.0 s | 0.50: 4.0 s over 8.0 s"
-    assert rows["replay bytes a step over JaxMARL's"] == "0.25: 50 over 200 | 0.25: 50 over 200"
+    assert rows["replay bytes per step over JaxMARL's"] == "0.25: 50 over 200 | 0.25: 50 over 200"
     assert rows["env steps/s with 8 seeds over 1"] == "3.00 | 3.00"
     assert rows["learn, times as fast as with flax's GRUCell"] == "1.5 (1.5 to 1.5) | 1.5 (1.5 to 1.5)"
     assert rows["second start"] == "1.2 s | 1.2 s"
@@ -603,21 +609,21 @@ def test_the_table_runs_the_benchmark_once_for_each_environment(tmp_path, monkey
     ("arguments", "words"),
     [
         (["bench.repetitions=2"], "bench.peer=null: needs a checkout"),
-        (["bench.peer=there", "gamma=0.9"], "gamma: no setting of this table"),
+        (["bench.peer=there", "gamma=0.9"], "gamma: not a setting of this table"),
     ],
 )
-def test_the_table_refuses_what_it_has_no_use_for(arguments, words, capsys):
+def test_the_table_rejects_other_settings(arguments, words, capsys):
     with pytest.raises(SystemExit, match="2"):
         table.main(arguments)
     assert words in capsys.readouterr().err
 
 
-def test_the_table_fails_where_the_benchmark_does(tmp_path, monkeypatch):
+def test_the_table_fails_if_the_benchmark_does(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 3))
     with pytest.raises(SystemExit, match="3"):
         table.main(["bench.peer=there", f"bench.output={tmp_path}"])
 
 
-def test_the_table_explains_itself(capsys):
+def test_the_table_prints_its_usage(capsys):
     table.main([])
     assert "bench.peer=FOLDER" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Every promise of an environment: broken alone, it is named by its own check, and a good environment breaks none."""
+"""Each check of an environment finds its own fault and no other; a correct environment passes all."""
 
 import io
 import itertools
@@ -449,7 +449,7 @@ def test_scale_says_how_large():
 
 
 def test_a_flag_and_a_return_to_the_start_are_no_restart():
-    """Two rounds, of which what is seen tells the second, and which end where they began: but time has gone on."""
+    """Two rounds. The observation marks the second one; the end looks like the start, but the time differs."""
 
     def reset_round(key):
         return jnp.int32(0), see_round(jnp.int32(0))
@@ -579,7 +579,7 @@ def test_an_environment_with_jaxmarls_interface_that_cannot_be_traced_is_broken_
 
 
 def test_a_reset_inside_the_adapter_is_found(my_package, example_package, capsys):
-    """The adapter goes on counting, but the state within starts again."""
+    """The adapter keeps counting, but the inner state restarts."""
     my_package.write_text(
         "import jax\nimport jax.numpy as jnp\nfrom example_envs.guess import Guess\n\nclass Restarting(Guess):\n"
         "    def step_env(self, key, state, actions):\n"
@@ -623,7 +623,7 @@ def test_settings_that_cannot_be_used_end_with_status_2_and_one_line(arguments, 
 def test_the_environment_is_chosen_as_for_training():
     settings, env = check_env.parse(["experiment=smax_3m", "env.max_steps=5", "episodes=7"])
     assert settings.episodes == 7
-    assert env["_target_"] == "qmix_jax.envs.jaxmarl.make_smax"
+    assert env["_target_"] == "qmix_jax.envs.smax.make_smax"
     assert (env["scenario"], env["max_steps"]) == ("3m", 5)
 
 

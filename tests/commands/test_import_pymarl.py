@@ -1,4 +1,4 @@
-"""PyMARL's networks as policies, and back."""
+"""Import of PyMARL's networks as policies, and export."""
 
 import jax
 import numpy as np
@@ -6,9 +6,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from qmix_jax import evaluate
-from qmix_jax.import_pymarl import main, read
+from qmix_jax.import_pymarl import main
 from qmix_jax.networks.pymarl_names import agent_from_pymarl, mixer_from_pymarl, mixer_to_pymarl
 from qmix_jax.results.policies import load_policy
+from qmix_jax.results.pymarl_files import read
 
 OBS, ACTIONS, AGENTS, HIDDEN, STATE, EMBED = 3, 2, 2, 4, 3, 5
 """Sizes of the two-step game, whose observation and state are the one-hot state of the game."""
@@ -46,12 +47,12 @@ def two_step_sizes():
     return env.obs_size, env.num_actions, env.num_agents, env.state_size
 
 
-def test_the_sizes_here_are_those_of_the_two_step_game():
+def test_the_sizes_are_those_of_the_two_step_game():
     assert two_step_sizes() == (OBS, ACTIONS, AGENTS, STATE)
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
-def test_there_and_back(tmp_path, suffix, capsys):
+def test_import_and_export_are_inverse(tmp_path, suffix, capsys):
     agent, mixer = tmp_path / f"agent.{suffix}", tmp_path / f"mixer.{suffix}"
     for path, state in ((agent, torch_agent()), (mixer, torch_mixer())):
         np.savez(path, **state) if suffix == "npz" else save_file(state, path)
@@ -75,7 +76,7 @@ def test_an_imported_policy_is_played(tmp_path, capsys):
     assert "seed=0 episodes=4 return=" in capsys.readouterr().out
 
 
-def test_a_mixer_under_pymarl2s_names_is_the_same():
+def test_a_mixer_with_pymarl2_s_names_is_the_same():
     params = mixer_from_pymarl(torch_mixer())
     renamed = mixer_to_pymarl(params, pymarl2=True)
     assert "hyper_b1.0.weight" in renamed
@@ -87,14 +88,14 @@ def test_a_mixer_under_pymarl2s_names_is_the_same():
     ("inputs", "reads"),
     [(OBS, (False, False)), (OBS + 5, (True, False)), (OBS + AGENTS, (False, True)), (OBS + 5 + AGENTS, (True, True))],
 )
-def test_the_first_layer_tells_what_the_agent_reads(inputs, reads):
+def test_the_first_layer_tells_the_agent_s_inputs(inputs, reads):
     state = torch_agent(inputs) | {"fc2.weight": np.zeros((5, HIDDEN)), "fc2.bias": np.zeros(5)}
     params, settings = agent_from_pymarl(state, OBS, 5, AGENTS)
     assert (settings["last_action"], settings["agent_id"]) == reads
     assert ("last_action_kernel" in params["params"], "agent_id_kernel" in params["params"]) == reads
 
 
-def test_an_agent_without_memory(tmp_path):
+def test_a_feed_forward_agent(tmp_path):
     state = {name: x for name, x in torch_agent().items() if not name.startswith("rnn")}
     state |= {"rnn.weight": np.ones((HIDDEN, HIDDEN), np.float32), "rnn.bias": np.ones(HIDDEN, np.float32)}
     save_file(state, tmp_path / "agent.safetensors")
@@ -112,7 +113,7 @@ def test_an_agent_without_memory(tmp_path):
         ({"rnn.bias_hh": np.zeros(7, np.float32)}, "gru_hidden_bias"),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_line(tmp_path, capsys, change, words):
+def test_misfits_are_named_in_one_line(tmp_path, capsys, change, words):
     state = {name: x for name, x in (torch_agent() | change).items() if x is not None}
     save_file(state, tmp_path / "agent.safetensors")
     with pytest.raises(SystemExit, match="2"):
@@ -133,13 +134,13 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path, capsys, change, words):
         (["out=back.npz", "run_dir=x", "which=worst"], "which=worst: must be final or best"),
     ],
 )
-def test_bad_commands_are_refused(arguments, words, capsys):
+def test_invalid_commands_are_rejected(arguments, words, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert words in capsys.readouterr().err
 
 
-def test_a_file_that_holds_objects_is_refused(tmp_path, capsys):
+def test_a_file_with_objects_is_rejected(tmp_path, capsys):
     np.savez(tmp_path / "agent.npz", **{"fc1.weight": np.array([{"a": 1}], dtype=object)})
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path / "agent.npz"), f"run_dir={tmp_path / 'x'}", "env=two_step"])

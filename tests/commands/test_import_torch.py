@@ -1,4 +1,4 @@
-"""PyMARL's own files (.th); skipped where PyTorch is missing, an extra: pip install 'qmix_jax[torch]'."""
+"""PyMARL's own files (.th); skipped without PyTorch: pip install 'qmix_jax[torch]'."""
 
 import os
 from pathlib import Path
@@ -9,9 +9,10 @@ import pytest
 
 from qmix_jax import make_algorithm
 from qmix_jax.errors import ConfigError
-from qmix_jax.import_pymarl import main, read
+from qmix_jax.import_pymarl import main
 from qmix_jax.learning.values import action_values
 from qmix_jax.results.policies import load_policy
+from qmix_jax.results.pymarl_files import read
 from qmix_jax.types import Slot, TimeStep
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'qmix_jax[torch]'")
@@ -39,7 +40,7 @@ def torch_q(agent, obs: np.ndarray, action: np.ndarray) -> np.ndarray:
     return q
 
 
-def test_a_state_dict_that_torch_saved_gives_torchs_values(tmp_path):
+def test_a_state_dict_saved_by_torch_gives_torch_s_values(tmp_path):
     agent = networks()
     torch.save(agent.state_dict(), tmp_path / "agent.th")
     main([str(tmp_path / "agent.th"), f"run_dir={tmp_path / 'run'}", "env=two_step"])
@@ -57,7 +58,7 @@ def test_a_state_dict_that_torch_saved_gives_torchs_values(tmp_path):
     np.testing.assert_allclose(found, torch_q(agent, obs, action), rtol=1e-5, atol=1e-6)
 
 
-def test_back_into_a_file_that_torch_loads(tmp_path):
+def test_torch_loads_an_exported_file(tmp_path):
     agent = networks()
     torch.save(agent.state_dict(), tmp_path / "agent.th")
     main([str(tmp_path / "agent.th"), f"run_dir={tmp_path / 'run'}", "env=two_step"])
@@ -71,7 +72,7 @@ def test_back_into_a_file_that_torch_loads(tmp_path):
 
 
 class RunsCode:
-    """What a malicious file would hold."""
+    """The content of a malicious file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -80,7 +81,7 @@ class RunsCode:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path):
+def test_a_file_that_would_run_code_is_rejected(tmp_path):
     torch.save({"fc1.weight": RunsCode(tmp_path / "taken")}, tmp_path / "agent.th")
     with pytest.raises(ConfigError, match=r"agent.th: holds more than arrays"):
         read(tmp_path / "agent.th")

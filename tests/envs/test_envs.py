@@ -1,4 +1,4 @@
-"""Every environment keeps the promises of ``qmix_jax/envs/base.py``, and says the truth about JaxMARL's own."""
+"""Every environment keeps the contract of ``qmix_jax/envs/base.py`` and agrees with JaxMARL's own."""
 
 import functools
 import inspect
@@ -70,7 +70,7 @@ def cases(names: Iterable[str], slow: Set[str]) -> list:
 
 
 class Played(NamedTuple):
-    """Random play of B episodes [B, T], on past their ends until T = episode limit + 1."""
+    """Random play of B episodes [B, T], continued past their ends until T = episode limit + 1."""
 
     first: TimeStep
     steps: TimeStep
@@ -79,7 +79,7 @@ class Played(NamedTuple):
 
     @property
     def length(self) -> np.ndarray:
-        """Transitions until the first ``last``; T + 1 where there is none."""
+        """Transitions until the first ``last``; T + 1 if there is none."""
         last = self.outcomes.last
         return np.where(last.any(axis=1), last.argmax(axis=1) + 1, last.shape[1] + 1)
 
@@ -167,7 +167,7 @@ def random_policy(key: jax.Array, time_step: TimeStep) -> jax.Array:
 
 
 @pytest.mark.parametrize("name", cases(PLAYED, SLOW_TO_PLAY))
-def test_random_play_has_the_promised_shapes_types_and_values(name):
+def test_random_play_has_the_declared_shapes_types_and_values(name):
     env, episodes = env_of(name), played(name)
     steps = jax.tree.map(
         lambda first, later: np.concatenate([first[:, None], later], axis=1), episodes.first, episodes.steps
@@ -207,14 +207,14 @@ def test_every_episode_ends_within_its_limit(name):
 
 
 @pytest.mark.parametrize("name", cases(PLAYED, SLOW_TO_PLAY))
-def test_play_depends_on_nothing_but_the_key(name):
+def test_play_depends_on_the_key_only(name):
     again, other = player(name)(0), player(name)(1)
     jax.tree.map(np.testing.assert_array_equal, played(name), again)
     assert not np.array_equal(played(name).actions, other.actions)
 
 
 @pytest.mark.parametrize("name", cases({**PLAYED, **TRACED}, SLOW_TO_TRACE))
-def test_a_scan_can_carry_it(name):
+def test_a_scan_can_carry_the_state(name):
     env = env_of(name)
     with jax.numpy_rank_promotion("raise"):
         env_state, first = jax.eval_shape(env.reset, jax.random.key(0))
@@ -257,13 +257,13 @@ def peaceful_step():
 
 
 def attack(key: jax.Array, time_step: TimeStep) -> jax.Array:
-    """Shoot where possible, else walk east."""
+    """Shoot if possible, else walk east."""
     shots = time_step.avail_actions[:, 5:]
     walk = jnp.where(time_step.avail_actions[:, 1], 1, 4)
     return jnp.where(shots.any(axis=1), 5 + jnp.argmax(shots, axis=1), walk)
 
 
-def test_the_choices_are_jaxmarls():
+def test_the_choices_are_those_of_jaxmarl():
     from jaxmarl import registered_envs
     from jaxmarl.environments import mpe
     from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
@@ -273,7 +273,7 @@ def test_the_choices_are_jaxmarls():
     assert set(jaxmarl_envs.MPE_TASKS.values()) <= set(vars(mpe))
 
 
-def test_smax_defaults_are_jaxmarls():
+def test_smax_defaults_are_those_of_jaxmarl():
     from jaxmarl import make
 
     ours = inspect.signature(jaxmarl_envs.make_smax).parameters
@@ -283,11 +283,11 @@ def test_smax_defaults_are_jaxmarls():
 
 
 @theirs_promotes_ranks
-def test_smax_plays_exactly_as_jaxmarls():
+def test_smax_plays_exactly_as_in_jaxmarl():
     from jaxmarl import make
     from jaxmarl.environments.smax import map_name_to_scenario
 
-    env = env_of("smax")
+    env = env_of("smax_jaxmarl")
     theirs = make("HeuristicEnemySMAX", scenario=map_name_to_scenario("3m"))
     episode, steps, outcomes = run(env, random_policy, jax.random.key(3))
     reset_key = jax.random.split(jax.random.key(3))[1]
@@ -334,7 +334,7 @@ def test_a_won_battle_pays_the_largest_return():
     assert env.max_return == 2.0
 
 
-def test_a_lost_battle_is_a_true_termination():
+def test_a_lost_battle_is_a_termination():
     env = peaceful_smax("bootstrap")
 
     def walk_into_the_wall(key, step):
@@ -375,7 +375,7 @@ def test_smax_ends_when_one_side_is_dead_and_is_won_with_an_ally_alive(alive, te
 
 
 @pytest.mark.parametrize("name", ["mpe", "simple_speaker_listener"])
-def test_particle_episodes_have_26_transitions_and_no_true_end(name):
+def test_particle_episodes_have_26_transitions_and_no_termination(name):
     assert env_of(name).episode_limit == 26
     episodes = played(name)
     assert (episodes.length == 26).all()
@@ -389,7 +389,7 @@ def test_a_particle_time_limit_can_be_terminal():
 
 
 @theirs_promotes_ranks
-def test_returns_are_in_the_convention_of_jaxmarls_log():
+def test_returns_follow_the_convention_of_jaxmarl_s_log():
     from jaxmarl import make
     from jaxmarl.wrappers.baselines import CTRolloutManager, MPELogWrapper
 
@@ -445,7 +445,7 @@ def test_telling_ends_the_riddle_even_in_the_last_transition(others_have_been):
     assert (outcome.won, outcome.reward) == (others_have_been, 1.0 if others_have_been else -1.0)
 
 
-# Own games
+# Small games
 
 
 def test_the_two_step_game_pays_as_published():
@@ -491,7 +491,7 @@ def test_matrix_games_pay_as_published(settings, payoff):
 
 
 class Plain:
-    """The least that the adapter needs; ``rewards`` are the agents', the episode is done after ``done_after``."""
+    """The minimum that the adapter needs; the agents get ``rewards``, the episode is done after ``done_after``."""
 
     agents = ("a", "b")
 
@@ -545,16 +545,16 @@ def test_the_team_reward(reward, paid):
         (9, None, 2, "bootstrap", [1, 1]),  # the adapter enforces the limit
         (9, None, 2, "terminal", [1, 0]),
         (3, 3, None, "bootstrap", [1, 1, 1]),  # the environment's own limit
-        (3, 3, 8, "bootstrap", [1, 1, 1]),  # which stays a time limit when a longer one is asked for
+        (3, 3, 8, "bootstrap", [1, 1, 1]),  # which stays a time limit if a longer one is set
         (2, 3, None, "bootstrap", [1, 0]),
     ],
 )
-def test_true_terminations_and_time_limits_are_told_apart(done_after, own_limit, asked, time_limit, expected):
+def test_terminations_and_time_limits_are_distinguished(done_after, own_limit, asked, time_limit, expected):
     env = from_jaxmarl(Plain(done_after, max_steps=own_limit), episode_limit=asked, time_limit=time_limit)
     assert discounts(env) == expected
 
 
-def test_where_the_state_and_the_available_actions_come_from():
+def test_sources_of_the_state_and_the_available_actions():
     limits = {"a": jnp.array([0, 1]), "b": jnp.array([1, 0, 1])}
     plain = Plain(get_world_state=lambda state: jnp.full((2, 3), 7), get_legal_moves=lambda state: limits)
     env = from_jaxmarl(plain, episode_limit=5)
@@ -566,7 +566,7 @@ def test_where_the_state_and_the_available_actions_come_from():
     np.testing.assert_array_equal(env.reset(jax.random.key(0))[1].state, np.arange(4.0))
 
 
-def test_a_jaxmarl_environment_from_elsewhere_is_known():
+def test_a_jaxmarl_class_as_target_is_recognised():
     env = make_env({"_target_": "jaxmarl.environments.SimpleSpreadMPE", "num_agents": 4, "time_limit": "terminal"})
     assert (env.num_agents, env.episode_limit) == (4, 26)
     env = make_env(GUESS | {"length": 2, "reward": "first", "episode_limit": 9})
@@ -574,7 +574,7 @@ def test_a_jaxmarl_environment_from_elsewhere_is_known():
     assert len(discounts(env)) == 2
 
 
-# What a user may get wrong
+# Mistakes of users
 
 
 @pytest.mark.parametrize(
@@ -614,7 +614,7 @@ def test_a_jaxmarl_environment_from_elsewhere_is_known():
         (settings_of("penalty", k="much"), "env.k=much: must be a number"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_one_line(settings, words):
+def test_invalid_settings_are_named_in_one_line(settings, words):
     with pytest.raises(ConfigError, match=re.escape(words)) as caught:
         make_env(settings)
     assert "\n" not in str(caught.value)
@@ -635,7 +635,7 @@ def in_fresh_process(code: str) -> str:
     ).stdout
 
 
-def test_a_wrong_scenario_is_refused_without_importing_jaxmarl():
+def test_a_wrong_scenario_is_rejected_without_importing_jaxmarl():
     code = (
         "import sys\nfrom qmix_jax.envs.build import make_env\nfrom qmix_jax.errors import ConfigError\n"
         "for settings in ({'make_smax': {'scenario': 'nope'}}, {'make_mpe': {'task': 'nope'}},"
@@ -682,7 +682,7 @@ def picture_frames(path: Path) -> int:
         return getattr(picture, "n_frames", 1)
 
 
-def test_an_unknown_kind_of_file_is_refused(tmp_path):
+def test_an_unknown_file_type_is_rejected(tmp_path):
     env = env_of("two_step")
     episode, _, _ = run(env, lambda key, step: jnp.ones(2), jax.random.key(0))
     with pytest.raises(ConfigError, match=r"episode.jpg: unknown"):
@@ -697,12 +697,12 @@ def test_particles_are_drawn(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_battles_are_drawn_and_the_drawn_simulation_is_the_true_one(tmp_path):
+def test_battles_are_drawn_from_the_true_simulation(tmp_path):
     from jaxmarl import make
     from jaxmarl.environments.smax import map_name_to_scenario
 
-    env = peaceful_smax("bootstrap")
-    episode, _, _ = run(env, attack, jax.random.key(0), peaceful_step())
+    env = make_env(settings_of("smax_jaxmarl", enemy_shoots=False))
+    episode, _, _ = run(env, attack, jax.random.key(0))
     # The last transitions, where shots are fired: their random keys decide the cooldowns.
     episode = Episode(*(values[-3 if len(values) == len(episode.env_states) else -2 :] for values in episode))
     theirs = make("HeuristicEnemySMAX", scenario=map_name_to_scenario("3m"), enemy_shoots=False)
@@ -735,6 +735,6 @@ assert not hasattr(jaxmarl, "nothing_of_the_kind")
 """
 
 
-def test_only_the_part_of_jaxmarl_that_is_used_is_imported_until_more_is():
+def test_only_the_used_part_of_jaxmarl_is_imported():
     done = subprocess.run([sys.executable, "-c", ONLY_A_PART], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Running mean and variance against NumPy over everything that counts."""
+"""Running mean and variance, compared with NumPy over all unmasked numbers."""
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ from qmix_jax.learning import standardise
 
 
 @given(seed=st.integers(0, 2**31 - 1), sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5))
-def test_statistics_are_those_of_all_numbers_that_count(seed, sizes):
+def test_statistics_cover_all_unmasked_numbers(seed, sizes):
     numbers = np.random.default_rng(seed)
     with jax.enable_x64(True):
         statistics, counted = standardise.init(), []
@@ -17,7 +17,7 @@ def test_statistics_are_those_of_all_numbers_that_count(seed, sizes):
             x, mask = numbers.normal(3.0, 2.0, size=size), numbers.integers(0, 2, size=size).astype(float)
             counted.extend(x[mask > 0])
             statistics = standardise.update(statistics, np.where(mask > 0, x, 1e6), mask)
-        # It starts with 1e-4 of an observation with mean 0 and variance 1.
+        # The initial statistics weigh 1e-4, with mean 0 and variance 1.
         total = len(counted) + 1e-4
         mean = np.sum(counted) / total
         variance = (np.sum((np.array(counted) - mean) ** 2) + 1e-4 * (1 + mean**2)) / total

@@ -1,4 +1,4 @@
-"""Targets against numbers worked out by hand, and against a sum over n-step returns."""
+"""Targets compared with numbers computed by hand and with sums over n-step returns."""
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,14 @@ from qmix_jax.learning.targets import Sequence, n_step, one_step, pymarl2_q_lamb
 
 LENGTH = 10
 ANYTHING = 1e6
-"""Stands where nothing may be read: reward and discount of slots with mask 0."""
+"""A value that must never be read: reward and discount of slots with mask 0."""
 
 TARGETS = (one_step, n_step, td_lambda, q_lambda, pymarl2_q_lambda)
 jitted = {function: jax.jit(function, static_argnames="n" if function is n_step else ()) for function in TARGETS}
 
 
 def by_hand(discount_at_end: float) -> Sequence:
-    """Two transitions and a final observation, then an episode that the sequence's end cuts after two transitions."""
+    """Two transitions and a final observation, then an episode cut by the end of the sequence after two transitions."""
     return Sequence(
         reward=np.array([1.0, 2.0, ANYTHING, 4.0, 8.0, ANYTHING]),
         discount=np.array([1.0, discount_at_end, ANYTHING, 1.0, 1.0, ANYTHING]),
@@ -50,7 +50,7 @@ def test_td_lambda_by_hand_with_a_truncated_end():
 
 
 def assert_counted(function, sequence: Sequence, expected: list[float | None]) -> None:
-    """Targets with gamma and lambda 1/2; ``None`` does not count."""
+    """Targets with gamma and lambda 1/2; ``None`` is not compared."""
     targets = jitted[function](Sequence(*(jnp.asarray(x, jnp.float32) for x in sequence)), 0.5, 0.5)
     counted = [t for t, number in enumerate(expected) if number is not None]
     assert counted == list(np.flatnonzero(sequence.mask))
@@ -59,7 +59,7 @@ def assert_counted(function, sequence: Sequence, expected: list[float | None]) -
 
 @st.composite
 def sequences(draw) -> Sequence:
-    """Episodes one after the other, each of any length and end, as many as fit; then perhaps padding."""
+    """Episodes of any length and end, one after the other, as many as fit; then padding, if any."""
     numbers = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     reward, value, taken_value = numbers.normal(size=(3, LENGTH))
     discount, mask = np.ones(LENGTH), np.ones(LENGTH)
@@ -88,7 +88,7 @@ def n_step_return(sequence: Sequence, start: int, n: int, gamma: float) -> float
 
 
 def lambda_return(sequence: Sequence, start: int, gamma: float, lambda_: float) -> float:
-    """Sutton & Barto 2018, equation 12.3: a mean of the n-step returns that the episode has room for."""
+    """Sutton & Barto 2018, equation 12.3: a weighted mean of the n-step returns within the episode."""
     steps = int(np.argmin(sequence.mask[start:]))
     shorter = sum(lambda_ ** (n - 1) * n_step_return(sequence, start, n, gamma) for n in range(1, steps))
     return (1 - lambda_) * shorter + lambda_ ** (steps - 1) * n_step_return(sequence, start, steps, gamma)
@@ -105,14 +105,14 @@ def test_td_lambda_is_the_mean_of_n_step_returns(sequence, gamma, lambda_):
 
 
 @given(sequences(), unit, unit)
-def test_one_step_is_the_return_of_one_step_whatever_lambda_is(sequence, gamma, lambda_):
+def test_one_step_ignores_lambda(sequence, gamma, lambda_):
     targets = in_double(one_step, sequence, gamma, lambda_)
     for t in np.flatnonzero(sequence.mask):
         np.testing.assert_allclose(targets[t], n_step_return(sequence, t, 1, gamma), rtol=1e-9, atol=1e-9)
 
 
 @given(sequences(), unit, st.integers(1, LENGTH + 2))
-def test_n_step_sums_n_rewards_or_as_many_as_the_episode_has(sequence, gamma, n):
+def test_n_step_sums_n_rewards_or_all_to_the_end_of_the_episode(sequence, gamma, n):
     targets = in_double(n_step, sequence, gamma, 0.0, n=n)
     for t in np.flatnonzero(sequence.mask):
         steps = min(n, int(np.argmin(sequence.mask[t:])))
@@ -137,7 +137,7 @@ def test_q_lambda_is_the_sum_of_corrected_errors(sequence, gamma, lambda_):
 
 
 @given(sequences(), unit, unit)
-def test_pymarl2s_q_lambda_adds_the_correction_of_its_own_slot(sequence, gamma, lambda_):
+def test_pymarl2_q_lambda_adds_the_correction_of_its_own_slot(sequence, gamma, lambda_):
     targets = in_double(pymarl2_q_lambda, sequence, gamma, lambda_)
     for t in np.flatnonzero(sequence.mask):
         expected = corrected_return(sequence, t, gamma, lambda_) + sequence.value[t] - sequence.taken_value[t]
@@ -166,7 +166,7 @@ def test_lambda_0_is_one_step(sequence, gamma):
 
 
 @given(sequences(), unit)
-def test_lambda_1_is_monte_carlo_with_a_bootstrap_where_the_episode_was_cut(sequence, gamma):
+def test_lambda_1_is_monte_carlo_with_a_bootstrap_at_truncations(sequence, gamma):
     targets = in_double(td_lambda, sequence, gamma, 1.0)
     for t in np.flatnonzero(sequence.mask):
         steps = int(np.argmin(sequence.mask[t:]))
@@ -179,7 +179,7 @@ def in_double(function, sequence: Sequence, gamma: float, lambda_: float, **sett
 
 
 @pytest.mark.parametrize("function", TARGETS)
-def test_axes_behind_time_are_independent(function):
+def test_batch_axes_are_independent(function):
     numbers = np.random.default_rng(0)
     length, minibatch, agents = 6, 3, 2
     reward = numbers.normal(size=(length, minibatch)).astype(np.float32)

@@ -305,7 +305,7 @@ def lonely_home(tmp_path, monkeypatch) -> Path:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
-    for name in ("WANDB_CACHE_DIR", "WANDB_ERROR_REPORTING", "WANDB_API_KEY", "WANDB_MODE"):
+    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ERROR_REPORTING", "WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.setenv(name, "")  # so that what the sink sets is undone
         monkeypatch.delenv(name)
     return home

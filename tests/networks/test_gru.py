@@ -1,4 +1,4 @@
-"""The fused GRU unroll, and the agent around it, against plain and independent versions."""
+"""The GRU unroll and the agents, compared with plain and independent versions."""
 
 import functools
 
@@ -15,10 +15,10 @@ from qmix_jax.networks.agents import (
     FeedForwardAgent,
     LSTMAgent,
     RecurrentAgent,
-    SeparateAgents,
     last_actions,
 )
 from qmix_jax.networks.gru import GRUWeights, gru_step, gru_unroll
+from qmix_jax.networks.separate import SeparateAgents
 
 LENGTH, ROWS, INPUT, HIDDEN = 7, 5, 4, 3
 AGENTS, ACTIONS, OBS, MINIBATCH = 3, 4, 5, 2
@@ -74,7 +74,7 @@ def gru_in_numpy(params, x, keep) -> np.ndarray:
     return hidden
 
 
-def test_the_unroll_is_pytorchs_gru_with_resets():
+def test_the_unroll_equals_pytorch_s_gru_with_resets():
     params, x, keep = random_gru()
     with jax.enable_x64(True):
         hidden = jax.jit(functools.partial(unrolled, gru_unroll))(params, x, keep)
@@ -82,8 +82,8 @@ def test_the_unroll_is_pytorchs_gru_with_resets():
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
-def test_the_unrolls_own_gradient_is_that_of_a_scan_of_steps(platform, monkeypatch):
-    """Both ways to add up weight gradients, each of which another platform takes."""
+def test_the_custom_gradient_equals_that_of_a_scan_of_steps(platform, monkeypatch):
+    """Both ways to accumulate weight gradients: that of CPUs and that of accelerators."""
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
     params, x, keep = random_gru()
     weights_of_outputs = np.random.default_rng(1).normal(size=(LENGTH, ROWS, HIDDEN))
@@ -136,11 +136,11 @@ def random_sequence() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return obs, action, first
 
 
-def test_last_actions_are_of_the_same_episode():
+def test_last_actions_stay_within_an_episode():
     action = jnp.arange(1, 7, dtype=jnp.int32).reshape(6, 1)
     first = jnp.array([True, False, False, True, False, False])
     assert last_actions(action, first)[:, 0].tolist() == [NO_ACTION, 1, 2, NO_ACTION, 4, 5]
-    # A sequence's start has no action before it, whether or not an episode starts there.
+    # No action precedes the start of a sequence, even if no episode starts there.
     assert last_actions(action, first.at[0].set(False))[0, 0] == NO_ACTION
 
 
@@ -159,11 +159,11 @@ def check_unroll(agent: AnyAgent) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"last_action": False}, {"agent_id": False}, {"layer_norm": True}], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_agents_unroll_is_stepping_it_with_resets(kind, options):
+def test_unrolling_an_agent_equals_stepping_it_with_resets(kind, options):
     check_unroll(make_agent(kind, **options))
 
 
-def test_separate_agents_unroll_is_stepping_them_with_resets():
+def test_unrolling_separate_agents_equals_stepping_them_with_resets():
     check_unroll(SEPARATE)
 
 
@@ -202,7 +202,7 @@ def test_the_lstm_equals_plain_numpy():
     np.testing.assert_allclose(q, output @ p["q_kernel"] + p["q_bias"], rtol=1e-5, atol=1e-6)
 
 
-def test_the_feed_forward_agent_equals_plain_numpy_and_remembers_nothing():
+def test_the_feed_forward_agent_equals_plain_numpy_and_has_no_hidden_state():
     agent = make_agent(FeedForwardAgent, last_action=False, agent_id=False)
     p = init(agent)["params"]
     obs, last_action, _ = (x[0] for x in random_sequence())
@@ -213,7 +213,7 @@ def test_the_feed_forward_agent_equals_plain_numpy_and_remembers_nothing():
     np.testing.assert_allclose(q, x @ p["q_kernel"] + p["q_bias"], rtol=1e-5, atol=1e-6)
 
 
-def test_layer_norm_makes_the_first_layer_blind_to_the_scale_of_its_input():
+def test_layer_norm_removes_the_scale_of_the_input():
     obs, last_action, _ = (x[0] for x in random_sequence())
     agent = make_agent(layer_norm=True, last_action=False, agent_id=False)
     params = init(agent)
@@ -223,7 +223,7 @@ def test_layer_norm_makes_the_first_layer_blind_to_the_scale_of_its_input():
     assert "norm" not in init(make_agent())["params"]
 
 
-def test_the_split_first_layer_is_one_dense_layer_on_the_concatenation():
+def test_the_split_first_layer_equals_one_dense_layer():
     p = init(make_agent())["params"]
     obs, last_action, _ = (x[0] for x in random_sequence())
     hidden = np.random.default_rng(3).normal(size=(MINIBATCH, AGENTS, HIDDEN)).astype(np.float32)
@@ -245,7 +245,7 @@ def values(agent: AnyAgent, params, obs, last_action) -> np.ndarray:
     return np.asarray(stepped(agent)(params, np.zeros((len(obs), AGENTS, HIDDEN), np.float32), obs, last_action)[1])
 
 
-def test_the_last_action_counts_only_if_asked_for():
+def test_the_last_action_is_read_only_if_set():
     obs, last_action, _ = (x[0] for x in random_sequence())
     other = (last_action + 1) % ACTIONS
     agent, without = make_agent(), make_agent(last_action=False)
@@ -278,14 +278,14 @@ def test_agents_with_equal_histories_differ_only_by_their_id():
     np.testing.assert_allclose(same, np.broadcast_to(same[:, :1], same.shape), rtol=1e-6)
 
 
-def test_initial_parameters_are_pytorchs():
+def test_initial_parameters_are_those_of_pytorch():
     first, recurrent = (OBS + ACTIONS + AGENTS) ** -0.5, HIDDEN**-0.5
     for name, x in init(make_agent())["params"].items():
         bound = first if name in ("obs_kernel", "last_action_kernel", "agent_id_kernel", "first_bias") else recurrent
         assert 0.5 * bound < np.abs(x).max() <= bound, name
 
 
-def test_a_vmap_over_parameters_is_one_network_after_the_other():
+def test_a_vmap_over_parameters_equals_separate_networks():
     agent = make_agent()
     obs, action, first = random_sequence()
     last_action = np.asarray(last_actions(action, first))

@@ -1,4 +1,4 @@
-"""What is kept of a slot, and that it comes back."""
+"""Packing and unpacking of slots."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def slots(num_actions: int, state_from_obs: bool) -> Slot:
 
 @pytest.mark.parametrize("state_from_obs", [True, False])
 @pytest.mark.parametrize("num_actions", [1, 7, 8, 9, 33, 256, 257])
-def test_a_slot_comes_back_as_it_was(num_actions, state_from_obs):
+def test_packing_is_exact(num_actions, state_from_obs):
     kept = Storage(num_actions, state_from_obs)
     before = slots(num_actions, state_from_obs)
     after = jax.jit(lambda slot: unpack(kept, pack(kept, slot)))(before)
@@ -42,7 +42,7 @@ def test_a_slot_comes_back_as_it_was(num_actions, state_from_obs):
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(jnp.bfloat16, 2**-8), (jnp.float16, 2**-11)])
-def test_only_observations_and_states_lose_digits(dtype, error):
+def test_only_observations_and_states_lose_precision(dtype, error):
     kept, before = Storage(7, dtype=dtype), slots(7, state_from_obs=False)
     after = unpack(kept, pack(kept, before))
     np.testing.assert_allclose(after.step.obs, before.step.obs, rtol=error)
@@ -51,14 +51,14 @@ def test_only_observations_and_states_lose_digits(dtype, error):
     jax.tree.map(np.testing.assert_array_equal, after, before._replace(step=exact))
 
 
-def test_what_is_too_large_for_float16_stays_finite():
+def test_values_too_large_for_float16_stay_finite():
     slot = slots(7, state_from_obs=False)
     slot = slot._replace(step=slot.step._replace(obs=slot.step.obs * 1e9))
     assert np.abs(pack(Storage(7, dtype=jnp.float16), slot).obs).max() == 65504
     assert np.isfinite(pack(Storage(7, dtype=jnp.bfloat16), slot).obs.astype(jnp.float32)).all()
 
 
-def test_what_a_slot_takes():
+def test_bytes_of_a_slot():
     def count(kept: Storage) -> int:
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(pack(kept, slots(7, True)))) // 30
 
@@ -68,7 +68,7 @@ def test_what_a_slot_takes():
 
 
 @pytest.mark.parametrize("task", ["simple_spread", "simple_speaker_listener"])
-def test_a_state_is_left_out_only_where_it_is_the_observations(task):
+def test_a_state_is_omitted_only_if_it_is_the_observations(task):
     env = make_algorithm(["env=mpe", f"env.task={task}"])[0].env
     step = jax.eval_shape(env.reset, jax.random.key(0))[1]
     assert env.state_from_obs == (step.state.size == step.obs.size) == (task == "simple_spread")

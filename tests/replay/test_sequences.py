@@ -1,4 +1,4 @@
-"""The ring of sequences: what it holds, and what comes out."""
+"""The ring of sequences: adding and sampling."""
 
 import collections
 
@@ -19,7 +19,7 @@ prioritised = jax.jit(replay.sample_prioritised, static_argnames=("batch_size", 
 
 
 def sequences(*numbers: int) -> Slot:
-    """``[B, T]`` slots that tell which sequence they belong to and where: ``100 * number + t``."""
+    """``[B, T]`` slots that encode their sequence and time: ``100 * number + t``."""
     tag = 100.0 * jnp.array(numbers, jnp.float32)[:, None] + jnp.arange(LENGTH, dtype=jnp.float32)[None]
 
     def filled(*shape: int):
@@ -54,7 +54,7 @@ def test_a_full_ring_holds_the_newest_sequences(added):
         assert int(memory.cursor) == len(given) % capacity
 
 
-def test_a_stored_sequence_is_whole():
+def test_a_stored_sequence_is_complete():
     memory = empty(3)
     for number in range(1, 6):
         memory = add(memory, sequences(number))
@@ -63,7 +63,7 @@ def test_a_stored_sequence_is_whole():
     jax.tree.map(np.testing.assert_array_equal, memory.slots, sequences(*order))
 
 
-def test_only_filled_places_are_sampled():
+def test_only_stored_sequences_are_sampled():
     memory = add(empty(8), sequences(1, 2, 3))
     batch = sample(memory, jax.random.key(0), batch_size=400).slots
     assert set((np.asarray(batch.reward[0]) // 100).astype(int)) == {1, 2, 3}
@@ -95,7 +95,7 @@ def test_another_key_draws_another_minibatch():
     assert (one != other).any()
 
 
-def test_jit_and_donation_change_no_values():
+def test_jit_and_donation_do_not_change_values():
     plain, donated = empty(5), empty(5)
     for start in range(1, 12, 3):
         new = sequences(start, start + 1, start + 2)
@@ -103,7 +103,7 @@ def test_jit_and_donation_change_no_values():
     jax.tree.map(np.testing.assert_array_equal, plain, donated)
 
 
-def test_without_replacement_a_minibatch_has_different_sequences_each_equally_often():
+def test_without_replacement_sequences_are_distinct_and_uniform():
     memory = add(empty(8), sequences(1, 2, 3, 4, 5))
     draw = jax.jit(jax.vmap(lambda key: replay.sample(memory, key, 3, replacement=False).places))
     places = np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
@@ -122,7 +122,7 @@ PRIORITIES = np.array([0.1, 1.0, 3.0, 0.5, 2.0])
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
-def test_prioritised_frequencies_and_weights_are_the_exact_ones(alpha):
+def test_prioritised_frequencies_and_weights_are_exact(alpha):
     memory, beta = with_priorities(*PRIORITIES), 0.4
     batch = prioritised(memory, jax.random.key(3), 20_000, jnp.float32(alpha), jnp.float32(beta))
     probability = PRIORITIES**alpha / (PRIORITIES**alpha).sum()
@@ -135,7 +135,7 @@ def test_prioritised_frequencies_and_weights_are_the_exact_ones(alpha):
     np.testing.assert_array_equal(drawn, batch.places)
 
 
-def test_prioritised_without_replacement_draws_one_after_the_other():
+def test_prioritised_without_replacement_draws_one_by_one():
     memory = with_priorities(*PRIORITIES)
     alpha, beta = jnp.float32(1.0), jnp.float32(0.4)
     draw = jax.jit(jax.vmap(lambda key: replay.sample_prioritised(memory, key, 2, alpha, beta, False).places))
@@ -149,7 +149,7 @@ def test_prioritised_without_replacement_draws_one_after_the_other():
     assert scipy.stats.chisquare(counts[different], 20_000 * expected[different]).pvalue > 0.001
 
 
-def test_new_sequences_get_the_largest_priority_seen():
+def test_new_sequences_get_the_largest_priority_so_far():
     memory = add(empty(4), sequences(1, 2))
     np.testing.assert_array_equal(memory.priority, [1, 1, 0, 0])
     changed = replay.update_priorities(

@@ -1,4 +1,4 @@
-"""Learning curves: the numbers behind the lines, and that there is something to see."""
+"""Learning curves: their numbers, and that figures are not empty."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_epochs_without_a_value_are_left_out():
     assert curves(rows, "eval_win_rate") is None
 
 
-def test_seeds_evaluated_at_different_steps_meet_where_all_have_values():
+def test_seeds_evaluated_at_different_steps_are_interpolated_over_their_common_range():
     rows = [{"seed": 0, "env_steps": steps, "eval_return": steps} for steps in (10, 20, 30, 40)]
     rows += [{"seed": 1, "env_steps": steps, "eval_return": -steps} for steps in (15, 25, 35)]
     found = curves(rows, "eval_return")
@@ -69,17 +69,17 @@ def test_one_run_is_drawn(tmp_path, seeds, epochs):
     assert colours(path) > 20
 
 
-def test_a_metric_without_values_takes_no_room(tmp_path):
+def test_a_metric_without_values_gets_no_panel(tmp_path):
     both = learning_curves(read_metrics(write_run(tmp_path / "a")), tmp_path / "a.png")
     one = learning_curves(read_metrics(write_run(tmp_path / "b", win_rate=False)), tmp_path / "b.png")
     assert width(both) == 2 * width(one)
 
 
-def test_a_run_without_evaluations_still_gives_a_picture(tmp_path):
+def test_a_run_without_evaluations_still_gives_a_figure(tmp_path):
     assert learning_curves([], tmp_path / "curves.png").exists()
 
 
-def test_several_runs_are_drawn_over_each_other(tmp_path):
+def test_several_runs_are_drawn_in_one_figure(tmp_path):
     runs = {
         "QMIX": [write_run(tmp_path / "a"), write_run(tmp_path / "b", seeds=2, interval=70)],
         "VDN": [write_run(tmp_path / "c", win_rate=False)],
@@ -92,7 +92,7 @@ def test_a_folder_without_metrics_is_an_error(tmp_path):
         compare_runs({"QMIX": [tmp_path]}, tmp_path / "compared.png")
 
 
-def test_epochs_of_one_run_keep_their_values_though_seeds_took_slightly_different_steps():
+def test_epochs_of_one_run_keep_their_values_if_steps_differ_slightly():
     rows = [
         {"seed": seed, "env_steps": 1000 * epoch + 10 * seed, "eval_return": float(epoch)}
         for epoch in (1, 2, 3)

@@ -1,4 +1,4 @@
-"""Playing saved policies: what is played, what is reported, and what is refused."""
+"""Playing saved policies: episodes, reports and rejected input."""
 
 import dataclasses
 import io
@@ -44,7 +44,7 @@ greedy_pair = jax.jit(
 
 
 def save_run(folder: Path, settings: dict, **changes) -> Path:
-    """A run's folder with random policies for two seeds: what a training run leaves, as far as playing goes."""
+    """A run's folder with random policies for two seeds: the files of a training run that playing needs."""
     env = make_env(settings)
     sizes = {name: getattr(env, name) for name in ("num_agents", "num_actions", "obs_size", "state_size")}
     description = {"env": settings, "agent": AGENT, "sizes": sizes, **changes}
@@ -60,7 +60,7 @@ def agent_for(env) -> RecurrentAgent:
 
 
 def random_params(agent: RecurrentAgent, seed: int):
-    """Normal numbers in the shapes of the agent's parameters; much faster than to have them initialised."""
+    """Normal numbers in the shapes of the agent's parameters; much faster than initialising them."""
 
     def init():
         obs, last_action = jnp.zeros((agent.num_agents, agent.obs_size)), jnp.zeros(agent.num_agents, jnp.int32)
@@ -82,7 +82,7 @@ def toy(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    """A folder of its own, for a test to spoil."""
+    """A copy of the folder that a test may damage."""
     return save_run(tmp_path / "run", TWO_STEP)
 
 
@@ -144,7 +144,7 @@ def test_batches_are_equal_and_hold_all_episodes(episodes, batch, size):
     assert len(np.unique(jax.random.key_data(keys), axis=0)) == len(keys)
 
 
-def test_what_is_reported_is_what_evaluate_plays(toy, tmp_path):
+def test_the_report_matches_the_episodes_played(toy, tmp_path):
     found = results(toy, tmp_path, TRUST_TOY, *BATCHES_OF_TWO, "evaluation_seed=7")
     env = toy_env.make_toy()
     returns, wins, lengths = [], [], []
@@ -167,7 +167,7 @@ def test_what_is_reported_is_what_evaluate_plays(toy, tmp_path):
 
 
 def test_only_the_first_episode_of_each_environment_counts(toy):
-    """Kinds of episodes have 2 and 3 transitions: the shorter ones wait, and get nothing for going on."""
+    """Episodes have 2 or 3 transitions; shorter ones wait and get no reward for continuing."""
     team = load_team(Choice(str(toy), env=TOY))
     keys = play.Plan(episodes=39, most_parallel=2).keys(0)
     played = play.play(lambda params, key: greedy_pair(team.env, team.agent, params, key), team.policies[0], keys, 39)
@@ -177,7 +177,7 @@ def test_only_the_first_episode_of_each_environment_counts(toy):
     assert (played.episode_return < toy_env.BEYOND).all()
 
 
-def test_a_seed_is_played_alike_alone_and_with_the_others(toy, tmp_path):
+def test_a_seed_gives_the_same_results_alone_and_with_others(toy, tmp_path):
     together = results(toy, tmp_path, TRUST_TOY, *BATCHES_OF_TWO)
     alone = results(toy, tmp_path, TRUST_TOY, *BATCHES_OF_TWO, "seed=3")
     assert alone["policies"] == together["policies"][1:]
@@ -198,7 +198,7 @@ def test_settings_of_the_environment_can_be_changed(toy, tmp_path):
     assert found["pooled"]["win_rate"] is None
 
 
-def test_a_recorded_episode_is_the_first_that_is_counted(toy):
+def test_a_recorded_episode_is_the_first_counted_one(toy):
     team = load_team(Choice(str(toy), env=TOY))
     key, params = jax.random.key(11), team.policies[0]
     played = greedy_pair(team.env, team.agent, params, key)
@@ -222,7 +222,7 @@ def test_an_episode_is_drawn(two_step, tmp_path, capsys):
     assert f"render={path}" in capsys.readouterr().out
 
 
-def test_lines_for_machines(two_step, toy, capsys):
+def test_output_is_key_value_lines_without_a_terminal(two_step, toy, capsys):
     evaluate.main([f"run_dir={two_step}", "episodes=3"])
     out = capsys.readouterr().out
     assert all(character.isprintable() or character == "\n" for character in out)
@@ -235,7 +235,7 @@ def test_lines_for_machines(two_step, toy, capsys):
     assert all(float(line["return_low"]) <= float(line["return"]) <= float(line["return_high"]) for line in found)
 
 
-def test_a_table_for_people(toy, monkeypatch):
+def test_output_is_a_table_on_a_terminal(toy, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, color_system=None)
@@ -291,7 +291,7 @@ def test_help_names_every_key(argument, capsys):
         (("run_dir={run}", "agent.hidden_size=-1"), ("agent.hidden_size=-1", "at least 1")),
     ],
 )
-def test_what_cannot_be_used_is_said_in_one_line(arguments, words, two_step, capsys):
+def test_invalid_settings_are_named_in_one_line(arguments, words, two_step, capsys):
     message = refused(capsys, *(argument.format(run=two_step) for argument in arguments))
     for word in words:
         assert word.format(run=two_step) in message
@@ -302,7 +302,7 @@ def test_an_environment_without_a_renderer_is_not_drawn(toy, capsys):
 
 
 class TestTrust:
-    """A run's folder may come from anywhere; it must not choose what code is run."""
+    """A run's folder may come from anywhere; it must not choose which code runs."""
 
     @pytest.mark.parametrize("part", ["env", "agent"])
     @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ AGENT_UNDER_TEST = RecurrentAgent(obs_size=6, num_agents=N, num_actions=5, hidde
 
 @jax.jit
 def act_along(params, obs):
-    """Greedy values and actions [T, N] along observations [T, N, O], each agent remembering its own past."""
+    """Greedy values and actions [T, N] along observations [T, N, O], each agent with its own hidden state."""
 
     def tick(carry, obs):
         hidden, last_action = carry

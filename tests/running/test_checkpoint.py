@@ -184,6 +184,15 @@ def test_the_one_before_a_damaged_one_is_used(written, tmp_path, warnings):
     assert all("run.json: does not match its digest" in text for text in warnings)
 
 
+def test_where_none_can_be_read_nothing_starts_from_the_beginning(written, tmp_path, warnings):
+    for name in ("00000001", "00000002"):
+        shutil.copytree(written, tmp_path / name)
+        (tmp_path / name / SUMS).unlink()
+    with pytest.raises(ConfigError, match=r"none of the checkpoints can be read .* give another run_dir"):
+        Checkpoints(tmp_path, keep=2).latest(warnings.append)
+    assert len(warnings) == 2
+
+
 def test_there_may_be_none(tmp_path, warnings):
     assert Checkpoints(tmp_path / "nothing", keep=1).latest(warnings.append) is None
     assert warnings == []

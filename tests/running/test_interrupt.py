@@ -97,3 +97,10 @@ def test_in_another_thread_signals_are_left_alone(heard):
     thread.start()
     thread.join()
     assert seen == before
+
+
+@pytest.mark.usefixtures("interruption")
+def test_a_terminal_that_goes_away_does_not_end_the_run(interruption, heard):
+    os.kill(os.getpid(), signal.SIGHUP)
+    time.sleep(0.05)
+    assert (interruption.signal, heard.told, heard.ended) == (None, [], [])

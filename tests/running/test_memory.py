@@ -76,6 +76,7 @@ def known(monkeypatch):
         return SeedBytes(20 * algorithm.sizes.capacity + 12, parameters=100, batches=10)
 
     monkeypatch.setattr(memory, "seed_bytes", seed_bytes)
+    monkeypatch.setattr(memory, "PROGRAM", 0)
 
     def algorithm(capacity, parts=1):
         return SimpleNamespace(
@@ -99,9 +100,31 @@ def test_sharing_a_seed_is_left_out_where_only_its_copies_do_not_fit(known):
     memory.check(known(50, 2), 1, devices[:1], limit=both - 1)
 
 
+def test_what_the_program_chose_itself_it_chooses_otherwise(known):
+    devices = [device("cpu")] * 2
+    one, both = (memory.check(known(50, parts), 1, devices, limit=10**9).total for parts in (1, 2))
+    assert memory.check(known(50, 2), 1, devices, limit=both, fewer=True).num_devices == 2
+    plan = memory.check(known(50, 2), 1, devices, limit=both - 1, fewer=True)
+    assert (plan.num_devices, plan.total) == (1, one)
+    with pytest.raises(ConfigError, match="would take"):
+        memory.check(known(50, 2), 1, devices, limit=one - 1, fewer=True)
+
+
+def test_a_checkpoint_is_written_without_a_copy_where_that_does_not_fit(known):
+    states = memory.check(known(50), 3, [device("cpu")], limit=10**9).total
+    tight = memory.check(known(50), 3, [device("cpu")], checkpoints=True, limit=states)
+    assert (tight.copies, tight.snapshots, tight.total) == (False, 0, states)
+    roomy = memory.check(known(50), 3, [device("cpu")], checkpoints=True, limit=3 * states)
+    assert (roomy.copies, roomy.snapshots) == (True, 3)
+
+
 def test_what_fits_is_described(known):
-    text = memory.describe(memory.check(known(50), 3, [device()], limit=2**30))
-    assert text == (
+    plan = memory.check(known(50), 3, [device()], limit=2**30)
+    first, second = memory.describe(plan, every_minutes=10)
+    assert second == "checkpoints: 3.258 KiB every 10 minutes, written in the background"
+    waiting = memory.describe(plan._replace(copies=False), every_minutes=0)[1]
+    assert waiting.endswith("after every epoch, written while training waits, since a copy does not fit into memory")
+    assert first == (
         "memory: 3.287 KiB of 1 GiB there are; a seed takes 1012 B for the replay, 100 B for parameters and about 10 B "
         "for batches while it runs (3 seed(s), 3 state(s) in memory, 3 at once)"
     )
@@ -110,14 +133,14 @@ def test_what_fits_is_described(known):
 def test_nothing_is_refused_where_nobody_knows_the_limit(known):
     plan = memory.check(known(50), 10**6, [device()])
     assert plan.limit is None
-    assert "there are" not in memory.describe(plan)
+    assert "there are" not in memory.describe(plan)[0]
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("checkpoints", [False, True])
 def test_a_refusal_names_the_largest_number_of_seeds_that_fits(known, platform, checkpoints):
     settings = {"devices": [device(platform)] * 2, "checkpoints": checkpoints}
-    fits_ten = memory.check(known(50), 10, **settings, limit=10**9).total
+    fits_ten = memory.check(known(50), 10, settings["devices"], limit=10**9).total
     with pytest.raises(ConfigError) as refused:
         memory.check(known(50), 40, **settings, limit=fits_ten)
     message = str(refused.value)
@@ -130,7 +153,7 @@ def test_a_refusal_names_the_largest_number_of_seeds_that_fits(known, platform, 
 @pytest.mark.parametrize("checkpoints", [False, True])
 def test_a_refusal_names_the_largest_capacity_that_fits(known, platform, checkpoints):
     settings = {"devices": [device(platform)] * 2, "checkpoints": checkpoints}
-    limit = memory.check(known(1000), 3, **settings, limit=10**9).total
+    limit = memory.check(known(1000), 3, settings["devices"], limit=10**9).total
     with pytest.raises(ConfigError) as refused:
         memory.check(known(5000), 3, **settings, limit=limit)
     capacity = int(re.findall(r"use at most replay.capacity=(\d+)", str(refused.value))[0])

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from wandb_record import history
 
+from qmix_jax import library
 from qmix_jax.errors import ConfigError
-from qmix_jax.running.resume import check_same, locked, settings_to_resume
+from qmix_jax.running.resume import check_run_dir, check_same, locked, settings_to_resume
 from qmix_jax.running.waves import Waves
-from qmix_jax.settings import library
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.reading import to_container
 
@@ -37,7 +37,9 @@ EPOCHS = 4
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "qmix_jax.train", *arguments]
+    """Of settings that are given twice the later ones, for a command line refuses them."""
+    last = {argument.partition("=")[0]: argument for argument in arguments}
+    return [sys.executable, "-m", "qmix_jax.train", *last.values()]
 
 
 def train(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
@@ -204,6 +206,19 @@ class TestSettings:
 
 def save(run_dir: Path, container: dict) -> None:
     (run_dir / "config.json").write_text(json.dumps(container))
+
+
+def test_a_folder_that_cannot_hold_a_run_is_refused_before_anything_is_compiled(tmp_path):
+    (tmp_path / "file").touch()
+    for name, words in (
+        ("file", "is a file"),
+        ("file/run", "cannot be"),
+        ("x" * 300, "cannot be used: File name too long"),
+    ):
+        with pytest.raises(ConfigError, match=f"^run_dir=.*{words}"):
+            check_run_dir(tmp_path / name)
+    for name in ("new/folder", "a[1]", "../up", "x" * 200, "$HOME\n~"):
+        check_run_dir(tmp_path / name)
 
 
 def test_a_folder_is_trained_in_by_one_process_only(tmp_path):

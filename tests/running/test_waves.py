@@ -48,7 +48,8 @@ def make_cells(*arguments: str) -> list[dict[str, float]]:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "qmix_jax.train", *arguments]
+    last = {argument.partition("=")[0]: argument for argument in arguments}  # given twice, it would be refused
+    return [sys.executable, "-m", "qmix_jax.train", *last.values()]
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

@@ -19,11 +19,11 @@ from omegaconf import OmegaConf
 from qmix_jax import evaluate
 from qmix_jax.envs.build import make_env
 from qmix_jax.errors import ConfigError
+from qmix_jax.library import make_algorithm
 from qmix_jax.settings import config as config_module
 from qmix_jax.settings.cells import KEYS
 from qmix_jax.settings.command_line import check, compose_config, conf_dir
 from qmix_jax.settings.config import Config
-from qmix_jax.settings.library import make_algorithm
 from qmix_jax.settings.reading import from_arguments, parse, to_container
 
 ROOT_CONFIG = OmegaConf.to_container(OmegaConf.load(conf_dir() / "config.yaml"))
@@ -333,10 +333,10 @@ class TestConfigurationFiles:
     def test_every_choice_composes_and_parses(self, path):
         config = parse(to_container(compose_config([f"{path.parent.name}={path.stem}"])))
         assert isinstance(config, Config)
-        if path.parent.name in config.parts:
-            assert (
-                config.parts[path.parent.name]["_target_"] == OmegaConf.to_container(OmegaConf.load(path))["_target_"]
-            )
+        group = path.parent.name
+        if group in config.parts:
+            written = OmegaConf.to_container(OmegaConf.load(path))
+            assert config.parts[group]["_target_"] == written.get(group, written)["_target_"]
 
     @pytest.mark.parametrize(
         ("name", "facts"),
@@ -536,7 +536,7 @@ class TestRun:
         policies = {
             f"policies/seed_{seed}/{name}{suffix}"
             for seed in (5, 6)
-            for name in ("final", "best")
+            for name in ("final", "best", "mixer")
             for suffix in (".json", ".safetensors")
         }
         assert names == {"config.json", "metrics.jsonl", "summary.json", "marl_eval.json", "curves.png", *policies}

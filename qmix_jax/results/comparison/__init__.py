@@ -1,1 +1,1 @@
-"""Runs compared: read folders, group seeds, compute statistics, draw figures and write one page."""
+"""Compare runs: read folders, group seeds, compute statistics, draw figures and write one page."""

@@ -1,4 +1,4 @@
-"""Seeds brought to common steps, and their learning curve with its interval."""
+"""Align seeds at common steps, and compute their learning curve with its interval."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from qmix_jax.results.comparison.records import Seed
 from qmix_jax.results.comparison.statistics import bootstrap, iqm
 
 SAME_STEP = 0.05
-"""Evaluations whose steps differ by less than this fraction count as made at the same step."""
+"""Evaluations whose steps differ by less than this fraction count as one step."""
 RESAMPLES = 1000
-"""Enough for a band that is only drawn."""
+"""Enough for the band of a figure."""
 A_LITTLE = 0.02
 """A seed may end this much earlier than another and still count at its last step."""
 
@@ -24,9 +24,9 @@ class Curve(NamedTuple):
     iqm: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    """[E]; NaN where there is one seed."""
+    """[E]; NaN where there is only one seed."""
     values: np.ndarray
-    """[S, E]: the seeds; NaN outside of what a seed was trained for."""
+    """[S, E]: the seeds; NaN beyond the steps that a seed was trained for."""
 
     @property
     def counts(self) -> np.ndarray:
@@ -35,9 +35,9 @@ class Curve(NamedTuple):
 
 
 def learning_curve(seeds: Sequence[Seed], metric: str) -> Curve | None:
-    """One metric over environment steps, None where no seed has a value.
+    """One metric over environment steps, or None if no seed has a value.
 
-    Where seeds end at different steps, each step has the seeds that came as far.
+    If seeds end at different steps, each step has the seeds that reached it.
     """
     found = [seed.points(metric) for seed in seeds]
     points = [(steps, values) for steps, _, values in found if steps.size]
@@ -57,8 +57,8 @@ def common_steps(points: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.nd
     """Steps [E] and values [S, E] of seeds that are given as steps and values.
 
     Evaluations made at almost the same steps (the epochs of one run, whose episodes differ in length) keep their
-    values, at the mean of their steps. Others are interpolated linearly, at the intervals of the seed that was
-    evaluated most rarely.
+    values, at the mean of their steps. Others are interpolated linearly, at the intervals of the seed with the
+    fewest evaluations.
     """
     longest = max(len(steps) for steps, _ in points)
     padded = np.full((2, len(points), longest), np.nan)

@@ -1,4 +1,4 @@
-"""From paths to all that a comparison shows."""
+"""Compute everything that a comparison shows, from the paths of runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -22,13 +22,13 @@ from qmix_jax.results.comparison.statistics import (
 )
 
 SHOWN = 10
-"""Methods that are drawn; all are in the tables."""
+"""The number of methods in the figures; the tables have all."""
 PROFILE_THRESHOLDS = np.linspace(0.0, 1.0, 101)
 AGGREGATES = {"interquartile mean": iqm, "median": median, "optimality gap": optimality_gap}
 
 
 class Comparison(NamedTuple):
-    """Everything that is shown."""
+    """The content of a comparison."""
 
     sources: Sequence[Source]
     groups: Groups
@@ -42,7 +42,7 @@ class Comparison(NamedTuple):
     by_env: Mapping[tuple[str, str], Estimate]
     """(method, environment) to the interquartile mean of its scores, in the metric's unit."""
     shared_envs: Sequence[str]
-    """The environments over which is aggregated."""
+    """The environments in the aggregates: those that all methods have."""
     aggregates: Mapping[str, Mapping[str, Estimate]]
     """Name of the aggregate to method to its value, of scores between 0 and 1."""
     profiles: Mapping[str, Estimate]
@@ -72,7 +72,7 @@ def compare(
     """Read runs and compute all that a report shows.
 
     Args:
-        paths: folders of runs, folders above some, or files of peers.
+        paths: folders of runs, folders that contain them, or files of other projects.
         by: settings that tell methods apart, see :func:`~qmix_jax.results.comparison.groups.group`.
         metric: what is scored; None is the win rate where every run has one, and the return otherwise.
         score: ``final``, ``best`` or ``mean``.
@@ -142,7 +142,7 @@ def _curves(groups: Groups, methods: Sequence[str], metric: str) -> dict[tuple[s
 
 
 def _aggregated(groups: Groups, scores: Scores) -> tuple[list[str], dict[str, list[np.ndarray]], list[str]]:
-    """The environments that all methods have, the scores of each method in them, and what to say about it."""
+    """The environments that all methods have, each method's scores in them, and notes."""
     methods = [method for method in groups.methods if any(pair[0] == method for pair in scores.raw)]
     shared = [env for env in groups.envs if all((method, env) in scores.scaled for method in methods)]
     notes = []

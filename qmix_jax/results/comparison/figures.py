@@ -17,7 +17,7 @@ from qmix_jax.results.comparison.statistics import Estimate
 from qmix_jax.results.curves import LABELS, LINE_STYLES, PALETTE, RATES
 
 LONGEST_LINE = 48
-"""Letters in a line of a method's name."""
+"""Characters per line of a method's name."""
 
 Style = tuple[str, str]
 """Colour and line style."""
@@ -32,7 +32,7 @@ def styles(methods: Sequence[str]) -> dict[str, Style]:
 
 
 def draw(comparison: Comparison, folder: Path) -> dict[str, Path]:
-    """Draw everything into ``folder``; returns the name of each figure and its PNG."""
+    """Draw all figures into ``folder``; return the name of each figure and its PNG."""
     own = styles(comparison.shown)
     figures = {
         f"curves_{metric.removeprefix('eval_')}": _curves(comparison, metric, own) for metric in comparison.curves
@@ -47,7 +47,7 @@ def draw(comparison: Comparison, folder: Path) -> dict[str, Path]:
             # Without the time of drawing, so that equal results give equal files.
             metadata = {"CreationDate": None} if suffix == ".pdf" else {}
             figure.savefig(folder / f"{name}{suffix}", metadata=metadata)
-            figure.set_layout_engine("none")  # found by now
+            figure.set_layout_engine("none")  # the layout is computed
         saved[name] = folder / f"{name}.png"
     return saved
 
@@ -111,12 +111,12 @@ def wrapped(method: str) -> str:
 
 
 def widest(methods: Iterable[str]) -> int:
-    """Letters in the longest line of the names."""
+    """Characters in the longest line of the names."""
     return max(len(line) for method in methods for line in wrapped(method).splitlines())
 
 
 def _tall(methods: Sequence[str]) -> int:
-    """Lines of the names below each other."""
+    """Number of lines of all names."""
     return sum(wrapped(method).count("\n") + 1 for method in methods)
 
 

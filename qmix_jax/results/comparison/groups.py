@@ -1,4 +1,4 @@
-"""Which seeds belong together: what is compared (a method) in which environment."""
+"""Group seeds by method and environment."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ class Groups(NamedTuple):
     """Seeds by method and environment."""
 
     seeds: Mapping[tuple[str, str], Sequence[Seed]]
-    """(method, environment) to its seeds; pairs without a seed are not there."""
+    """(method, environment) to its seeds; pairs without seeds are left out."""
     by: Sequence[str]
-    """The keys that tell groups apart."""
+    """The keys that distinguish the groups."""
     notes: Sequence[str]
 
     @property
@@ -114,7 +114,7 @@ def _shown(seeds: Sequence[Seed], keys: Sequence[str] | None) -> dict[str, list[
 
 
 def _needed(keys: list[str], seeds: Sequence[Seed]) -> list[str]:
-    """Without the keys that the others imply: a name should be short, and the report has a table of all settings."""
+    """Drop the keys that the others imply: names should be short, and the report has a table of all settings."""
 
     def parts(some: Sequence[str]) -> int:
         return len({tuple(repr(settings.get(key)) for key in some) for settings in _distinct(seeds)})
@@ -142,7 +142,7 @@ def _label(seed: Seed, keys: Sequence[str]) -> str:
 
 
 def _env_names(seeds: Sequence[Seed], env_keys: Sequence[str]) -> list[str]:
-    """The environment's name, with the values of ``env_keys`` where the name alone does not tell them."""
+    """The environment's name, with the values of ``env_keys`` if the name does not determine them."""
     values: dict[str, dict[str, set[str]]] = {}
     for seed in seeds:
         for key in env_keys:
@@ -180,7 +180,7 @@ def _pooled(found: Mapping[tuple[str, str], Sequence[Seed]], by: Sequence[str] |
 
 
 def _twice(found: Mapping[tuple[str, str], Sequence[Seed]]) -> list[str]:
-    """Seeds that were trained twice with the same settings are not independent."""
+    """Notes on seeds trained twice with the same settings: they are not independent."""
     notes = []
     for (method, env), seeds in found.items():
         known: dict[str, Seed] = {}

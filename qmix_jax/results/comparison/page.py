@@ -1,4 +1,4 @@
-"""The comparison as one page of HTML that needs no network: figures, data and scripts are inside."""
+"""The comparison as one offline HTML page, with figures, data and scripts embedded."""
 
 import base64
 import html
@@ -65,13 +65,13 @@ def page(comparison: Comparison, figures: Mapping[str, Path], *, title: str = ""
         else "<p class=small>With pip install 'qmix_jax[compare]' these curves answer the mouse.</p>",
     }
     text = TEMPLATE.read_text(encoding="utf-8")
-    for name in sorted(parts, key=lambda name: name in ("plotly", "data")):  # last: nothing is looked for in these
+    for name in sorted(parts, key=lambda name: name in ("plotly", "data")):  # last: their content is not searched
         text = text.replace(f"{{{{{name}}}}}", parts[name])
     return text
 
 
 def _plotly() -> str | None:
-    """The script of plotly, where it is installed."""
+    """The script of Plotly, if it is installed."""
     if importlib.util.find_spec("plotly") is None:
         return None
     offline = importlib.import_module("plotly.offline")
@@ -113,7 +113,7 @@ def _cell(text: str) -> str:
 
 
 def number(value: float, rate: bool = False) -> str:
-    """A number as a reader wants it."""
+    """Format a number for readers."""
     return f"{value:.1%}" if rate else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
@@ -214,7 +214,7 @@ def _panels(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _hover_data(comparison: Comparison) -> list[dict[str, Any]]:
-    """What the page's script draws: for each panel the methods with their curves, intervals and seeds."""
+    """The data of the page's script: for each panel the methods with their curves, intervals and seeds."""
     own = styles(comparison.shown)
     panels = []
     for metric, env in _panels(comparison):
@@ -248,5 +248,5 @@ def _rounded(values: np.ndarray) -> list[float | None]:
 
 
 def _script_json(value: Any) -> str:
-    """JSON that cannot end the script it stands in."""
+    """JSON that cannot close the script element around it."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

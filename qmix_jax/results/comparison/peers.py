@@ -26,7 +26,7 @@ NAMES = {
     "eval_win_rate": ("win_rate", "test_battle_won_mean", "test_returned_won_episode", "returned_won_episode"),
     "eval_episode_length": ("test_ep_length_mean", "episode_length", "test_returned_episode_lengths"),
 }
-"""Our metrics and what peers call them."""
+"""Our metrics, and their names in other projects."""
 
 
 def is_peer(path: Path) -> bool:
@@ -37,7 +37,7 @@ def is_peer(path: Path) -> bool:
 
 
 def read_peer(path: Path, metrics: Sequence[str]) -> Source:
-    """Read one file, or one folder of Sacred's. Raises :class:`ConfigError` where it is something else."""
+    """Read one file, or one Sacred folder. Raises :class:`ConfigError` for anything else."""
     try:
         if path.is_dir():
             return _sacred(path, metrics)
@@ -137,8 +137,7 @@ def _sacred_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def _csv(path: Path, metrics: Sequence[str]) -> Source:
     """A chart exported from W&B: a column of steps, and one for each run, ``name - metric``.
 
-    Runs whose names differ in a number at their end are seeds of one algorithm; the file's name stands for the
-    environment.
+    Runs whose names differ only in a final number are seeds of one algorithm. The file's name is the environment's.
     """
     with path.open(encoding="utf-8", newline="") as file:
         header, *lines = [line for line in csv.reader(file) if line]

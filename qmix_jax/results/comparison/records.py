@@ -1,4 +1,4 @@
-"""What is compared: the evaluations of one seed, with the settings it was trained with."""
+"""The evaluations of one seed, with the settings it was trained with."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 State = Literal["finished", "interrupted", "unfinished"]
 
 LINE_METRICS = ("eval_win_rate", "eval_return")
-"""What has learning curves in every report; other metrics are asked for by name."""
+"""Metrics with learning curves in every report; others are requested by name."""
 
 NOT_COMPARED = (
     "seed",
@@ -28,19 +28,19 @@ NOT_COMPARED = (
 
 
 class Seed(NamedTuple):
-    """One trained team: E evaluations of one seed of a run (of one cell, where the run is a sweep)."""
+    """One trained team: E evaluations of one seed of a run (of one cell, if the run is a sweep)."""
 
     source: str
     """The folder or file it was read from."""
     name: str
-    """``seed_0``, ``cell_3/seed_0``, or what a peer calls it."""
+    """``seed_0``, ``cell_3/seed_0``, or another project's name for it."""
     env: str
     settings: Mapping[str, Any]
     """Dotted keys to values."""
     env_steps: np.ndarray
     """[E], ascending."""
     seconds: np.ndarray
-    """[E]: training time, NaN where it is not known."""
+    """[E]: training time, NaN if unknown."""
     metrics: Mapping[str, np.ndarray]
     """Metric name to [E]; NaN where an evaluation has no value."""
 
@@ -52,7 +52,7 @@ class Seed(NamedTuple):
 
 
 class Source(NamedTuple):
-    """One run folder, or one file of a peer."""
+    """One run folder, or one file of another project."""
 
     path: str
     kind: str
@@ -60,7 +60,7 @@ class Source(NamedTuple):
     seeds: Sequence[Seed]
     state: State
     notes: Sequence[str]
-    """What a reader of the comparison should know about it."""
+    """Notes for the reader of the comparison."""
     commit: str | None = None
 
 
@@ -76,9 +76,9 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differing(seeds: Iterable[Seed]) -> dict[str, list[Any]]:
-    """Settings that have several values among ``seeds``, with these values in the order they occur.
+    """Settings that have several values among ``seeds``, with these values in order of occurrence.
 
-    A seed that does not have a setting (an older version's, a peer's) does not differ in it.
+    A seed without a setting (from an older version or another project) does not differ in it.
     """
     values: dict[str, dict[str, Any]] = {}
     for settings in {id(seed.settings): seed.settings for seed in seeds}.values():
@@ -89,7 +89,7 @@ def differing(seeds: Iterable[Seed]) -> dict[str, list[Any]]:
 
 
 def words(value: Any) -> str:
-    """A setting as one types it."""
+    """A setting as it is typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""A comparison as a folder with one page and its figures."""
+"""Write a comparison as a folder with one page and its figures."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from qmix_jax.results.comparison.page import page
 
 
 def write(comparison: Comparison, folder: Path, *, title: str = "", refresh: int | None = None) -> Path:
-    """Write ``report.html`` and the figures (PNG and PDF) into ``folder``; returns the page.
+    """Write ``report.html`` and the figures (PNG and PDF) into ``folder``; return the page's path.
 
     Args:
         comparison: what to show.
-        folder: made as needed.
+        folder: created if needed.
         title: of the page.
         refresh: seconds after which a browser loads the page again.
     """

@@ -1,4 +1,4 @@
-"""Reads the folders that runs leave: ``config.json``, ``metrics.jsonl`` and, once a run has ended, ``summary.json``."""
+"""Read the folders of runs: ``config.json``, ``metrics.jsonl`` and, once a run has ended, ``summary.json``."""
 
 import json
 import os
@@ -21,9 +21,9 @@ NOT_SEARCHED = {"checkpoints", "policies", "wandb"}
 
 
 def find(paths: Sequence[str]) -> list[Path]:
-    """The runs in ``paths``, each a run's folder, a folder somewhere above some, or a peer's file.
+    """The runs in ``paths``, each a run's folder, a folder that contains some, or a file of another project.
 
-    Raises :class:`ConfigError` for a path that is not there or holds no run.
+    Raises :class:`ConfigError` for a path that does not exist or contains no run.
     """
     found: dict[Path, None] = {}
     for text in paths:
@@ -139,7 +139,7 @@ def _seed(
 def _settings(
     container: Mapping[str, Any], summary: Mapping[str, Any] | None, numbers: set[int | None], path: Path
 ) -> tuple[dict[int | None, dict[str, Any]], list[str]]:
-    """The settings of every cell (None: a run that is no sweep)."""
+    """The settings of every cell (None: the run is not a sweep)."""
     whole = flat(container)
     if numbers <= {None}:
         return {None: whole}, []
@@ -182,7 +182,7 @@ def _listed(noun: str, numbers: Sequence[int]) -> str:
 
 
 def _with_names(sources: list[Source]) -> list[Source]:
-    """Name the environments of runs that have no summary yet: as a run with the same settings, or by these settings."""
+    """Name the environments of runs without a summary: like a run with the same settings, or by their settings."""
     known = {}
     for seed in (seed for source in sources for seed in source.seeds):
         if seed.env:

@@ -1,4 +1,4 @@
-"""One number for each seed, at a number of steps that all were trained for; and when a threshold was reached."""
+"""One score per seed, at a number of steps that all were trained for; and the time to reach a threshold."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,20 +12,20 @@ from qmix_jax.results.curves import RATES
 
 KINDS = ("final", "best", "mean")
 LONGER = 1.05
-"""A run that was trained this many times as long as the budget is mentioned."""
+"""Runs trained this many times as long as the budget are mentioned."""
 
 
 class Scores(NamedTuple):
     """Scores of seeds by method and environment."""
 
     raw: Mapping[tuple[str, str], np.ndarray]
-    """[K] in the metric's own unit; pairs of which no seed came as far as the budget are not there."""
+    """[K] in the metric's own unit; pairs without a seed that reached the budget are left out."""
     scaled: Mapping[tuple[str, str], np.ndarray]
     """[K], between 0 and 1."""
     budgets: Mapping[str, float]
     """Environment to the steps at which its methods are compared."""
     scales: Mapping[str, tuple[float, float]]
-    """Environment to what counts as 0 and as 1."""
+    """Environment to the values that are scaled to 0 and 1."""
     notes: Sequence[str]
 
 
@@ -34,7 +34,7 @@ def score_seeds(groups: Groups, metric: str, kind: str, at: float | None, finish
 
     Args:
         groups: the seeds.
-        metric: what is scored.
+        metric: the metric to score.
         kind: ``final``, the last evaluation within the budget; ``best``; or ``mean``, of all evaluations within it.
         at: the budget in environment steps of one seed; None is, for each environment, what every finished run reached.
         finished: the sources that ended as planned.
@@ -100,7 +100,7 @@ class Reached(NamedTuple):
     threshold: float
     env_steps: np.ndarray
     seconds: np.ndarray
-    """[K]; infinite for a seed that never did, NaN where times are not known."""
+    """[K]; infinite for a seed that never did, NaN if times are unknown."""
 
     @property
     def num_reached(self) -> int:

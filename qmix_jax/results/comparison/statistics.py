@@ -17,11 +17,11 @@ from qmix_jax.logging.scores import CONFIDENCE, RESAMPLES, interquartile_mean
 
 Strata = Sequence[np.ndarray]
 NUMBERS_AT_ONCE = 4_000_000
-"""Resampled numbers that are held in memory at once."""
+"""The most resampled numbers in memory at once."""
 
 
 class Estimate(NamedTuple):
-    """A statistic and its 95% interval; NaN where an environment has one seed only."""
+    """A statistic and its 95% interval; NaN if an environment has only one seed."""
 
     value: np.ndarray
     low: np.ndarray
@@ -37,7 +37,7 @@ def bootstrap(strata: Strata, statistic: Callable[[Strata], np.ndarray], resampl
     from scipy import stats  # Not at the top: it takes a second.
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # where all seeds are equal
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # if all seeds are equal
         found = stats.bootstrap(
             strata,
             lambda *resampled, axis: statistic(resampled),

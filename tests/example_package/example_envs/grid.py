@@ -14,17 +14,18 @@ LEFT, STAY, RIGHT = range(3)
 
 
 class GridState(NamedTuple):
-    """Where the agents are, and how many transitions have been played."""
+    """The agents' positions, and the number of transitions played."""
 
     position: Int[Array, " N"]
     played: Int[Array, ""]
 
 
 def make_env(size: int = 5, episode_limit: int = 10) -> Env:
-    """Two agents start on random cells of a line of ``size`` cells and are paid 1 for standing on the same one.
+    """Two agents start on random cells of a line of ``size`` cells and get a reward of 1 for standing on the same
+    one.
 
-    An agent sees its own and the other's position; the state is the same. Meeting is a true termination, the episode
-    limit is not. An agent cannot walk off the line: that action is not available.
+    An agent observes its own and the other's position; the state has both. Meeting is a termination, the episode limit
+    is not. Moves off the line are not available.
     """
     if size < 2:
         raise ConfigError(f"env.size={size}: must be at least 2")

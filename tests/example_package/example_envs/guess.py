@@ -20,7 +20,7 @@ class State:
 class Guess(MultiAgentEnv):
     """The teller sees a secret number and says one of ``num_words`` words; the guesser hears it and names a number.
 
-    Both are paid 1 whenever the guesser is right, and the game is over after ``length`` rounds.
+    Both get a reward of 1 for a correct guess. The game ends after ``length`` rounds.
     """
 
     def __init__(self, num_numbers: int = 4, num_words: int = 2, length: int = 4) -> None:

@@ -1,0 +1,99 @@
+"""Environment steps and resets per second of our SMAX and of JaxMARL's, side by side, and how long each compiles.
+
+Usage: JAX_PLATFORMS=cpu python experiments/smax/speed.py [--envs 16] [--repeats 5] [--ours] SCENARIO ...
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.jaxmarl import make_smax as make_jaxmarls
+from qmix_jax.envs.smax import make_smax
+
+SCENARIOS = ("3m", "3s5z", "10m_vs_11m", "27m_vs_30m")
+
+
+def steps_program(env: Env, num_envs: int, length: int) -> Callable:
+    """Play ``length`` joint actions in each of ``num_envs`` environments, chosen by chance among the available ones.
+
+    A sum over everything that a learner reads keeps all of it from being optimised away.
+    """
+
+    def program(key):
+        reset_key, noise_key, step_key = jax.random.split(key, 3)
+        env_state, first = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
+        noise = jax.random.uniform(noise_key, (length, num_envs, env.num_agents, env.num_actions))
+        keys = jax.random.split(step_key, (length, num_envs))
+
+        def transition(carry, random):
+            env_state, step = carry
+            noise, keys = random
+            action = jnp.argmax(jnp.where(step.avail_actions, noise, -1.0), axis=-1)
+            env_state, step, outcome = jax.vmap(env.step)(keys, env_state, action)
+            return (env_state, step), (step, outcome)
+
+        return jax.lax.scan(transition, (env_state, first), (noise, keys))[1]
+
+    return program
+
+
+def resets_program(env: Env, num_envs: int, length: int) -> Callable:
+    """``length`` times ``num_envs`` resets."""
+
+    def program(key):
+        keys = jax.random.split(key, (length, num_envs))
+        return jax.lax.map(lambda keys: jax.vmap(env.reset)(keys), keys)
+
+    return program
+
+
+def compiled(program: Callable) -> tuple[Callable, float]:
+    """The compiled program, and the processor seconds that tracing and compiling took."""
+    begin = time.process_time()
+    made = jax.jit(program).lower(jax.random.key(0)).compile()
+    return made, time.process_time() - begin
+
+
+def seconds(program: Callable, seed: int) -> float:
+    begin = time.perf_counter()
+    jax.block_until_ready(program(jax.random.key(seed)))
+    return time.perf_counter() - begin
+
+
+def measure(scenario: str, num_envs: int, length: int, repeats: int, both: bool) -> None:
+    sides = {"ours": make_smax(scenario)} | ({"jaxmarl": make_jaxmarls(scenario)} if both else {})
+    rates: dict[str, dict[str, float]] = {}
+    for kind, build in (("steps", steps_program), ("resets", resets_program)):
+        programs, compiling, times = {}, {}, {side: [] for side in sides}
+        for side, env in sides.items():
+            programs[side], compiling[side] = compiled(build(env, num_envs, length))
+            seconds(programs[side], 0)
+        for repeat in range(repeats):
+            for side, program in programs.items():
+                times[side].append(seconds(program, repeat))
+        rates[kind] = {side: num_envs * length / min(taken) for side, taken in times.items()}
+        rates[f"compile {kind}"] = compiling
+    for kind, values in rates.items():
+        ratio = values["ours"] / values["jaxmarl"] if both else float("nan")
+        shown = " ".join(f"{side}={value:.4g}" for side, value in values.items())
+        print(f"{scenario:14s} {kind:15s} {shown} ratio={ratio:.2f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenarios", nargs="*", default=SCENARIOS)
+    parser.add_argument("--envs", type=int, default=16)
+    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--ours", action="store_true", help="without JaxMARL's")
+    settings = parser.parse_args()
+    for scenario in settings.scenarios:
+        measure(scenario, settings.envs, settings.length, settings.repeats, not settings.ours)
+
+
+if __name__ == "__main__":
+    main()

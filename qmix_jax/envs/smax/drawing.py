@@ -1,0 +1,98 @@
+"""Drawing recorded battles to a GIF or a picture."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from qmix_jax.envs.base import Episode
+from qmix_jax.envs.render import check_suffix
+from qmix_jax.envs.smax.battle import MAP_SIZE, MOVES, NOBODY, Rules
+from qmix_jax.envs.smax.slots import targets
+from qmix_jax.envs.smax.units import BLAST_RADIUS, TABLE, UNIT_TYPES, Stats
+
+FRAMES = 3
+"""Frames of one transition; in between, units are drawn on the straight line from where they were."""
+SIDES = ("#2f6fb5", "#c0392b")
+FRAME_MILLISECONDS = 160
+
+
+def render(rules: Rules, episode: Episode, path: Path) -> None:
+    """Draw an episode: circles with a letter for the type, blue for allies; bars of health and of energy.
+
+    Lines are shots that were fired in a transition, green where a healer healed; a ring is a blast.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    check_suffix(path, (".gif",))
+    states = [jax.device_get(state) for state in episode.env_states]
+    figure = Figure(figsize=(6, 6), dpi=100)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.02, 0.02, 0.96, 0.93))
+    pictures = []
+    moments = [(number, at / FRAMES) for number in range(len(states) - 1) for at in range(FRAMES)]
+    for number, part in [*moments, (len(states) - 1, 0.0)]:
+        after = states[min(number + 1, len(states) - 1)]
+        draw(axes, rules, states[number], after, part)
+        axes.set_title(f"transition {number}, return {sum(episode.rewards[:number]):.2f}", fontsize=10)
+        with io.BytesIO() as file:
+            figure.savefig(file, format="png")
+            pictures.append(Image.open(file).convert("RGB").quantize(64))
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=FRAME_MILLISECONDS, loop=0)
+
+
+def draw(axes: Any, rules: Rules, before: Any, after: Any, part: float) -> None:
+    """Draw the battle on its way from one state to the next, ``part`` of it done."""
+    axes.clear()
+    axes.set(xlim=(0, MAP_SIZE), ylim=(0, MAP_SIZE), xticks=[], yticks=[], aspect="equal")
+    position = (1 - part) * before.battle.position + part * after.battle.position
+    health = (1 - part) * before.battle.health + part * after.battle.health
+    for unit in np.flatnonzero(before.battle.health > 0):
+        kind = UNIT_TYPES[before.types[unit]]
+        _unit(axes, position[:, unit], kind, SIDES[int(unit >= rules.num_allies)], health[unit] / kind.health)
+        if kind.heals:
+            _bar(axes, position[:, unit], kind.radius, 0.3, before.battle.energy[unit] / 200, "#8e44ad")
+    for unit, other in exchanged(rules, before, after):
+        _exchange(axes, position, unit, other, UNIT_TYPES[before.types[unit]])
+
+
+def exchanged(rules: Rules, before: Any, after: Any) -> list[tuple[int, int]]:
+    """Who attacked or healed whom between two states."""
+    types, actions = before.types, after.last_action
+    stats = Stats(*(column[types] for column in TABLE))
+    sides = np.split(actions, [rules.num_allies])
+    named = np.concatenate([np.asarray(targets(rules, stats, side, chosen)) for side, chosen in enumerate(sides)])
+    battle, later = before.battle, after.battle
+    fired = (later.cooldown > battle.cooldown) | ((battle.cooldown <= 0) & (later.cooldown > 0))
+    healed = stats.heals & (later.patient != NOBODY)
+    did = (battle.health > 0) & (named != NOBODY) & (actions >= MOVES) & (fired | healed)
+    return [(int(unit), int(named[unit])) for unit in np.flatnonzero(did)]
+
+
+def _unit(axes: Any, position: np.ndarray, kind: Any, colour: str, health: float) -> None:
+    from matplotlib.patches import Circle
+
+    axes.add_patch(Circle(position, kind.radius, color=colour, alpha=0.55 if kind.flies else 0.9, linewidth=0))
+    axes.text(*position, kind.letter, color="white", fontsize=7, ha="center", va="center")
+    _bar(axes, position, kind.radius, 0.0, health, "#27ae60")
+
+
+def _bar(axes: Any, position: np.ndarray, radius: float, above: float, full: float, colour: str) -> None:
+    x, y = position[0] - radius, position[1] + radius + 0.15 + above
+    axes.plot([x, x + 2 * radius], [y, y], color="#bbbbbb", linewidth=2, solid_capstyle="butt")
+    if full > 0:
+        axes.plot([x, x + 2 * radius * full], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+
+
+def _exchange(axes: Any, position: np.ndarray, unit: int, other: int, kind: Any) -> None:
+    from matplotlib.patches import Circle
+
+    if kind.blast:
+        axes.add_patch(Circle(position[:, unit], BLAST_RADIUS, fill=False, color="#e67e22", linewidth=2))
+        return
+    colour = "#27ae60" if kind.heals else "#e67e22" if kind.beam else "#555555"
+    axes.plot(*position[:, [unit, other]], color=colour, linewidth=2.5 if kind.beam else 1.0, alpha=0.8)

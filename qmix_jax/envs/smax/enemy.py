@@ -1,0 +1,76 @@
+"""The heuristic enemy: shoots whom it shot last, else somebody in range, else walks towards somebody it sees."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from qmix_jax.envs.smax.battle import DIRECTIONS, MAP_SIZE, MOVES, NOBODY, STOP, Battle, Rules, may_target, separations
+from qmix_jax.envs.smax.slots import by_slot
+from qmix_jax.envs.smax.units import Stats
+
+
+class Mind(NamedTuple):
+    """What the enemy's units remember."""
+
+    goal: Float[Array, "2 enemies"]
+    """Where a unit goes that sees nobody: to begin with the point opposite to its own, across the centre."""
+    last: Int[Array, " enemies"]
+    """The slot of the target it chose last while that was in range, or ``NOBODY``."""
+
+
+def first_mind(enemies: int) -> Mind:
+    """A mind that remembers nothing; its goal is set when it first acts."""
+    return Mind(goal=jnp.zeros((2, enemies)), last=jnp.full(enemies, NOBODY, jnp.int32))
+
+
+def decide(
+    rules: Rules,
+    stats: Stats,
+    battle: Battle,
+    mind: Mind,
+    draws: Float[Array, "2 enemies"],
+    shoot: bool,
+    random_target: bool,
+) -> tuple[Int[Array, " enemies"], Mind]:
+    """Everybody's action, and what they remember.
+
+    ``draws``, uniform in [0, 1), decide whom to walk to and, with ``random_target``, whom to shoot at first; otherwise
+    that is the closest. A unit acts on what it sees.
+    """
+    alive = battle.health > 0
+    x, y, distance = separations(battle.position)
+    seen = (distance < stats.sight[:, None]) & alive[:, None] & alive[None, :] & may_target(rules, stats)
+    open_to = seen & _worth_it(rules, stats, battle)[None, :] if rules.heals else seen
+    in_range = open_to & (distance < stats.reach[:, None])
+    x, y, distance, seen, in_range = by_slot(rules, stats, 1, x, y, distance, seen, in_range)
+    pick = pick_slot(in_range, draws[1]) if random_target else jnp.argmin(jnp.where(in_range, distance, 1e6), axis=1)
+    keeps = (mind.last != NOBODY) & _at(in_range, mind.last)
+    pick = jnp.where(keeps, mind.last, pick).astype(jnp.int32)
+    last = jnp.where(_at(in_range, pick), pick, NOBODY)
+    own = battle.position[:, rules.num_allies :]
+    first = jnp.all(mind.goal == 0, axis=0) & (mind.last == NOBODY)
+    goal = jnp.where(first[None, :], MAP_SIZE - own, mind.goal)
+    towards = pick_slot(seen, draws[0])
+    way = jnp.where(jnp.any(seen, axis=1)[None, :], jnp.stack([_at(x, towards), _at(y, towards)]), goal - own)
+    similarity = jnp.sum(DIRECTIONS[:, :STOP, None] * way[:, None, :], axis=0)
+    move = jnp.argmax(similarity, axis=0).astype(jnp.int32)
+    shoots = jnp.any(in_range, axis=1) & shoot
+    return jnp.where(shoots, pick + MOVES, move), Mind(goal=goal, last=last)
+
+
+def pick_slot(mask: Bool[Array, "enemies slots"], draw: Float[Array, " enemies"]) -> Int[Array, " enemies"]:
+    """One of the slots in ``mask`` for each row, all alike likely; any slot where there is none."""
+    counts = jnp.cumsum(mask, axis=1, dtype=jnp.float32)
+    wanted = (1.0 - draw) * counts[:, -1]
+    return jnp.minimum(jnp.sum(counts < wanted[:, None], axis=1), mask.shape[1] - 1).astype(jnp.int32)
+
+
+def _worth_it(rules: Rules, stats: Stats, battle: Battle) -> Bool[Array, " units"]:
+    """Rivals always are; units of one's own side, whom only healers name, where health is missing."""
+    own = jnp.arange(len(stats.health)) >= rules.num_allies
+    return ~own | (battle.health < stats.health)
+
+
+def _at(values: Array, slot: Int[Array, " enemies"]) -> Array:
+    return jnp.take_along_axis(values, jnp.maximum(slot, 0)[:, None], axis=1)[:, 0]

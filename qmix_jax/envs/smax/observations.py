@@ -1,0 +1,140 @@
+"""What the allies see, the state, and which actions are available."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from qmix_jax.envs.smax.battle import MAP_SIZE, MOVES, STOP, Battle, Rules, may_target, separations
+from qmix_jax.envs.smax.slots import by_slot, num_slots
+from qmix_jax.envs.smax.units import MAX_ENERGY, Stats
+
+SECTIONS = 32
+PER_SECTION = 2
+"""The conic observation: units shown in each of the sections around the observer."""
+
+
+def unit_features(
+    rules: Rules,
+    stats: Stats,
+    battle: Battle,
+    one_hot: Float[Array, "units types"],
+    last_move: Float[Array, "2 units"],
+    last_action: Int[Array, " units"],
+    see_enemy_actions: bool,
+) -> Float[Array, "units features"]:
+    """What every ally is told of a unit that it sees: health, then (after where it is, which depends on the observer)
+    last movement (x, y), last target, cooldown (a healer's energy) and the type.
+    """
+    enemy = np.arange(len(stats.health)) >= rules.num_allies
+    largest = np.where(enemy, last_slot(rules, stats, 1), last_slot(rules, stats, 0)).astype(np.float32)
+    targeted = jnp.where(last_action >= MOVES, last_action, 0) / largest
+    did = jnp.stack([last_move[0], last_move[1], targeted])
+    did = did if see_enemy_actions else jnp.where(enemy[None, :], 0.0, did)
+    columns = jnp.stack([battle.health / stats.health, *did, charge(rules, stats, battle)], axis=1)
+    return jnp.concatenate([columns, one_hot], axis=1)
+
+
+def last_slot(rules: Rules, stats: Stats, side: int) -> int:
+    """The largest action of a side."""
+    return MOVES - 1 + num_slots(rules, stats, side)
+
+
+def charge(rules: Rules, stats: Stats, battle: Battle) -> Float[Array, " units"]:
+    """How much of its cooldown a unit still waits for; of healers, how much of its energy it has."""
+    waits = jnp.clip(battle.cooldown / stats.cooldown, 0.0, 1.0)
+    return jnp.where(stats.heals, battle.energy / MAX_ENERGY, waits) if rules.heals else waits
+
+
+def own_features(
+    rules: Rules, stats: Stats, battle: Battle, one_hot: Float[Array, "units types"]
+) -> Float[Array, "units features"]:
+    """What every unit is told of itself: health, place on the map, cooldown and type; 0 for the dead."""
+    x, y = battle.position / MAP_SIZE
+    columns = jnp.stack([battle.health / stats.health, x, y, charge(rules, stats, battle)], axis=1)
+    return jnp.where((battle.health > 0)[:, None], jnp.concatenate([columns, one_hot], axis=1), 0.0)
+
+
+def observe_list(
+    rules: Rules, stats: Stats, battle: Battle, features: Float[Array, "units features"], own: Float[Array, "units own"]
+) -> Float[Array, "allies obs"]:
+    """A row for each other unit, 0 where it is dead or out of sight, and the observer's own features."""
+    allies, units = rules.num_allies, len(stats.health)
+    observer = np.arange(allies)[:, None]
+    # Columns without the observer itself: the units before it, then those after it.
+    before = np.arange(units - 1)[None, :] < observer
+
+    def others(values: Array) -> Array:
+        return jnp.where(before, values[None, :-1], values[None, 1:])
+
+    x, y = (others(axis) - axis[:allies][:, None] for axis in battle.position)
+    alive = battle.health > 0
+    seen = jnp.sqrt(x * x + y * y) < stats.sight[:allies][:, None]
+    seen = seen & others(alive) & alive[:allies][:, None]
+    rows = jnp.where(before[:, :, None], features[None, :-1], features[None, 1:])
+    rows = _rows(rows, x, y, stats.sight[:allies], seen)
+    return jnp.concatenate([rows.reshape(allies, -1), own[:allies]], axis=1)
+
+
+def observe_conic(
+    rules: Rules, stats: Stats, battle: Battle, features: Float[Array, "units features"], own: Float[Array, "units own"]
+) -> Float[Array, "allies obs"]:
+    """The first ``PER_SECTION`` units in each of ``SECTIONS`` directions, and the observer's own features.
+
+    As in JaxMARL the dead are seen, too, and the first ally is never seen by anybody.
+    """
+    allies, units = rules.num_allies, len(stats.health)
+    sight = stats.sight[:allies]
+    x, y, _ = separations(battle.position)
+    x, y = x[:allies] / sight[:, None], y[:allies] / sight[:, None]
+    angle = jnp.arctan(y / (x + 1e-8)) + (x < 0) * (2 * (y > 0) - 1) * np.pi
+    section = jnp.floor((angle + np.pi) * (SECTIONS / (2 * np.pi)))
+    listed = np.ones((allies, units), bool)
+    listed[:, 0] = False
+    np.fill_diagonal(listed, False)
+    seen = listed & (x * x + y * y < 1)
+    fits = seen[:, None, :] & (section[:, None, :] == np.arange(SECTIONS, dtype=np.float32)[None, :, None])
+    rank = jnp.cumsum(fits, axis=2)
+    places = np.arange(1, PER_SECTION + 1)[None, None, :, None]
+    shown = (fits[:, :, None, :] & (rank[:, :, None, :] == places)).reshape(allies, SECTIONS * PER_SECTION, units)
+    index = jnp.argmax(shown, axis=2)
+    at = jnp.take_along_axis(x, index, axis=1), jnp.take_along_axis(y, index, axis=1)
+    visible = jnp.any(shown, axis=2) & (battle.health[:allies] > 0)[:, None]
+    rows = _rows(features[index], *at, jnp.ones_like(sight), visible)
+    return jnp.concatenate([rows.reshape(allies, -1), own[:allies]], axis=1)
+
+
+def _rows(
+    features: Float[Array, "allies others told"],
+    x: Float[Array, "allies others"],
+    y: Float[Array, "allies others"],
+    sight: Float[Array, " allies"],
+    seen: Bool[Array, "allies others"],
+) -> Float[Array, "allies others features"]:
+    """Rows with the places of the others, in sights, as second and third feature; 0 for what is not seen."""
+    # Masked before they are put together: XLA's CPU backend copies whole rows then, five times as fast.
+    mask = seen.astype(jnp.float32)
+    place = jnp.stack([x, y], axis=2) * (mask / sight[:, None])[:, :, None]
+    told = features * mask[:, :, None]
+    return jnp.concatenate([told[:, :, :1], place, told[:, :, 1:]], axis=2)
+
+
+def global_state(
+    rules: Rules, stats: Stats, battle: Battle, types: Int[Array, " units"], own: Float[Array, "units own"]
+) -> Float[Array, " state"]:
+    """All units' own features, with the cooldown in seconds; then their sides and the numbers of their types."""
+    units, num_types = len(stats.health), own.shape[1] - 4
+    waits = jnp.where(battle.health > 0, battle.cooldown, 0.0)
+    waits = jnp.where(stats.heals, own[:, 3], waits) if rules.heals else waits
+    rows = jnp.where(np.arange(own.shape[1])[None, :] == 3, waits[:, None], own)
+    sides = jnp.asarray(np.arange(units) >= rules.num_allies, jnp.float32)
+    return jnp.concatenate([rows.reshape(-1), sides, types.astype(jnp.float32) / (num_types - 1)])
+
+
+def available(rules: Rules, stats: Stats, battle: Battle) -> Bool[Array, "allies actions"]:
+    """Moves and targets in range for the living; all may stop."""
+    _, _, distance = separations(battle.position)
+    alive = battle.health > 0
+    in_range = (distance < stats.reach[:, None]) & alive[:, None] & alive[None, :] & may_target(rules, stats)
+    (in_range,) = by_slot(rules, stats, 0, in_range)
+    stops = np.arange(MOVES)[None, :] == STOP
+    return jnp.concatenate([stops | alive[: rules.num_allies, None], in_range], axis=1)

@@ -1,0 +1,125 @@
+"""Policies from the network files of PyMARL, PyMARL2 and EPyMARL, and back."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from qmix_jax.envs.build import make_env
+from qmix_jax.errors import ConfigError
+from qmix_jax.networks.pymarl_names import agent_from_pymarl, agent_to_pymarl, mixer_from_pymarl
+from qmix_jax.results.policies import Policy, check_policy, load_policy, save_policy
+from qmix_jax.settings.build import build_agent
+from qmix_jax.settings.command_line import compose_config
+from qmix_jax.settings.reading import to_container
+
+
+def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]) -> list[Path]:
+    """Save the policy in ``files`` (agent, optionally mixer) for an environment; return the paths.
+
+    Raises :class:`ConfigError` for files that cannot be read or do not fit, and if the folder already holds policies.
+    """
+    if any(run_dir.glob("policies/*")):
+        raise ConfigError(f"run_dir={run_dir}: already holds policies; give another folder")
+    env_settings = to_container(compose_config(overrides))["env"]
+    env = make_env(env_settings)
+    state = read(files[0])
+    params, agent_settings = agent_from_pymarl(state, env.obs_size, env.num_actions, env.num_agents)
+    params = {"params": {name: np.asarray(x, np.float32) for name, x in params["params"].items()}}
+    mixer = mixer_from_pymarl(read(files[1])) if len(files) == 2 else None
+    sizes = {key: getattr(env, key) for key in ("num_agents", "num_actions", "obs_size", "state_size")}
+    description: dict[str, Any] = {
+        "algorithm": "pymarl",
+        "seed": 0,
+        "env_steps": None,
+        "evaluation": None,
+        "sizes": sizes,
+        "agent": agent_settings,
+        "env": env_settings,
+        "source": files[0].name,
+    }
+    folder = run_dir / "policies" / "seed_0"
+    check_policy(files[0], Policy(params, description), build_agent(agent_settings, env), env)
+    for which in ("final", "best"):
+        save_policy(folder / which, params, description)
+    if mixer is not None:
+        flat = {
+            f"{layer}.{kind}": np.asarray(x, np.float32)
+            for layer, p in mixer["params"].items()
+            for kind, x in p.items()
+        }
+        save_file(flat, folder / "mixer.safetensors")
+    return [folder / which for which in ("final", "best")]
+
+
+def export_policy(run_dir: Path, out: Path, options: dict[str, str]) -> Path:
+    """Write the agent of a saved policy as PyMARL's state dict.
+
+    Raises :class:`ConfigError` if the policy is missing, if PyMARL has no such network, and for unknown file types.
+    """
+    which, seed = options.get("which", "final"), options.get("seed", "0")
+    if which not in ("final", "best"):
+        raise ConfigError(f"which={which}: must be final or best")
+    policy = load_policy(run_dir / "policies" / f"seed_{seed}" / which)
+    write(out, agent_to_pymarl(policy.params))
+    return out
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in a file.
+
+    Raises :class:`ConfigError` if the file is missing, has an unknown type, or holds more than arrays.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        if path.suffix in (".th", ".pt"):
+            return _read_torch(path)
+    except (SafetensorError, ValueError, OSError, EOFError) as error:
+        raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+    raise ConfigError(f"{path}: must end in .safetensors, .npz or .th")
+
+
+def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays to a file; its suffix chooses the type.
+
+    Raises :class:`ConfigError` for an unknown type or a missing folder.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"out={path}: no such folder: {path.parent}")
+    if path.suffix == ".safetensors":
+        save_file(arrays, path)
+    elif path.suffix == ".npz":
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+    elif path.suffix in (".th", ".pt"):
+        torch = _torch(path)
+        torch.save({name: torch.from_numpy(x.copy()) for name, x in arrays.items()}, path)
+    else:
+        raise ConfigError(f"out={path}: must end in .safetensors, .npz or .th")
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    torch = _torch(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: tensor.numpy() for name, tensor in state.items()}
+    except Exception as error:  # PyTorch raises its own and pickle's errors, and AttributeError for anything but a dict
+        raise ConfigError(f"{path}: holds more than arrays: {' '.join(str(error).split())[:200]}") from error
+
+
+def _torch(path: Path) -> Any:
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise ConfigError(
+            f"{path}: needs PyTorch; pip install 'qmix_jax[torch]', or give .npz or .safetensors"
+        ) from error

@@ -1,0 +1,66 @@
+"""When checkpoints are copied, and that a run goes on where one cannot be saved."""
+
+import errno
+
+import numpy as np
+import pytest
+
+from qmix_jax.running.hosts import Hosts
+from qmix_jax.running.saving import Saving
+from qmix_jax.settings.config import CheckpointConfig
+
+ON = CheckpointConfig(every_minutes=0.0, keep=2)
+
+
+class Arrays:
+    """What a run gives to be saved; remembers whether a copy was asked for."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.copies: list[bool] = []
+        self.error = error
+
+    def __call__(self, copy: bool) -> dict[str, np.ndarray]:
+        self.copies.append(copy)
+        if self.error is not None:
+            raise self.error
+        return {"x": np.arange(3)}
+
+
+def saving(folder, config: CheckpointConfig = ON, copies: bool = True) -> Saving:
+    return Saving(config, folder, Hosts(1), copies)
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_a_copy_is_made_only_where_there_is_room_and_training_goes_on(tmp_path, copies):
+    saves, arrays = saving(tmp_path, copies=copies), Arrays()
+    saves.save(arrays, {"epochs": 1}, wait=False)
+    saves.save(arrays, {"epochs": 2}, wait=True)
+    saves.save(arrays, {"epochs": 2}, wait=True)  # is there already
+    assert arrays.copies == [copies, False]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000001", "00000002"]
+    found = saving(tmp_path).newest()
+    assert found is not None
+    assert found.record["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(MemoryError(), "not enough memory"), (OSError(errno.ENOSPC, "No space left on device"), "space")],
+)
+def test_where_one_cannot_be_saved_the_run_goes_on_and_says_so_once(tmp_path, capsys, error, words):
+    saves, arrays = saving(tmp_path), Arrays(error)
+    for epochs in (1, 2):
+        saves.save(arrays, {"epochs": epochs}, wait=True)
+    assert saves.failed
+    told = capsys.readouterr().err
+    assert told.startswith("warning: could not save a checkpoint, the run goes on: ")
+    assert (words in told, told.count("\n")) == (True, 1)
+    saves.save(Arrays(), {"epochs": 3}, wait=True)
+    assert not saves.failed
+    assert (tmp_path / "checkpoints" / "00000003").is_dir()
+
+
+def test_a_run_may_save_none(tmp_path):
+    saves, arrays = saving(tmp_path, CheckpointConfig(every_minutes=None, keep=2)), Arrays()
+    saves.save(arrays, {"epochs": 1}, wait=True)
+    assert (saves.is_on, arrays.copies, saves.newest()) == (False, [], None)
