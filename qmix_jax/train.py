@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from qmix_jax import streams
+from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.errors import ConfigError
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.devices import check_matmul_precision, check_platform, cores, set_up
@@ -101,6 +102,7 @@ def run(
     from qmix_jax.logging import ConsoleSink, write_json
     from qmix_jax.logging.tensorboard import check_tensorboard
     from qmix_jax.running import memory
+    from qmix_jax.running.hosted_waves import HostedWaves
     from qmix_jax.running.session import Session
     from qmix_jax.running.waves import Waves
     from qmix_jax.settings.build import build, hyper_params_of
@@ -116,7 +118,11 @@ def run(
     if cells:
         of_all = hyper_params_of([cell.config for cell in cells], config.num_seeds)
         hyper = jax.tree.map(lambda x: np.asarray(x)[hosts.share], of_all)
-    waves = Waves(algorithm, hyper, [all_lanes[place].seed for place in hosts.share], each, devices)
+    seeds = [all_lanes[place].seed for place in hosts.share]
+    if env.hosted is None:
+        waves = Waves(algorithm, hyper, seeds, each, devices)
+    else:
+        waves = HostedWaves(algorithm, hyper, seeds, each, devices, config.rollout.overlap)
     _make_run_dir(run_dir)
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
     for line in memory.describe(plan, config.checkpoint.every_minutes):
@@ -126,7 +132,7 @@ def run(
             f"the run takes evaluation.interval_env_steps={config.evaluation.interval_env_steps} environment steps, "
             f"one epoch, which is more than total_env_steps={config.total_env_steps}"
         )
-    with locked(run_dir) if hosts.is_first else contextlib.nullcontext():
+    with locked(run_dir) if hosts.is_first else contextlib.nullcontext(), _closed_at_the_end(env):
         session = Session(
             config, container, cells, run_dir, env, waves, hosts, console, clock, keep_process, plan.copies
         )
@@ -137,6 +143,16 @@ def run(
         status = session.run()
     disconnect(hosts)
     return status
+
+
+@contextlib.contextmanager
+def _closed_at_the_end(env: Any) -> Iterator[None]:
+    """Ends the worker processes of an environment that has some."""
+    try:
+        yield
+    finally:
+        if env.hosted is not None:
+            env.hosted.close()
 
 
 def _config_in(run_dir: Path, config: Config, container: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -190,6 +206,9 @@ class _errors_in_one_line:  # noqa: N801 - a context manager that reads as one
         if isinstance(error, ConfigError):
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        if isinstance(error, EnvError):
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
         if isinstance(error, HostError):
             # Not through the interpreter's end, where JAX's runtime would wait for the process that is gone.
             print(f"error: {error}; when it is back, go on with resume=true", file=sys.stderr, flush=True)

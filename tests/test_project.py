@@ -27,7 +27,8 @@ def pins() -> dict[str, Version]:
 
 def requirements() -> list[Requirement]:
     extras = PROJECT["optional-dependencies"]
-    return [Requirement(text) for text in [*PROJECT["dependencies"], *extras["dev"]]]
+    named = [Requirement(text) for text in [*PROJECT["dependencies"], *extras["envs"], *extras["dev"]]]
+    return [requirement for requirement in named if requirement.name != PROJECT["name"]]
 
 
 @pytest.mark.parametrize("requirement", requirements(), ids=lambda requirement: requirement.name)

@@ -22,7 +22,7 @@ from qmix_jax.networks.agents import init_agent
 from qmix_jax.replay import packing as storage
 from qmix_jax.replay import sequences as replay
 from qmix_jax.replay.sequences import Minibatch, Priorities
-from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Replay, TrainState
+from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Replay, Slot, TrainState
 
 
 def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
@@ -53,14 +53,26 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
     )
 
 
-def collect_and_store(
-    algorithm: Algorithm, hyper: HyperParams, state: TrainState, key: Key[Array, ""]
-) -> tuple[TrainState, RolloutStats, Float[Array, ""]]:
-    """Play one batch of sequences with exploration and put them into the replay."""
-    sizes = algorithm.sizes
+def exploration_level(algorithm: Algorithm, hyper: HyperParams, state: TrainState) -> Float[Array, ""]:
+    """The epsilon or temperature of now."""
     schedule = exponential_schedule if algorithm.exponential_exploration else linear_schedule
-    level = schedule(hyper.exploration_start, hyper.exploration_end, hyper.exploration_steps, state.env_steps)
-    slots, stats = collect(
+    return schedule(hyper.exploration_start, hyper.exploration_end, hyper.exploration_steps, state.env_steps)
+
+
+def collect_and_store(
+    algorithm: Algorithm,
+    hyper: HyperParams,
+    state: TrainState,
+    key: Key[Array, ""],
+    played: tuple[Slot, RolloutStats] | None = None,
+) -> tuple[TrainState, RolloutStats, Float[Array, ""]]:
+    """Play one batch of sequences with exploration and put them into the replay.
+
+    ``played`` is such a batch, where the environment is stepped outside the compiled program.
+    """
+    sizes = algorithm.sizes
+    level = exploration_level(algorithm, hyper, state)
+    slots, stats = played or collect(
         algorithm.env,
         algorithm.agent,
         state.learner.online.agent,
@@ -84,15 +96,20 @@ Changing = tuple[Learner, Priorities]
 
 
 def iterate(
-    algorithm: Algorithm, hyper: HyperParams, state: TrainState, iteration: Int[Array, ""]
+    algorithm: Algorithm,
+    hyper: HyperParams,
+    state: TrainState,
+    iteration: Int[Array, ""],
+    played: tuple[Slot, RolloutStats] | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Collect one batch of sequences, then take ``updates_per_iteration`` gradient steps unless still warming up.
 
-    ``iteration`` must be the same for all seeds of a ``vmap`` and stay unbatched: it decides a ``cond``.
+    ``iteration`` must be the same for all seeds of a ``vmap`` and stay unbatched: it decides a ``cond``. ``played`` is
+    the batch, where it was collected outside.
     """
     keys = jax.random.split(state.key, 2 + algorithm.sizes.updates_per_iteration)
     collect_key, next_key, learn_keys = keys[0], keys[1], keys[2:]
-    state, stats, level = collect_and_store(algorithm, hyper, state, collect_key)
+    state, stats, level = collect_and_store(algorithm, hyper, state, collect_key, played)
     now, steps = hyper, state.env_steps
     now = now._replace(
         learning_rate=linear_schedule(hyper.learning_rate, hyper.learning_rate_end, hyper.learning_rate_steps, steps),
@@ -154,7 +171,13 @@ def epoch(
     """``iterations_per_epoch`` iterations, then a greedy evaluation on the same episodes for every seed and epoch."""
     iterations = first_iteration + jnp.arange(algorithm.sizes.iterations_per_epoch, dtype=jnp.int32)
     state, history = jax.lax.scan(lambda s, i: iterate(algorithm, hyper, s, i), state, iterations)
-    evaluation = evaluate(algorithm, state.learner.online.agent)
+    return end_epoch(algorithm, hyper, state, history, evaluate(algorithm, state.learner.online.agent))
+
+
+def end_epoch(
+    algorithm: Algorithm, hyper: HyperParams, state: TrainState, history: Metrics, evaluation: Evaluation
+) -> tuple[TrainState, Metrics]:
+    """Keep the agent if it is the best so far; the epoch's metrics from those of its iterations."""
     state = state._replace(best=better(algorithm.env, state, evaluation))
     return state, {
         **epoch_metrics(algorithm.env, state, history, evaluation),

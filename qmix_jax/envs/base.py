@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Int, Key
 
@@ -21,6 +21,9 @@ class Env(NamedTuple):
     absolute value of the undiscounted team return. ``state_from_obs`` says that the state is always the concatenated
     observations (``obs.reshape(-1)``), so that it need not be stored as well. ``render(env_states, actions, rewards,
     path)`` draws one recorded episode to a file.
+
+    ``hosted``, if given, is a :class:`qmix_jax.envs.hosted.make.Hosted`: the environment is Python code that worker
+    processes step. ``reset`` and ``step`` then only raise.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Env(NamedTuple):
     max_return: float | None = None
     state_from_obs: bool = False
     render: Callable[["Episode", Path], None] | None = None
+    hosted: Any = None
 
 
 class Episode(NamedTuple):

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.settings import check_kind, check_known
+from qmix_jax.envs.hosted.doors import right_door
+from qmix_jax.envs.hosted.pymarl import make_pymarl
+from qmix_jax.envs.settings import check_choice, check_kind, check_known
 from qmix_jax.errors import ConfigError, unknown_choice
 
 ADAPTER_SETTINGS = ("time_limit", "reward", "episode_limit")
@@ -25,10 +27,13 @@ def make_env(settings: Mapping[str, Any]) -> Env:
     accept or that have the wrong type, and for values that it rejects with a ``ValueError`` or an ``AssertionError``.
     """
     arguments = dict(settings)
-    target = arguments.pop("_target_", None)
+    target, door = arguments.pop("_target_", None), arguments.pop("door", None)
     if target in (None, "", "???"):
         raise ConfigError("env._target_: missing; give the path of a factory: env._target_=my_package.module.make_env")
     factory = _import_target(str(target))
+    if door is not None:
+        check_choice("env.door", door, ("pymarl",))
+        factory, arguments["target"] = make_pymarl, str(target)
     adapter_arguments = _check_arguments(factory, arguments)
     own_arguments = {name: value for name, value in arguments.items() if name not in adapter_arguments}
     try:
@@ -50,8 +55,10 @@ def as_env(made: object, told: str = "env:", **adapter_arguments: Any) -> Env:
     if isinstance(made, Env):
         return made
     if not all(hasattr(made, name) for name in ("agents", "reset", "step_env", "action_space")):
+        advice = right_door(made)
         raise ConfigError(
             f"{told} a {type(made).__name__}, which is neither a qmix_jax.envs.base.Env nor a JaxMARL MultiAgentEnv"
+            f"{advice and '; '}{advice}"
         )
     from qmix_jax.envs.jaxmarl import adapt  # Only here, because JaxMARL takes seconds to import.
 

@@ -2,8 +2,16 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from qmix_jax.errors import ConfigError, unknown_choice
+
+HOSTED_CODE = {
+    "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo": ("name",),
+    "qmix_jax.envs.hosted.gymnasium.make_gymnasium": ("id", "import"),
+}
+"""By target, the keys whose values may name a module or a function."""
+KNOWN_IMPORTS = (None, "lbforaging", "rware")
 
 
 def check_choice(key: str, value: object, choices: Iterable[str]) -> None:
@@ -43,3 +51,13 @@ def check_kind(key: str, value: object, default: object) -> None:
             if not isinstance(value, allowed) or (kind is not bool and isinstance(value, bool)):
                 raise ConfigError(f"{key}={value}: must be {words}")
             return
+
+
+def foreign_code(env: Mapping[str, Any]) -> list[str]:
+    """The keys under ``env.`` with which saved settings would run code of their own choice.
+
+    A plain module name only imports an installed package and calls its ``parallel_env``; ``module:function`` calls
+    anything.
+    """
+    keys = HOSTED_CODE.get(str(env.get("_target_")), ())
+    return [key for key in keys if (env.get(key) not in KNOWN_IMPORTS if key == "import" else ":" in str(env.get(key)))]

@@ -14,12 +14,15 @@ from jaxtyping import Array, Float, Int, Key
 
 from qmix_jax.acting.explore import masked_argmax
 from qmix_jax.acting.greedy_episodes import Episodes, greedy_episodes
+from qmix_jax.acting.hosted_rollout import HostedActor
 from qmix_jax.envs.base import Env, Episode
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent
 from qmix_jax.results.confidence import CONFIDENCE, Interval, mean_interval, rate_interval
 from qmix_jax.results.team import Team
 from qmix_jax.types import EnvState, Outcome, TimeStep
 
+HOSTED_PARALLEL = 16
+"""Environments in worker processes, at most; which episodes are played does not depend on it."""
 RESULTS = ("return", "win_rate", "episode_length")
 
 Row = Mapping[str, Any]
@@ -51,6 +54,9 @@ Run = Callable[[Any, Key[Array, ""]], Episodes]
 
 def compile_episodes(team: Team, plan: Plan) -> Run:
     """Compile the program that plays one batch of episodes."""
+    if team.env.hosted is not None:
+        actor = HostedActor(team.env, team.agent, min(plan.batch_size, HOSTED_PARALLEL))
+        return lambda params, key: actor.greedy_episodes(params, int(jax.random.bits(key)), plan.batch_size)
     params = next(iter(team.policies.values()))
     return _greedy_episodes.lower(team.env, team.agent, params, jax.random.key(0), plan.batch_size).compile()
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.build import make_env
+from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import AnyAgent
 from qmix_jax.results.policies import check_policy, load_policy
@@ -139,4 +140,10 @@ def trusted_section(
             )
     elif overrides["_target_"] != target:
         return overrides  # The saved settings belong to another target.
+    for key in foreign_code(saved) if name == "env" else ():
+        if overrides.get(key) != saved[key]:
+            raise ConfigError(
+                f"{path}.json: env.{key}={saved[key]!r} names code to run; if you trust it, name it on the command "
+                f"line: env.{key}={saved[key]}"
+            )
     return {**saved, "_target_": target, **overrides}

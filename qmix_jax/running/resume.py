@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.command_line import shipped_targets
 from qmix_jax.settings.moved import current_settings
@@ -113,6 +114,13 @@ def _check_targets(saved: Mapping[str, Any], run_dir: Path, named: Mapping[str, 
                 f"{run_dir / CONFIG_FILE}: names {section}._target_={target}, which does not come with qmix_jax; "
                 f"if you trust it, say so: {section}._target_={target}"
             )
+    section = saved.get("env")
+    env = section if isinstance(section, Mapping) else {}
+    for key in foreign_code(env):
+        raise ConfigError(
+            f"{run_dir / CONFIG_FILE}: env.{key}={env[key]} names code to run; if you trust it, give the command that "
+            f"started the run again, with run_dir={run_dir} resume=true"
+        )
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.envs.base import Env
+from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, TensorBoardSink, WandbSink
 from qmix_jax.results.explanation.mixers import save_mixers
 from qmix_jax.results.report import Progress, write_report
@@ -68,6 +69,7 @@ class Session:
         self._keep_process = keep_process
         self._saving = Saving(config.checkpoint, run_dir, hosts, copies)
         self._stopped = False
+        self._failure: EnvError | None = None
         count = len(self._lanes)
         self._progress = Progress({}, np.full(count, -1, np.int32), np.ones(count, bool), {})
 
@@ -103,6 +105,8 @@ class Session:
             if self._is_left():
                 self._compile()
                 signal = self._train(sinks, interruption)
+            if not self._progress.rows:
+                return self._say_how_it_ended(signal)
             try:  # Small files first: the last checkpoint may take what is left of the disk or the memory.
                 best = self._save_policies()
                 if self._hosts.is_first:
@@ -160,7 +164,11 @@ class Session:
             # Here, and not when a checkpoint has been made: what goes on from one halves as the run itself would.
             self._halve()
             active = self._progress.active
-            self._epoch()
+            try:
+                self._epoch()
+            except EnvError as failure:
+                self._failure = failure
+                return None
             seconds = self._clock.trained()
             rows = self._progress.rows
             some = None if active.all() else active
@@ -256,6 +264,9 @@ class Session:
             self._console.message(f"go on with: python -m qmix_jax.train {shlex.quote(f'resume={run_dir}')}")
         if signal:
             return 128 + signal
+        if self._failure is not None:
+            warn(f"the environment failed: {self._failure}")
+            return 1
         if self._stopped:
             warn("stopped, since numbers have gone wrong and on_nonfinite=stop")
         return 1 if self._saving.failed or self._stopped else 0

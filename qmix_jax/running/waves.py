@@ -205,7 +205,7 @@ class Waves:
         Compiled programs are kept where as many lanes run at once as before, else :meth:`compile` is to be called.
         """
         hyper = jax.tree.map(lambda x: x[places], self.hyper)
-        others = Waves(self.algorithm, hyper, [self.seeds[place] for place in places], *self._layout)
+        others = type(self)(self.algorithm, hyper, [self.seeds[place] for place in places], *self._layout)
         if self._states:
             snapshot = self.snapshot()
             self._states.clear()

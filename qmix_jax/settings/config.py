@@ -27,6 +27,7 @@ class RolloutConfig:
 
     num_envs: int = number(1)
     length: int | None = number(2)
+    overlap: bool
     auto_reset: bool
 
 

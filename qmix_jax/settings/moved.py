@@ -14,6 +14,7 @@ ADDED: dict[str, dict[str, Any]] = {
     "algorithm": {"_target_": "qmix_jax.algorithms.value_decomposition.ValueDecomposition"},
     "exploration": {"_target_": "qmix_jax.acting.explore.epsilon_greedy", "fraction": 0.15},
     "logger": {"tensorboard": False, "wandb": {"system": False, "video": False, "artifacts": False}},
+    "rollout": {"overlap": False},
     "sweep": {"temperature_start": None, "temperature_end": None, "temperature_steps": None},
 }
 """Settings by section that older folders lack, with the values that they were run with."""

@@ -1,0 +1,244 @@
+"""Rollouts and greedy episodes where worker processes step the environments: the host's loop around a compiled policy.
+
+What is collected is what ``rollout.py`` collects: the same slots, the same statistics.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from qmix_jax.acting.explore import Exploration, draw, epsilon_greedy, masked_argmax
+from qmix_jax.acting.greedy_episodes import Episodes
+from qmix_jax.acting.rollout import RolloutStats
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.hosted.group import IDLE, START
+from qmix_jax.envs.hosted.pool import Moment
+from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act
+from qmix_jax.types import Slot, TimeStep
+
+Choose = Callable[..., tuple[Float[Array, "B N H"], Int[Array, "B N"]]]
+
+
+class HostedActor:
+    """Plays a policy in the worker processes of a hosted environment.
+
+    The policy acts for all environments in one compiled call.
+
+    Args:
+        env: with ``hosted``.
+        agent: the networks.
+        num_envs: environments side by side.
+        explore: how actions are explored when sequences are collected.
+    """
+
+    def __init__(self, env: Env, agent: AnyAgent, num_envs: int, explore: Exploration = epsilon_greedy) -> None:
+        self._env = env
+        self._agent = agent
+        self._num_envs = num_envs
+        self._choose = jax.jit(_exploring(agent, explore))
+        self._choose_greedily = jax.jit(_greedy(agent))
+
+    def start(self) -> None:
+        """Start the workers, which otherwise happens when they are needed."""
+        self._pool.start()
+
+    def compile(self, agent_params: Any, level: Float[Array, ""]) -> None:
+        """Compile the policy with parameters like these; otherwise it happens at the first step."""
+        slots, _ = zero_batch(self._env, self._num_envs, 1)
+        obs, avail = (np.asarray(x)[:, 0] for x in slots.step[:2])
+        hidden, action = self._beginning()
+        moment = (agent_params, hidden, obs, avail.astype(np.int8), action, np.ones(self._num_envs, bool))
+        self._choose_greedily(*moment)
+        self._choose(*moment, level, jax.random.key(0), np.int32(0))
+
+    @property
+    def _pool(self) -> Any:
+        return self._env.hosted.pool(self._num_envs)
+
+    def collect(
+        self, agent_params: Any, level: Float[Array, ""], seed: int, length: int, auto_reset: bool
+    ) -> tuple[Slot, RolloutStats]:
+        """Sequences ``[B, T]`` as :func:`qmix_jax.acting.rollout.collect` plays them; ``seed`` decides all of it.
+
+        Raises :class:`~qmix_jax.envs.hosted.team.EnvError` when the workers have failed too often.
+        """
+        key = jax.random.key(seed)
+        return self._pool.playing(lambda: self._collect(agent_params, level, key, seed, length, auto_reset))
+
+    def _collect(
+        self, agent_params: Any, level: Float[Array, ""], key: Key[Array, ""], seed: int, length: int, auto_reset: bool
+    ) -> tuple[Slot, RolloutStats]:
+        pool, count = self._pool, self._num_envs
+        slots, sums = _empty_slots(self._env, count, length), _Sums(count)
+        now = _copied(pool.reset(seed))
+        hidden, action = self._beginning()
+        first, over = np.ones(count, bool), np.zeros(count, bool)
+        for time in range(length):
+            slots.step.obs[:, time], slots.step.avail_actions[:, time], slots.step.state[:, time] = now[:3]
+            slots.first[:, time] = first
+            if time == length - 1:
+                break
+            hidden, chosen = self._choose(
+                agent_params, hidden, now.obs, now.avail, action, first, level, key, np.int32(time)
+            )
+            action = np.asarray(chosen)
+            slots.action[:, time], slots.mask[:, time] = action, ~over
+            now = pool.tick(_commands(action, over, START if auto_reset else IDLE))
+            acted = ~over
+            slots.reward[:, time] = np.where(acted, now.reward, 0.0)
+            ended = now.terminated.astype(bool) | (now.over.astype(bool) & self._env.hosted.limit_is_the_end)
+            slots.discount[:, time] = np.where(acted, 1.0 - ended, 0.0)
+            sums.add(acted, now)
+            first = over & auto_reset
+            over = (acted & now.over.astype(bool)) | (over & (not auto_reset))
+        return slots, sums.stats
+
+    def greedy_episodes(self, agent_params: Any, seed: int, episodes: int) -> Episodes:
+        """``episodes`` greedy episodes; which they are depends on ``seed``, and every environment plays its share.
+
+        A fixed share: counting those that finish first would favour short episodes.
+        """
+        return self._pool.playing(lambda: self._greedy_episodes(agent_params, seed, episodes))
+
+    def _greedy_episodes(self, agent_params: Any, seed: int, episodes: int) -> Episodes:
+        pool, count = self._pool, self._num_envs
+        places = np.arange(count)
+        returns, lengths, won = np.zeros(episodes, np.float32), np.zeros(episodes, np.int32), np.zeros(episodes, bool)
+        now = _copied(pool.reset(seed))
+        hidden, action = self._beginning()
+        first, playing = np.ones(count, bool), places < episodes
+        number = places.copy()
+        while playing.any():
+            hidden, chosen = self._choose_greedily(agent_params, hidden, now.obs, now.avail, action, first)
+            action = np.asarray(chosen)
+            now = pool.tick(_commands(action, ~playing, IDLE))
+            numbers = number[playing]
+            returns[numbers] += now.reward[playing]
+            lengths[numbers] += 1
+            over = playing & now.over.astype(bool)
+            won[number[over]] = now.won[over].astype(bool)
+            number = number + count * over
+            playing = playing & (number < episodes)
+            first = over & playing
+            if first.any():
+                now = pool.tick(_commands(np.full_like(action, IDLE), first, START))
+        return Episodes(cast(Array, returns), cast(Array, lengths), cast(Array, won))
+
+    def _beginning(self) -> tuple[Any, np.ndarray]:
+        """What agents remember before an episode: nothing."""
+        action = np.full((self._num_envs, self._env.num_agents), NO_ACTION, np.int32)
+        return self._agent.initial_hidden(self._num_envs), action
+
+
+def _exploring(agent: AnyAgent, explore: Exploration) -> Choose:
+    def choose(
+        params: Any,
+        hidden: Float[Array, "B N H"],
+        obs: Float[Array, "B N O"],
+        avail: Int[Array, "B N A"],
+        last_action: Int[Array, "B N"],
+        first: Bool[Array, " B"],
+        level: Float[Array, ""],
+        key: Key[Array, ""],
+        time: Int[Array, ""],
+    ) -> tuple[Float[Array, "B N H"], Int[Array, "B N"]]:
+        hidden, q = _values(agent, params, hidden, obs, last_action, first)
+        noise = jax.random.gumbel(jax.random.fold_in(key, time), q.shape, q.dtype)
+        return hidden, draw(noise, explore(q, avail.astype(bool), level))
+
+    return choose
+
+
+def _greedy(agent: AnyAgent) -> Choose:
+    def choose(
+        params: Any,
+        hidden: Float[Array, "B N H"],
+        obs: Float[Array, "B N O"],
+        avail: Int[Array, "B N A"],
+        last_action: Int[Array, "B N"],
+        first: Bool[Array, " B"],
+    ) -> tuple[Float[Array, "B N H"], Int[Array, "B N"]]:
+        hidden, q = _values(agent, params, hidden, obs, last_action, first)
+        return hidden, masked_argmax(q, avail.astype(bool)).astype(jnp.int32)
+
+    return choose
+
+
+def _values(
+    agent: AnyAgent,
+    params: Any,
+    hidden: Float[Array, "B N H"],
+    obs: Float[Array, "B N O"],
+    last_action: Int[Array, "B N"],
+    first: Bool[Array, " B"],
+) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+    """One step of the networks, which have forgotten everything where an episode begins."""
+
+    def where_first(fresh: Array, old: Array) -> Array:
+        return jnp.where(first.reshape(-1, *(1,) * (old.ndim - 1)), fresh, old)
+
+    hidden = jax.tree.map(where_first, agent.initial_hidden(first.shape[0]), hidden)
+    last_action = where_first(jnp.full_like(last_action, NO_ACTION), last_action)
+    return act(agent, params, hidden, obs, last_action)
+
+
+def _commands(action: np.ndarray, where: np.ndarray, command: int) -> np.ndarray:
+    return np.where(where[:, None], command, action).astype(np.int32)
+
+
+def _copied(moment: Moment) -> Moment:
+    return Moment(*(x.copy() for x in moment))
+
+
+def _empty_slots(env: Env, count: int, length: int) -> Any:
+    """A :class:`Slot` of zeros ``[B, T]`` in the host's memory, to be filled."""
+
+    def zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
+        return np.zeros((count, length, *shape), dtype)
+
+    step = TimeStep(
+        obs=cast(Array, zeros(env.num_agents, env.obs_size)),
+        avail_actions=cast(Array, zeros(env.num_agents, env.num_actions, dtype=bool)),
+        state=cast(Array, zeros(env.state_size)),
+    )
+    return Slot(
+        step=step,
+        action=cast(Array, zeros(env.num_agents, dtype=np.int32)),
+        reward=cast(Array, zeros()),
+        discount=cast(Array, zeros()),
+        mask=cast(Array, zeros()),
+        first=cast(Array, zeros(dtype=bool)),
+    )
+
+
+class _Sums:
+    """:class:`RolloutStats`, added up step by step."""
+
+    def __init__(self, count: int) -> None:
+        self._returns = np.zeros(count, np.float32)
+        self._lengths = np.zeros(count, np.int32)
+        self.stats = RolloutStats(*cast(Any, (np.int32(0), np.int32(0), np.float32(0), np.float32(0), np.float32(0))))
+
+    def add(self, acted: np.ndarray, now: Moment) -> None:
+        """One step of the environments that acted."""
+        self._returns += np.where(acted, now.reward, 0.0).astype(np.float32)
+        self._lengths += acted
+        ended = acted & now.over.astype(bool)
+        old = cast(Any, self.stats)
+        self.stats = RolloutStats(
+            env_steps=old.env_steps + acted.sum(dtype=np.int32),
+            episodes=old.episodes + ended.sum(dtype=np.int32),
+            episode_return=old.episode_return + self._returns[ended].sum(dtype=np.float32),
+            episode_length=old.episode_length + self._lengths[ended].sum().astype(np.float32),
+            wins=old.wins + (ended & now.won.astype(bool)).sum().astype(np.float32),
+        )
+        self._returns[ended], self._lengths[ended] = 0.0, 0
+
+
+def zero_batch(env: Env, count: int, length: int) -> tuple[Slot, RolloutStats]:
+    """Shapes and dtypes of what :meth:`HostedActor.collect` returns."""
+    return _empty_slots(env, count, length), _Sums(count).stats

@@ -1,0 +1,143 @@
+"""What runs in a worker process: a few teams, stepped one after the other, presented to Gymnasium as one environment.
+
+All that the host needs is in one observation of arrays ``[E, ...]``, so that Gymnasium's ``AsyncVectorEnv`` keeps it in
+shared memory. A failure is told in ``info``, in one line.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from multiprocessing import parent_process
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from qmix_jax.envs.hosted.team import EnvError, Team
+
+START = -2
+"""In place of an agent's action: start the next episode."""
+IDLE = -1
+"""In place of an agent's action: do nothing."""
+MakeTeam = Callable[[], Team]
+
+
+def moments(num_teams: int, num_agents: int, num_actions: int, obs_size: int, state_size: int) -> spaces.Dict:
+    """The arrays that a group shows of its teams."""
+
+    def numbers(*shape: int) -> spaces.Box:
+        return spaces.Box(-np.inf, np.inf, (num_teams, *shape), np.float32)
+
+    def bits(*shape: int) -> spaces.Box:
+        return spaces.Box(0, 1, (num_teams, *shape), np.int8)
+
+    return spaces.Dict(
+        {
+            "obs": numbers(num_agents, obs_size),
+            "avail": bits(num_agents, num_actions),
+            "state": numbers(state_size),
+            "reward": numbers(),
+            "terminated": bits(),
+            "over": bits(),
+            "won": bits(),
+        }
+    )
+
+
+class Group(gymnasium.Env):
+    """``E`` teams; they are made at the first reset.
+
+    Args:
+        make_team: makes one.
+        places: the numbers of these teams among all ``num_envs`` of the pool.
+        num_envs: teams of the pool.
+        arrays: see :func:`moments`.
+        words: the file for what the environments print, where this is a worker process.
+    """
+
+    def __init__(self, make_team: MakeTeam, places: range, num_envs: int, arrays: spaces.Dict, words: str) -> None:
+        self._make_team = make_team
+        self._places = places
+        self._num_envs = num_envs
+        self.observation_space = arrays
+        self._now = {name: np.zeros(cast(tuple, space.shape), space.dtype) for name, space in arrays.items()}
+        self._start = np.full(self._now["avail"].shape[:2], START, np.int32)
+        self.action_space = spaces.Box(START, np.iinfo(np.int32).max, self._start.shape, np.int32)
+        self._teams: list[Team] = []
+        self._seed = 0
+        self._rounds = np.zeros(len(places), np.int64)
+        if parent_process() is not None:
+            _leave_the_terminal(words)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start the first episode of every team; ``options["seed"]`` is what all their seeds are made of."""
+        self._seed = int((options or {})["seed"])
+        self._rounds[:] = 0
+        return self._each(self._start)
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Step every team, or start its next episode."""
+        now, info = self._each(action)
+        return now, 0.0, False, False, info
+
+    def close(self) -> None:
+        """Close all teams."""
+        for team in self._teams:
+            with contextlib.suppress(Exception):  # It is going away, whatever it says.
+                team.close()
+
+    def _each(self, action: np.ndarray) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
+        index, played = 0, 0
+        try:
+            for index in range(len(self._places)):
+                if len(self._teams) <= index:
+                    self._teams.append(self._make_team())
+                played = self._teams[index].played
+                self._tick(index, action[index])
+        except EnvError as error:
+            return self._now, {"failure": f"environment {self._places[index]}, {error}"}
+        except Exception as error:  # noqa: BLE001 - an environment may raise anything; the host tells the user
+            step = f"environment {self._places[index]}, step {played + 1}"
+            return self._now, {"failure": f"{step}: {in_a_line(error)}"}
+        return self._now, {}
+
+    def _tick(self, index: int, action: np.ndarray) -> None:
+        if action[0] == IDLE:
+            return
+        team, now = self._teams[index], self._now
+        if action[0] == START:
+            view, reward, terminated, over, won = team.reset(self._episode_seed(index)), 0.0, False, False, False
+        else:
+            result = team.step(action)
+            view, reward, terminated, won = result.view, result.reward, result.terminated, bool(result.won)
+            over = terminated or result.truncated
+        now["obs"][index], now["avail"][index], now["state"][index] = view
+        now["reward"][index], now["terminated"][index], now["over"][index] = reward, terminated, over
+        now["won"][index] = won
+
+    def _episode_seed(self, index: int) -> int:
+        """A seed for every episode of the pool, whichever worker plays it."""
+        number = int(self._rounds[index]) * self._num_envs + self._places[index]
+        self._rounds[index] += 1
+        return int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0] >> 1)
+
+
+def in_a_line(error: BaseException) -> str:
+    """The kind and the words of an error."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _leave_the_terminal(words: str) -> None:
+    """Print to a file, hear no Ctrl-C, and end with the process that started this one."""
+    os.setpgid(0, 0)
+    file = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

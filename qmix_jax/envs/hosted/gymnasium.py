@@ -1,0 +1,108 @@
+"""Gymnasium environments with one entry per agent, the convention of LBF and RWARE.
+
+``env=gymnasium env.id=Foraging-8x8-2p-3f-v3 env.import=lbforaging``: observation and action spaces are tuples, actions
+and observations are tuples, rewards a list.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qmix_jax.envs.hosted.team import (
+    Door,
+    EnvError,
+    Raw,
+    RawResult,
+    Spec,
+    flat_size,
+    flatten,
+    num_actions,
+    own_limit,
+)
+
+
+class GymnasiumDoor(Door):
+    """A registered environment whose spaces are tuples with one entry per agent.
+
+    Args:
+        name: its id.
+        module: what to import first, so that it is registered; empty for nothing.
+        settings: keyword arguments of ``gymnasium.make``.
+    """
+
+    tells_time_limit = False
+    """LBF and RWARE call running out of time ``done``."""
+
+    def __init__(self, name: str, module: str, settings: Mapping[str, Any]) -> None:
+        import gymnasium
+
+        if module:
+            importlib.import_module(module)
+        try:
+            # The checker expects one agent, and warns of everything that has several.
+            self.env = env = gymnasium.make(name, disable_env_checker=True, **settings)
+        except gymnasium.error.Error as error:
+            raise EnvError(
+                f"{' '.join(str(error).split())}; if a package registers it, give env.import=PACKAGE"
+            ) from error
+        spaces, actions = env.observation_space, env.action_space
+        if not isinstance(spaces, gymnasium.spaces.Tuple) or not isinstance(actions, gymnasium.spaces.Tuple):
+            raise EnvError(
+                f"{name} has the observation space {type(spaces).__name__} and the action space "
+                f"{type(actions).__name__}; both must be a Tuple with one entry per agent"
+            )
+        agents = tuple(f"agent_{place}" for place in range(len(actions.spaces)))
+        self._spaces = spaces.spaces
+        self.spec = Spec(
+            name=name,
+            agents=agents,
+            num_actions=tuple(num_actions(s, agent) for s, agent in zip(actions.spaces, agents, strict=True)),
+            obs_sizes=tuple(flat_size(s, agent) for s, agent in zip(self._spaces, agents, strict=True)),
+            state_size=None,
+            episode_limit=own_limit(env),
+        )
+
+    def reset(self, seed: int) -> Raw:
+        """Start an episode."""
+        obs, info = self.env.reset(seed=seed)
+        return self._raw(obs, info)
+
+    def step(self, action: np.ndarray) -> RawResult:
+        """Play one joint action."""
+        obs, rewards, terminated, truncated, info = self.env.step(tuple(int(choice) for choice in action))
+        terminated, truncated = bool(np.all(terminated)), bool(np.any(truncated))
+        won = bool(info["battle_won"]) if "battle_won" in info else None
+        return RawResult(self._raw(obs, info), rewards, terminated, truncated, won)
+
+    def _raw(self, obs: Any, info: Mapping[str, Any]) -> Raw:
+        masks = info.get("action_mask")
+        seen = [flatten(space, value) for space, value in zip(self._spaces, obs, strict=True)]
+        return Raw(seen, [None] * len(seen) if masks is None else list(masks))
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+
+def make_gymnasium(
+    id: str = "",
+    reward: str = "sum",
+    time_limit: str = "bootstrap",
+    episode_limit: int | None = None,
+    workers: int | None = None,
+    timeout: float = 60.0,
+    restarts: int = 3,
+    **settings: Any,
+) -> Any:
+    """An :class:`~qmix_jax.envs.base.Env` around a Gymnasium environment with one entry per agent.
+
+    ``settings`` go to ``gymnasium.make``, apart from ``import``: a package to import first.
+    """
+    from qmix_jax.envs.hosted.make import Options, hosted_env, need
+
+    need("env.id", id, "the id of a registered environment, like Foraging-8x8-2p-3f-v3")
+    module = settings.pop("import", None) or ""
+    options = Options(reward, time_limit, episode_limit, workers, timeout, restarts)
+    return hosted_env(GymnasiumDoor, (id, str(module), settings), options, f"env.id={id}")

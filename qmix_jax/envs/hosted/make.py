@@ -1,0 +1,156 @@
+"""From a door to an :class:`Env`: one environment is played here first, so that faults show before compiling."""
+
+import atexit
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.hosted.group import in_a_line
+from qmix_jax.envs.hosted.pool import Pool
+from qmix_jax.envs.hosted.team import TEAM_REWARDS, Door, EnvError, Team
+from qmix_jax.envs.settings import check_at_least, check_choice
+from qmix_jax.errors import ConfigError
+
+TIME_LIMITS = ("terminal", "bootstrap")
+TRIAL_STEPS = 200
+"""Random steps, at most, that are played before training."""
+
+
+class Options(NamedTuple):
+    """The settings that all three doors have."""
+
+    reward: str
+    time_limit: str
+    episode_limit: int | None
+    workers: int | None
+    timeout: float
+    restarts: int
+
+
+class Hosted:
+    """How an environment's worker processes are made.
+
+    Args:
+        make_team: makes one team.
+        sizes: number of agents, actions, observation features and state features.
+        options: of the workers.
+    """
+
+    def __init__(self, make_team: Callable[[], Team], sizes: tuple[int, int, int, int], options: Options) -> None:
+        self._make_team = make_team
+        self._sizes = sizes
+        self._pool: Pool | None = None
+        self.options = options
+        atexit.register(self.close)
+
+    @property
+    def limit_is_the_end(self) -> bool:
+        """Whether running out of time counts as a true end."""
+        return self.options.time_limit == "terminal"
+
+    def pool(self, num_envs: int) -> Pool:
+        """Workers with ``num_envs`` environments: those that run, if there are as many."""
+        if self._pool is None or self._pool.num_envs != num_envs:
+            self.close()
+            own = self.options
+            workers = own.workers or len(os.sched_getaffinity(0))
+            self._pool = Pool(self._make_team, self._sizes, num_envs, workers, own.timeout, own.restarts, _warn)
+        return self._pool
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.close()
+
+
+def need(key: str, value: str, words: str) -> None:
+    """Raise :class:`ConfigError` where a text is missing."""
+    if not value or value == "???":
+        raise ConfigError(f"{key}: missing; give {words}")
+
+
+def hosted_env(door: Callable[..., Door], arguments: tuple[Any, ...], options: Options, told: str) -> Env:
+    """The environment that ``door(*arguments)`` is one of.
+
+    Raises :class:`ConfigError`, beginning with ``told``, if it cannot be made, or if an episode of random play shows
+    that it does not keep its promises.
+    """
+    check_choice("env.reward", options.reward, TEAM_REWARDS)
+    check_choice("env.time_limit", options.time_limit, TIME_LIMITS)
+    for name, least in (("workers", 1), ("episode_limit", 1), ("timeout", 0.1), ("restarts", 0)):
+        value = getattr(options, name)
+        if value is not None:
+            check_at_least(f"env.{name}", value, least)
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    try:
+        first = door(*arguments)
+        limit = _limit(first, options, told)
+        team = Team(first, options.reward, limit)
+        won = _trial(team)
+        team.close()
+    except ConfigError:
+        raise
+    except EnvError as error:
+        raise ConfigError(f"{told}: {error}") from error
+    except Exception as error:  # An environment may raise anything.
+        raise ConfigError(f"{told}: {in_a_line(error)}") from error
+    spec = team.spec
+    same = len(set(spec.obs_sizes)) == 1
+    state_size = sum(spec.obs_sizes) if spec.state_size is None else spec.state_size
+    sizes = (len(spec.agents), max(spec.num_actions), max(spec.obs_sizes), state_size)
+    make_team = functools.partial(_make_team, door, arguments, options.reward, limit)
+    return Env(
+        name=spec.name,
+        num_agents=sizes[0],
+        num_actions=sizes[1],
+        obs_size=sizes[2],
+        state_size=sizes[3],
+        episode_limit=limit,
+        reset=_not_here,
+        step=_not_here,
+        has_win_rate=won,
+        state_from_obs=same and spec.state_size is None,
+        hosted=Hosted(make_team, sizes, options),
+    )
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def _make_team(door: Callable[..., Door], arguments: tuple[Any, ...], reward: str, limit: int) -> Team:
+    return Team(door(*arguments), reward, limit)
+
+
+def _limit(door: Door, options: Options, told: str) -> int:
+    limit = options.episode_limit or door.spec.episode_limit
+    if limit is None:
+        raise ConfigError(
+            f"env.episode_limit: missing; {told} does not tell its time limit, so say how many transitions an episode "
+            "may have"
+        )
+    return min(limit, door.spec.episode_limit or limit)
+
+
+def _trial(team: Team) -> bool:
+    """Play random actions to the end of an episode, or for a while; returns whether the environment tells who won."""
+    random = np.random.default_rng(0)
+    view, tells = team.reset(0), False
+    for _ in range(min(TRIAL_STEPS, team.episode_limit)):
+        action = np.array([random.choice(np.flatnonzero(avail)) for avail in view.avail])
+        result = team.step(action)
+        view = result.view
+        tells |= result.won is not None
+        if result.terminated or result.truncated:
+            team.reset(1)
+            break
+    return tells
+
+
+def _not_here(*_: Any) -> NoReturn:
+    raise TypeError("a hosted environment is stepped by worker processes (Env.hosted), not by its reset and step")

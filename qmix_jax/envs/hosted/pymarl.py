@@ -1,0 +1,97 @@
+"""PyMARL's ``MultiAgentEnv``, the interface of SMAC, SMACv2, SMAClite and most research code.
+
+``env=pymarl env._target_=my_package.make_env``.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
+
+METHODS = ("reset", "step", "get_obs", "get_state", "get_avail_actions", "get_env_info")
+
+
+class PyMarlDoor(Door):
+    """A ``MultiAgentEnv``: one team reward, ``terminated``, ``battle_won`` and ``episode_limit`` in ``info``.
+
+    Args:
+        target: dotted path of a callable that makes it.
+        settings: the callable's keyword arguments; ``seed`` is added where it takes one.
+    """
+
+    def __init__(self, target: str, settings: Mapping[str, Any]) -> None:
+        module, _, name = target.rpartition(".")
+        self._make = getattr(importlib.import_module(module), name)
+        self._settings = dict(settings)
+        self.env = self._make(**self._settings)
+        missing = [name for name in METHODS if not hasattr(self.env, name)]
+        if missing:
+            raise EnvError(
+                f"{target} made a {type(self.env).__name__}, which is no MultiAgentEnv: it has no {', '.join(missing)}"
+            )
+        info = self.env.get_env_info()
+        count = int(info["n_agents"])
+        state_size = int(info.get("state_shape") or 0)
+        self._has_state = state_size > 0
+        limit = info.get("episode_limit")
+        self.spec = Spec(
+            name=name,
+            agents=tuple(f"agent_{place}" for place in range(count)),
+            num_actions=(int(info["n_actions"]),) * count,
+            obs_sizes=(int(np.prod(info["obs_shape"])),) * count,
+            state_size=state_size or None,
+            episode_limit=int(limit) if limit else None,
+        )
+
+    def reset(self, seed: int) -> Raw:
+        """Start an episode; its seed is set where the environment has ``seed(number)``."""
+        setter = getattr(self.env, "set_seed", None) or getattr(self.env, "seed", None)
+        if callable(setter):
+            try:
+                setter(seed)
+            except TypeError:  # SMAC's seed() only tells it.
+                setter = None
+        self.env.reset()
+        return self._raw()
+
+    def step(self, action: np.ndarray) -> RawResult:
+        """Play one joint action; accepts EPyMARL's five results as well."""
+        results = self.env.step([int(choice) for choice in action])
+        if len(results) == 5:
+            _, reward, terminated, truncated, info = results
+        else:
+            reward, terminated, info = results
+            truncated = bool(terminated) and bool(info.get("episode_limit", False))
+        won = bool(info["battle_won"]) if "battle_won" in info else None
+        return RawResult(self._raw(), reward, bool(np.all(terminated)), bool(truncated), won)
+
+    def _raw(self) -> Raw:
+        avail = self.env.get_avail_actions()
+        state = self.env.get_state() if self._has_state else None
+        return Raw(list(self.env.get_obs()), list(avail), state)
+
+    def close(self) -> None:
+        """Close the environment."""
+        close = getattr(self.env, "close", None)
+        if callable(close):
+            close()
+
+
+def make_pymarl(
+    target: str = "",
+    reward: str = "sum",
+    time_limit: str = "bootstrap",
+    episode_limit: int | None = None,
+    workers: int | None = None,
+    timeout: float = 60.0,
+    restarts: int = 3,
+    **settings: Any,
+) -> Any:
+    """An :class:`~qmix_jax.envs.base.Env` around what ``target`` makes with ``settings``."""
+    from qmix_jax.envs.hosted.make import Options, hosted_env
+
+    options = Options(reward, time_limit, episode_limit, workers, timeout, restarts)
+    return hosted_env(PyMarlDoor, (target, settings), options, f"env._target_={target}")

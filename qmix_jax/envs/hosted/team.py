@@ -1,0 +1,233 @@
+"""One Python environment as arrays: the same agents in the same places at every step, and every promise checked.
+
+Only NumPy and the standard library are imported here: worker processes start with this file.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+LIMIT_ATTRIBUTES = ("max_steps", "max_cycles", "max_episode_steps", "_max_episode_steps", "episode_limit")
+
+TEAM_REWARDS: dict[str, Callable[[Any], float]] = {
+    "sum": lambda rewards: float(np.sum(rewards)),
+    "mean": lambda rewards: float(np.mean(rewards)),
+    "first": lambda rewards: float(np.ravel(rewards)[0]),
+}
+"""The team's reward from the agents' rewards; ``first`` is for environments that give every agent the same."""
+
+
+class EnvError(RuntimeError):
+    """What is wrong with an environment, in one line."""
+
+
+class Spec(NamedTuple):
+    """Names and sizes of a team."""
+
+    name: str
+    agents: tuple[str, ...]
+    num_actions: tuple[int, ...]
+    """Of every agent."""
+    obs_sizes: tuple[int, ...]
+    """Of every agent, flattened."""
+    state_size: int | None
+    """None where the state is the observations in a row."""
+    episode_limit: int | None
+    """Transitions of the longest episode; None where the environment does not say."""
+
+
+class Raw(NamedTuple):
+    """What an environment shows at one moment, agent by agent; ``None`` for an agent that is not there."""
+
+    obs: Sequence[Any]
+    """Flat vectors."""
+    avail: Sequence[Any]
+    """Vectors of 0 and 1; ``None`` where all actions are available."""
+    state: Any = None
+
+
+class RawResult(NamedTuple):
+    """What a joint action led to, in the environment's own words."""
+
+    raw: Raw
+    rewards: Any
+    """One number, or one per agent."""
+    terminated: bool
+    truncated: bool
+    won: bool | None
+    """None where the environment does not say."""
+
+
+class View(NamedTuple):
+    """A team's moment as arrays."""
+
+    obs: np.ndarray
+    avail: np.ndarray
+    state: np.ndarray
+
+
+class Result(NamedTuple):
+    """What a joint action led to."""
+
+    view: View
+    reward: float
+    terminated: bool
+    truncated: bool
+    won: bool | None
+
+
+class Door:
+    """What is particular to one kind of environment; see the three files that are called after them."""
+
+    spec: Spec
+    tells_time_limit = True
+    """Whether ``truncated`` can be relied on."""
+
+    def reset(self, seed: int) -> Raw:
+        """Start an episode."""
+        raise NotImplementedError
+
+    def step(self, action: np.ndarray) -> RawResult:
+        """Play one joint action ``[N]``."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let the environment give back what it holds."""
+
+
+class Team:
+    """A :class:`Door` with checks, padding, the team's reward and the episode limit.
+
+    Agents that are absent have zeros for observations and only action 0, which is ignored.
+
+    Args:
+        door: the environment.
+        reward: how the agents' rewards make the team's, one of ``TEAM_REWARDS``.
+        episode_limit: episodes are cut (truncated) after so many transitions.
+    """
+
+    def __init__(self, door: Door, reward: str, episode_limit: int) -> None:
+        self.door = door
+        self.spec = spec = door.spec
+        self.episode_limit = episode_limit
+        self._reward = TEAM_REWARDS[reward]
+        self._played = 0
+        self._num_actions = max(spec.num_actions)
+        self._own_actions = np.arange(self._num_actions) < np.asarray(spec.num_actions)[:, None]
+
+    def reset(self, seed: int) -> View:
+        """Start an episode."""
+        self._played = 0
+        return self._view(self.door.reset(seed))
+
+    def step(self, action: np.ndarray) -> Result:
+        """Play one joint action ``[N]``.
+
+        Where the environment does not tell its time limit from a true end, an end at the limit is the time limit.
+        """
+        self._played += 1
+        raw, rewards, terminated, truncated, won = self.door.step(action)
+        at_limit = self._played >= self.episode_limit
+        if at_limit and not (terminated and self.door.tells_time_limit):
+            truncated = True
+        view, reward = self._view(raw), self._team_reward(rewards)
+        return Result(view, reward, bool(terminated) and not truncated, bool(truncated), won)
+
+    def _team_reward(self, rewards: Any) -> float:
+        rewards = np.asarray(rewards, np.float64)
+        if not np.isfinite(rewards).all():
+            agent = self._names(~np.isfinite(np.atleast_1d(rewards))) if rewards.ndim else "the team"
+            raise EnvError(f"step {self._played}: the reward of {agent} is not finite")
+        return self._reward(rewards)
+
+    def _view(self, raw: Raw) -> View:
+        spec = self.spec
+        obs = np.zeros((len(spec.agents), max(spec.obs_sizes)), np.float32)
+        avail = self._own_actions.copy()
+        for place, (seen, allowed) in enumerate(zip(raw.obs, raw.avail, strict=True)):
+            if seen is None:
+                avail[place] = np.arange(self._num_actions) == 0
+                continue
+            obs[place, : spec.obs_sizes[place]] = self._vector(seen, spec.obs_sizes[place], place, "observation")
+            if allowed is not None:
+                count = spec.num_actions[place]
+                avail[place, :count] = self._vector(allowed, count, place, "action mask").astype(bool)
+        self._check(np.isfinite(obs).all(axis=1), "the observation of {} is not finite")
+        self._check(avail.any(axis=1), "no action is available to {}")
+        if spec.state_size is None:
+            parts = [obs[place, :size] for place, size in enumerate(spec.obs_sizes)]
+            return View(obs, avail, np.concatenate(parts))
+        state = np.asarray(raw.state, np.float32).ravel()
+        if state.size != spec.state_size or not np.isfinite(state).all():
+            wrong = "not finite" if state.size == spec.state_size else f"{state.size} numbers, not {spec.state_size}"
+            raise EnvError(f"step {self._played}: the state is {wrong}")
+        return View(obs, avail, state)
+
+    def _vector(self, values: Any, size: int, place: int, what: str) -> np.ndarray:
+        vector = np.asarray(values).ravel()
+        if vector.size != size:
+            raise EnvError(
+                f"step {self._played}: the {what} of {self.spec.agents[place]} has {vector.size} numbers, not {size}"
+            )
+        return vector
+
+    def _check(self, good: Any, words: str) -> None:
+        if not good.all():
+            raise EnvError(f"step {self._played}: {words.format(self._names(~good))}")
+
+    def _names(self, places: np.ndarray) -> str:
+        return ", ".join(name for name, there in zip(self.spec.agents, places, strict=False) if there)
+
+    @property
+    def played(self) -> int:
+        """Transitions of this episode so far."""
+        return self._played
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.door.close()
+
+
+def own_limit(env: Any) -> int | None:
+    """The episode limit that an environment tells in an attribute or in its Gymnasium spec."""
+    spec = getattr(env, "spec", None)
+    told = [getattr(spec, "max_episode_steps", None)]
+    for holder in (env, getattr(env, "unwrapped", None), getattr(getattr(env, "unwrapped", None), "env", None)):
+        told += [getattr(holder, name, None) for name in LIMIT_ATTRIBUTES] if holder is not None else []
+    return next((int(value) for value in told if isinstance(value, int | np.integer) and value > 0), None)
+
+
+def flat_size(space: Any, agent: str) -> int:
+    """Numbers in a flattened observation of a Gymnasium space; raises :class:`EnvError` if their count varies."""
+    from gymnasium import spaces
+
+    try:
+        return int(spaces.flatdim(space))
+    except (ValueError, NotImplementedError, TypeError) as error:
+        raise EnvError(
+            f"the observations of {agent} are a {type(space).__name__}, which has no fixed size; wrap the environment "
+            "so that they are Box, Discrete, or a Tuple or Dict of these"
+        ) from error
+
+
+def flatten(space: Any, value: Any) -> Any:
+    """An observation as a vector: bytes (0 to 255) as 0 to 1, whole numbers as they are, choices one-hot."""
+    shape = getattr(space, "shape", None)
+    if shape is not None and hasattr(space, "low"):
+        array = np.asarray(value)
+        return array.ravel() / np.float32(255) if array.dtype == np.uint8 else array.ravel()
+    from gymnasium import spaces
+
+    return spaces.flatten(space, value)
+
+
+def num_actions(space: Any, agent: str) -> int:
+    """The size of a Discrete action space; raises :class:`EnvError` for any other."""
+    count = getattr(space, "n", None)
+    if count is None or getattr(space, "shape", ()) != () or getattr(space, "start", 0) != 0:
+        raise EnvError(
+            f"the action space of {agent} is {space}; only Discrete spaces that start at 0 can be used: choose the "
+            "environment's discrete actions, or wrap it"
+        )
+    return int(count)

@@ -1,0 +1,173 @@
+"""Small Python environments of all three kinds, good and broken. Nothing here imports jax: workers import it."""
+
+import os
+import signal
+import time
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+from qmix_jax.envs.hosted.team import TEAM_REWARDS  # noqa: F401 - workers can import the package
+
+
+class Pasture(ParallelEnv):
+    """Three sheep: ``early`` leaves after 2 steps, ``late`` comes after 1; all go home after ``length`` steps.
+
+    The reward of a sheep is its action. ``how`` it ends is ``terminated`` or ``truncated``.
+    """
+
+    metadata = {"name": "pasture"}  # noqa: RUF012 - PettingZoo's convention
+
+    def __init__(self, length=4, how="truncated", fault="", mask="info", dtype="float32"):
+        self.possible_agents = ["early", "late", "staying"]
+        self.length, self.how, self.fault, self.mask = length, how, fault, mask
+        self.max_cycles = 10
+        self.dtype = np.dtype(dtype)
+        self.agents = []
+
+    def observation_space(self, agent):
+        size = 2 if agent == "early" else 3
+        box = spaces.Box(0, 255, (size,), self.dtype)
+        if self.mask != "obs":
+            return box
+        return spaces.Dict({"observation": box, "action_mask": spaces.Box(0, 1, (3,), np.int8)})
+
+    def action_space(self, agent):
+        return spaces.Discrete(3)
+
+    def reset(self, seed=None, options=None):
+        self.time = 0
+        self.agents = ["early", "staying"]
+        self.start = np.random.default_rng(seed).integers(100)
+        return self._obs(self.agents), self._infos(self.agents)
+
+    def step(self, actions):
+        assert set(actions) == set(self.agents)
+        self.time += 1
+        there = list(self.agents)
+        if self.time == 1:
+            self.agents = [*self.agents, "late"]
+        gone = {agent: agent == "early" and self.time == 2 for agent in there}
+        over = self.time == self.length
+        terminated = {agent: gone[agent] or (over and self.how == "terminated") for agent in there}
+        truncated = {agent: over and self.how == "truncated" and not gone[agent] for agent in there}
+        self.agents = [] if over else [agent for agent in self.agents if not gone.get(agent)]
+        seen = sorted({*there, *self.agents})
+        rewards = {agent: float(actions[agent]) for agent in there}
+        if self.fault == "reward" and self.time == 3:
+            rewards["staying"] = float("nan")
+        if self.fault == "raise" and self.time == 3:
+            raise ValueError("the dog\nbarked")
+        return self._obs(seen), rewards, terminated, truncated, self._infos(seen)
+
+    def _obs(self, agents):
+        obs = {}
+        for agent in agents:
+            size = self.observation_space("early" if agent == "early" else "late")
+            size = (size["observation"] if self.mask == "obs" else size).shape[0]
+            values = np.full(size, self.time + (self.start if self.fault != "still" else 0))
+            values = values.astype(self.dtype)
+            if self.fault == "nan" and self.time == 2 and agent == "staying":
+                values[0] = np.nan
+            if self.fault == "size" and self.time == 2 and agent == "staying":
+                values = np.zeros(5, self.dtype)
+            obs[agent] = {"observation": values, "action_mask": self._allowed(agent)} if self.mask == "obs" else values
+        return obs
+
+    def _infos(self, agents):
+        return {agent: {"action_mask": self._allowed(agent)} if self.mask == "info" else {} for agent in agents}
+
+    def _allowed(self, agent):
+        if self.fault == "mask" and self.time == 2 and agent == "staying":
+            return np.zeros(3, np.int8)
+        return np.array([1, 1, 0], np.int8)
+
+
+def pasture(**settings):
+    return Pasture(**settings)
+
+
+def dying(file="", how="kill", after=3):
+    """A pasture in whose workers something happens at a step, once: ``file`` remembers."""
+    env = Pasture(length=6)
+    step = env.step
+
+    def dangerous(actions):
+        if env.time == after and _in_worker() and not os.path.exists(file):  # noqa: PTH110
+            open(file, "w").close()  # noqa: PTH123
+            if how == "kill":
+                print("baa, the wolf", flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            if how == "hang":
+                time.sleep(1000)
+            if how == "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+        return step(actions)
+
+    env.step = dangerous
+    return env
+
+
+def _in_worker():
+    from multiprocessing import parent_process
+
+    return parent_process() is not None
+
+
+class Field:
+    """PyMARL's interface: two agents, five steps; won, and truly over, if both choose 1 in step ``win``."""
+
+    def __init__(self, win=3, state_size=4):
+        self.win, self.state_size = win, state_size
+
+    def get_env_info(self):
+        return {
+            "n_agents": 2,
+            "n_actions": 3,
+            "obs_shape": 2,
+            "state_shape": self.state_size,
+            "episode_limit": 5,
+        }
+
+    def seed(self):
+        return 0
+
+    def reset(self):
+        self.time = 0
+        return self.get_obs(), self.get_state()
+
+    def step(self, actions):
+        self.time += 1
+        won = self.time == self.win and list(actions) == [1, 1]
+        limit = self.time >= 5 and not won
+        info = {"battle_won": won}
+        if limit:
+            info["episode_limit"] = True
+        return float(sum(actions)), won or limit, info
+
+    def get_obs(self):
+        return [np.full(2, self.time, np.float32), np.full(2, -self.time, np.float32)]
+
+    def get_state(self):
+        return np.full(self.state_size, self.time, np.float32)
+
+    def get_avail_actions(self):
+        return [[1, 1, 0], [1, 1, 1]]
+
+    def close(self):
+        pass
+
+
+class Alone(gymnasium.Env):
+    """One agent: not for this project."""
+
+    observation_space = spaces.Box(0, 1, (2,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), 0.0, False, False, {}

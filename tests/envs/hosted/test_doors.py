@@ -1,0 +1,171 @@
+"""The three doors, in this process: what an environment shows becomes arrays, and what is wrong becomes one line."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qmix_jax.envs.build import make_env
+from qmix_jax.envs.hosted.gymnasium import GymnasiumDoor
+from qmix_jax.envs.hosted.pettingzoo import PettingZooDoor
+from qmix_jax.envs.hosted.pymarl import PyMarlDoor
+from qmix_jax.envs.hosted.team import EnvError, Team
+from qmix_jax.errors import ConfigError
+
+PETTINGZOO = "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo"
+GYMNASIUM = "qmix_jax.envs.hosted.gymnasium.make_gymnasium"
+
+
+@pytest.fixture(autouse=True)
+def pastures(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    yield
+    sys.modules.pop("pastures", None)
+
+
+def team(reward="sum", limit=10, **settings) -> Team:
+    return Team(PettingZooDoor("pastures:pasture", settings), reward, limit)
+
+
+def play(team: Team, action: list[int]) -> list:
+    """Results of an episode of one joint action again and again."""
+    team.reset(0)
+    results = []
+    while not results or not (results[-1].terminated or results[-1].truncated):
+        results.append(team.step(np.array(action)))
+    return results
+
+
+def test_agents_that_leave_early_and_come_late_keep_their_places():
+    pasture = team()
+    assert pasture.spec.agents == ("early", "late", "staying")
+    view = pasture.reset(0)
+    assert view.obs.shape == (3, 3)
+    assert view.obs[0, 2] == 0, "padding of the smaller observation"
+    assert not view.obs[1].any(), "not here yet"
+    np.testing.assert_array_equal(view.avail, [[1, 1, 0], [1, 0, 0], [1, 1, 0]])
+    results = play(pasture, [1, 1, 1])
+    np.testing.assert_array_equal([r.view.avail[:, 1] for r in results], [[1, 1, 1], [0, 1, 1], [0, 1, 1], [0, 1, 1]])
+    assert [r.reward for r in results] == [2, 3, 2, 2], "only of those that acted"
+    assert view.state.size == 2 + 3 + 3
+
+
+@pytest.mark.parametrize(("how", "terminated"), [("terminated", True), ("truncated", False)])
+def test_a_time_limit_is_told_from_a_true_end(how, terminated):
+    last = play(team(how=how), [0, 0, 0])[-1]
+    assert (last.terminated, last.truncated) == (terminated, not terminated)
+
+
+def test_an_episode_limit_of_ones_own_truncates():
+    results = play(team(how="terminated", limit=2), [0, 0, 0])
+    assert len(results) == 2
+    assert results[-1].truncated
+
+
+@pytest.mark.parametrize(("reward", "expected"), [("sum", 3), ("mean", 1), ("first", 1)])
+def test_the_team_has_one_reward(reward, expected):
+    assert play(team(reward), [1, 1, 1])[1].reward == expected
+
+
+def test_action_masks_may_be_in_the_observations():
+    assert team(mask="obs").spec.obs_sizes == (2, 3, 3)
+    np.testing.assert_array_equal(team(mask="obs").reset(0).avail[0], [1, 1, 0])
+    assert team(mask="none").reset(0).avail[0].all()
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("uint8", 1 / 255), ("int64", 1), ("float64", 1)])
+def test_observations_of_other_types_are_cast(dtype, factor):
+    plain, cast = team().reset(0).obs, team(dtype=dtype).reset(0).obs
+    assert cast.dtype == np.float32
+    np.testing.assert_allclose(cast, plain * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("nan", "step 2: the observation of staying is not finite"),
+        ("size", "step 2: the observation of staying has 5 numbers, not 3"),
+        ("mask", "step 2: no action is available to staying"),
+        ("reward", "step 3: the reward of staying is not finite"),
+    ],
+)
+def test_a_broken_promise_names_the_agent_and_the_step(fault, words):
+    with pytest.raises(EnvError, match=f"^{words}$"):
+        play(team(fault=fault), [0, 0, 0])
+    with pytest.raises(ConfigError, match=f"^env.name=pastures:pasture: {words}$"):
+        make_env({"_target_": PETTINGZOO, "name": "pastures:pasture", "fault": fault})
+
+
+def test_an_error_of_the_environment_is_one_line_before_training():
+    with pytest.raises(ConfigError, match=r"^env.name=pastures:pasture: ValueError: the dog barked$"):
+        make_env({"_target_": PETTINGZOO, "name": "pastures:pasture", "fault": "raise"})
+
+
+def test_mpe2_is_an_env_of_the_sizes_of_the_jax_one():
+    env = make_env({"_target_": PETTINGZOO, "name": "mpe2.simple_spread_v3", "N": 3})
+    assert (env.num_agents, env.num_actions, env.obs_size, env.episode_limit) == (3, 5, 18, 25)
+    assert env.state_size == 54
+    assert not env.has_win_rate
+    last = play(Team(PettingZooDoor("mpe2.simple_spread_v3", {"N": 3}), "sum", 25), [0, 0, 0])
+    assert len(last) == 25
+    assert last[-1].truncated
+
+
+def test_lbf_runs_out_of_time_after_50_steps():
+    env = make_env({"_target_": GYMNASIUM, "id": "Foraging-8x8-2p-3f-v3", "import": "lbforaging"})
+    assert (env.num_agents, env.num_actions, env.obs_size, env.episode_limit) == (2, 6, 15, 50)
+    assert env.state_from_obs
+    door = GymnasiumDoor("Foraging-8x8-2p-3f-v3", "lbforaging", {})
+    results = play(Team(door, "sum", 50), [0, 0])
+    assert len(results) == 50
+    assert results[-1].truncated, "LBF itself calls it done"
+    # Made anew: LBF places its players around where those of the episode before stood.
+    first, again = (Team(GymnasiumDoor(door.spec.name, "", {}), "sum", 50).reset(3).obs for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_rware_has_500_steps():
+    door = GymnasiumDoor("rware-tiny-2ag-v2", "rware", {})
+    assert door.spec.episode_limit == 500
+    assert door.spec.num_actions == (5, 5)
+
+
+def test_pymarls_interface():
+    env = make_env({"_target_": "pastures.Field", "door": "pymarl", "win": 2})
+    assert (env.num_agents, env.num_actions, env.obs_size, env.state_size, env.episode_limit) == (2, 3, 2, 4, 5)
+    assert env.has_win_rate
+    field = Team(PyMarlDoor("pastures.Field", {}), "sum", 5)
+    won, lost = play(field, [1, 1]), play(field, [0, 1])
+    assert (len(won), won[-1].won, won[-1].terminated) == (3, True, True)
+    assert (len(lost), lost[-1].won, lost[-1].truncated) == (5, False, True)
+    np.testing.assert_array_equal(won[0].view.avail, [[1, 1, 0], [1, 1, 1]])
+
+
+def test_a_state_that_is_missing_is_made_of_the_observations():
+    env = make_env({"_target_": "pastures.Field", "door": "pymarl", "state_size": 0})
+    assert env.state_from_obs
+    assert env.state_size == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"_target_": PETTINGZOO, "name": "???"}, "env.name: missing; give the module"),
+        ({"_target_": PETTINGZOO, "name": "no.such.module"}, "env.name=no.such.module: ModuleNotFoundError"),
+        ({"_target_": PETTINGZOO, "name": "pastures"}, "env.name=pastures: pastures has no parallel_env"),
+        ({"_target_": PETTINGZOO, "name": "pastures:pasture", "wool": 1}, ".*unexpected keyword argument 'wool'"),
+        ({"_target_": PETTINGZOO, "name": "mpe2.simple_spread_v3", "continuous_actions": True}, ".*only Discrete"),
+        ({"_target_": PETTINGZOO, "name": "pastures:pasture", "reward": "best"}, "env.reward=best: unknown"),
+        ({"_target_": PETTINGZOO, "name": "pastures:pasture", "workers": 0}, "env.workers=0: must be at least 1"),
+        ({"_target_": GYMNASIUM, "id": "Nothing-v0"}, "env.id=Nothing-v0: .*env.import=PACKAGE"),
+        ({"_target_": GYMNASIUM, "id": "CartPole-v1"}, "env.id=CartPole-v1: .*a Tuple with one entry per agent"),
+        ({"_target_": "pastures.Pasture", "door": "pymarl"}, ".*is no MultiAgentEnv: it has no get_obs"),
+        ({"_target_": "pastures.Pasture"}, ".*use env=pettingzoo env.name=my_module:my_function"),
+        ({"_target_": "pastures.Field"}, ".*use env=pymarl with the same env._target_"),
+        ({"_target_": "pastures.Alone"}, ".*use env=gymnasium env.id="),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(settings, words):
+    with pytest.raises(ConfigError, match=f"^{words}"):
+        make_env(settings)

@@ -1,0 +1,154 @@
+"""Worker processes: what they play, what becomes of those that die or hang, and that none is left."""
+
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import psutil
+import pytest
+
+from qmix_jax.acting.hosted_rollout import HostedActor
+from qmix_jax.envs.build import make_env
+from qmix_jax.envs.hosted.team import EnvError
+from qmix_jax.networks.agents import RecurrentAgent
+
+PETTINGZOO = "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo"
+
+
+@pytest.fixture(autouse=True)
+def pastures(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    yield
+    sys.modules.pop("pastures", None)
+
+
+def actor_in(num_envs=4, **settings):
+    settings = {"_target_": PETTINGZOO, "name": "pastures:pasture", "workers": 2} | settings
+    env = make_env(settings)
+    agent = RecurrentAgent(num_agents=env.num_agents, obs_size=env.obs_size, num_actions=env.num_actions, hidden_size=4)
+    obs, action = np.zeros((1, env.num_agents, env.obs_size), np.float32), np.zeros((1, env.num_agents), np.int32)
+    params = agent.init(jax.random.key(0), agent.initial_hidden(1), obs, action)
+    return env, HostedActor(env, agent, num_envs), params
+
+
+def workers() -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            found += [process] if "multiprocessing.spawn" in " ".join(process.cmdline()) else []
+        except psutil.Error:  # It has just ended.
+            continue
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_worker_is_left():
+    yield
+    assert not workers()
+
+
+@pytest.fixture(scope="module")
+def played():
+    """Sequences of 8 slots with episodes of 4 steps, with and without automatic reset, and greedy episodes."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        env, actor, params = actor_in(length=3, how="terminated")
+        level = np.float32(1)
+        batches = {auto: actor.collect(params, level, 5, 8, auto) for auto in (True, False)}
+        again, _ = actor.collect(params, level, 5, 8, True)
+        other, _ = actor.collect(params, level, 6, 8, True)
+        greedy = actor.greedy_episodes(params, 0, 10)
+        others, other_actor, _ = actor_in(num_envs=5, length=3, how="terminated")
+        greedy_of_five = other_actor.greedy_episodes(params, 0, 10)
+    finally:
+        sys.path.pop(0)
+    env.hosted.close()
+    others.hosted.close()
+    return env, batches, again, other, greedy, greedy_of_five
+
+
+def test_an_episode_fills_one_slot_more_than_it_has_transitions(played):
+    slots, stats = played[1][True]
+    np.testing.assert_array_equal(slots.mask[0], [1, 1, 1, 0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(slots.first[0], [1, 0, 0, 0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(slots.discount[0], [1, 1, 0, 0, 1, 1, 0, 0])
+    expected = np.where(slots.mask > 0, (slots.action * slots.step.avail_actions[..., 1]).sum(axis=-1), 0)
+    np.testing.assert_allclose(slots.reward, expected)
+    assert (stats.env_steps, stats.episodes, stats.episode_length) == (24, 8, 24)
+    assert math.isclose(stats.episode_return, slots.reward.sum())
+    taken = np.take_along_axis(slots.step.avail_actions, slots.action[..., None], axis=-1)[..., 0]
+    assert taken[:, :-1][slots.mask[:, :-1] > 0].all(), "only available actions"
+
+
+def test_without_automatic_reset_the_rest_is_padding(played):
+    slots, stats = played[1][False]
+    np.testing.assert_array_equal(slots.mask[0], [1, 1, 1, 0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(slots.first[0], [1, 0, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(slots.step.obs[0, 3], slots.step.obs[0, 7])
+    assert (stats.env_steps, stats.episodes) == (12, 4)
+
+
+def test_the_seed_decides_everything(played):
+    _, batches, again, other, *_ = played
+    jax.tree.map(np.testing.assert_array_equal, batches[True][0], again)
+    assert not np.array_equal(other.step.obs, again.step.obs)
+    assert len(np.unique(again.step.obs[:, 0, 0, 0])) > 1, "environments have different episodes"
+
+
+def test_greedy_episodes_do_not_depend_on_how_many_are_played_side_by_side(played):
+    *_, greedy, greedy_of_five = played
+    assert greedy.episode_length.tolist() == [3] * 10
+    np.testing.assert_allclose(greedy.episode_return, greedy_of_five.episode_return)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("kill", "was ended by SIGKILL; it said last: baa, the wolf"), ("stop", "has not answered for 2 seconds")],
+)
+def test_a_worker_that_dies_or_stops_is_started_again(how, words, tmp_path, capfd):
+    env, actor, params = actor_in(name="pastures:dying", file=str(tmp_path / "done"), how=how, timeout=2.0)
+    slots, stats = actor.collect(params, np.float32(1), 0, 11, False)
+    assert stats.episodes == 4
+    assert slots.mask.sum() == 24
+    said = capfd.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert words in said[0]
+    assert "workers restarted (1 of env.restarts=3)" in said[0]
+    assert len(workers()) == 2
+    env.hosted.close()
+    assert not workers()
+
+
+def test_after_too_many_failures_it_is_an_error(tmp_path):
+    _, actor, params = actor_in(name="pastures:dying", file=str(tmp_path / "no_such_folder" / "f"), restarts=0)
+    with pytest.raises(EnvError, match=r"^environment \d, step 4: FileNotFoundError: .* \(after 0 restarts"):
+        actor.collect(params, np.float32(1), 0, 11, False)
+    assert not workers()
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal\n"
+        "from qmix_jax.envs.build import make_env\n"
+        f"env = make_env({{'_target_': {PETTINGZOO!r}, 'name': 'pastures:pasture', 'workers': 2}})\n"
+        "pool = env.hosted.pool(2)\n"
+        "pool.reset(0)\n"
+        "print(*(process.pid for process in pool._vector.processes), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = os.pathsep.join(
+        [str(Path(__file__).parent), str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
+    )
+    process = psutil.Popen([sys.executable, str(program)], env={**os.environ, "PYTHONPATH": path}, stdout=-1, text=True)
+    with process:
+        pids = [int(pid) for pid in process.stdout.read().split()]
+    assert len(pids) == 2
+    end = time.monotonic() + 10
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        assert time.monotonic() < end
+        time.sleep(0.05)

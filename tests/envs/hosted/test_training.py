@@ -1,0 +1,108 @@
+"""Whole runs in hosted environments: trained, resumed, played, and saved when the environment fails for good."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import qmix_jax
+from qmix_jax import evaluate, train
+from qmix_jax.envs.settings import foreign_code
+from qmix_jax.errors import ConfigError
+from qmix_jax.running.resume import settings_to_resume
+
+SMALL = [
+    "agent.hidden_size=8",
+    "mixer=vdn",
+    "rollout.num_envs=4",
+    "replay.batch_size=8",
+    "replay.capacity=64",
+    "learner.warmup_env_steps=0",
+    "learner.updates_per_iteration=1",
+    "evaluation.interval_env_steps=40",
+    "evaluation.episodes=6",
+    "checkpoint.every_minutes=0",
+    "logger.plot=false",
+    "logger.wandb.mode=disabled",
+    "logger.progress=false",
+]
+PASTURE = ["env=pettingzoo", "env.name=pastures:pasture", "env.workers=2", "env.episode_limit=5"]
+
+
+@pytest.fixture(autouse=True)
+def pastures(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    yield
+    sys.modules.pop("pastures", None)
+
+
+def rows(run_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_is_trained_resumed_and_played(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    arguments = [*PASTURE, *SMALL, "num_seeds=2", "rollout.overlap=true", f"run_dir={run_dir}", "resume=true"]
+    qmix_jax.run([*arguments, "total_env_steps=40"])
+    half = rows(run_dir)
+    qmix_jax.run([*arguments, "total_env_steps=160"])
+    whole = rows(run_dir)
+    assert whole[: len(half)] == half, "what was is kept"
+    assert len(whole) > len(half)
+    assert whole[-1]["env_steps"] >= 160
+    assert all(row["loss"] >= 0 for row in whole)
+    assert all(row["eval_episode_length"] == 4 for row in whole)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert len(summary["seeds"]) == 2
+
+    evaluate.main([f"run_dir={run_dir}", "episodes=5", "env.name=pastures:pasture"])
+    assert "episode_length=4" in capsys.readouterr().out
+
+
+def test_an_environment_that_fails_for_good_ends_the_run_with_everything_saved(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    dying = ["env=pettingzoo", "env.name=pastures:dying", "+env.how=kill", "env.restarts=0", "env.workers=1"]
+    # The file is there during the first epochs: nothing happens.
+    file = tmp_path / "file"
+    file.touch()
+    arguments = [*dying, f"+env.file={file}", *SMALL, f"run_dir={run_dir}", "resume=true"]
+    qmix_jax.run([*arguments, "total_env_steps=40"])
+    before = rows(run_dir)
+    file.unlink()
+    qmix_jax.run([*arguments, "total_env_steps=200"])
+    said = capsys.readouterr().err
+    assert "the environment failed: environment worker 0 was ended by SIGKILL; it said last: baa, the wolf" in said
+    assert rows(run_dir) == before
+    qmix_jax.run([*arguments, "total_env_steps=80"])
+    assert len(rows(run_dir)) > len(before), "the file is there again, and the run goes on"
+
+
+def test_a_broken_environment_is_status_2_and_one_line(monkeypatch, capsys, tmp_path):
+    arguments = [*PASTURE, "+env.fault=mask", *SMALL, "total_env_steps=40", f"run_dir={tmp_path}/run"]
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        train.main()
+    said = capsys.readouterr().err
+    assert said == "error: env.name=pastures:pasture: step 2: no action is available to staying\n"
+
+
+@pytest.mark.parametrize(
+    ("env", "keys"),
+    [
+        ({"_target_": "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo", "name": "os:system"}, ["name"]),
+        ({"_target_": "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo", "name": "mpe2.simple_spread_v3"}, []),
+        (
+            {"_target_": "qmix_jax.envs.hosted.gymnasium.make_gymnasium", "id": "a:B-v0", "import": "x"},
+            ["id", "import"],
+        ),
+        ({"_target_": "qmix_jax.envs.hosted.gymnasium.make_gymnasium", "id": "B-v0", "import": "rware"}, []),
+        ({"_target_": "qmix_jax.envs.jaxmarl.make_smax", "name": "a:b"}, []),
+    ],
+)
+def test_a_run_folder_alone_cannot_name_code(env, keys, tmp_path):
+    assert foreign_code(env) == keys
+    (tmp_path / "config.json").write_text(json.dumps({"env": env}))
+    if keys:
+        with pytest.raises(ConfigError, match=f"env.{keys[0]}=.* names code to run"):
+            settings_to_resume({"resume": str(tmp_path)}, [])
