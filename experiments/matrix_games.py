@@ -38,8 +38,9 @@ GAMES = {
 """Arguments, and the best payoff."""
 ALGORITHMS = ("iql", "vdn", "qmix", "cw_qmix", "ow_qmix", "qplex", "qtran", "qtran_alt")
 OWN = {
-    "cw_qmix": ["algorithm.alpha=0.1", "algorithm.central_embed_size=64"],
-    "ow_qmix": ["algorithm.alpha=0.1", "algorithm.central_embed_size=64"],
+    "qmix": ["mixer.hypernet_layers=1"],
+    "cw_qmix": ["mixer.hypernet_layers=1", "algorithm.alpha=0.1", "algorithm.central_embed_size=64"],
+    "ow_qmix": ["mixer.hypernet_layers=1", "algorithm.alpha=0.1", "algorithm.central_embed_size=64"],
     "qplex": ["mixer.attention_layers=3", "mixer.attention_size=32", "mixer.heads=10"],
 }
 """Arguments of an algorithm in all games."""
@@ -63,7 +64,8 @@ def main(*names: str) -> None:
 def trained(name: str, game: str) -> dict[str, Any]:
     """Final greedy payoffs of all seeds, on how many it is the best, and the learned joint values."""
     arguments, best = GAMES[game]
-    settings = ["experiment=two_step_game", "agent.hidden_size=16", "optimizer=adam", f"total_env_steps={EPISODES}"]
+    settings = ["experiment=two_step_game", "agent.hidden_size=16", "optimizer=adam", "optimizer.learning_rate=5e-4"]
+    settings += ["optimizer.learning_rate_end=null", f"total_env_steps={EPISODES}"]
     settings += [f"algorithm={name}", *arguments]
     algorithm, hyper = make_algorithm([*settings, *OWN.get(name, [])])
     started = time.monotonic()

@@ -35,6 +35,7 @@ PUBLISHED = {  # Rashid et al. 2018, table 1 of appendix B and figure 3
     },
     "qmix": {"first": [[6.93, 6.93], [7.92, 7.92]], "2A": [[7.0, 7.0], [7.0, 7.0]], "2B": [[0.0, 1.0], [1.0, 8.0]]},
 }
+OWN = {"qmix": ["mixer.hypernet_layers=1"]}  # as in the paper
 PUBLISHED_RETURN = {"iql": 7.0, "vdn": 7.0, "vdn_s": 7.0, "qmix": 8.0, "qmix_lin": 7.0, "qmix_ns": 8.0}
 
 
@@ -43,7 +44,7 @@ def main(*names: str) -> None:
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     results: dict[str, Any] = {}
     for name in names or PUBLISHED_RETURN:
-        algorithm, hyper = make_algorithm(["experiment=two_step_game", f"algorithm={name}"])
+        algorithm, hyper = make_algorithm(["experiment=two_step_game", f"algorithm={name}", *OWN.get(name, [])])
         started = time.monotonic()
         returns, params = train_seeds(algorithm, hyper)
         result = {"greedy_return": returns, "published_return": PUBLISHED_RETURN[name]}

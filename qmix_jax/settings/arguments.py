@@ -118,7 +118,10 @@ def check_form(arguments: Sequence[str], once: bool = True) -> None:
         if key in PATHS and (value == "~" or value.startswith("~/")):
             raise ConfigError(f"{argument}: ~ is not expanded here; write {key}=$HOME{value[1:]}")
         if once and given.setdefault(name, argument) != argument and not key.startswith("~"):
-            raise ConfigError(f"{argument}: given twice, before as {given[name]}; leave one of them out")
+            torn = value.startswith(("low:", "high:", "log:"))
+            hint = f"quote the range, for the shell takes braces apart: '{name}={{low:1e-5,high:1e-3}}'"
+            remedy = hint if torn else "leave one of them out"
+            raise ConfigError(f"{argument}: given twice, before as {given[name]}; {remedy}")
 
 
 def _without_dashes(argument: str, following: Sequence[str]) -> str:

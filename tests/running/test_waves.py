@@ -21,7 +21,7 @@ from qmix_jax import evaluate
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging.scores import interquartile_mean, score
 from qmix_jax.running.hosts import Hosts
-from qmix_jax.settings.cells import KEYS, cells
+from qmix_jax.settings.cells import KEYS, WHOLE, cells
 from qmix_jax.settings.command_line import check, compose_config
 from qmix_jax.settings.config import SweepConfig
 from qmix_jax.settings.reading import parse, to_container
@@ -107,17 +107,19 @@ def test_random_draws_from_ranges_and_lists():
 def test_every_key_changes_its_number(tmp_path):
     """A key that nothing reads is a defect."""
     needs = {"tau": "target.update=soft", "priority_alpha": "replay=prioritised", "priority_beta": "replay=prioritised"}
+    needs |= {f"temperature_{end}": "exploration=softmax" for end in ("start", "end", "steps")}
     from qmix_jax.settings.build import hyper_params
 
     for key, path in KEYS.items():
-        value = 40 if key in ("target_update_interval", "epsilon_steps") else 0.3
+        value = 40 if key in WHOLE else 0.3
         container = to_container(compose_config([f"sweep.{key}={value}", needs.get(key, "target.update=hard")]))
         (cell,) = cells(container, parse(container))
         before, after = hyper_params(parse(container)), hyper_params(cell.config)
         changed = {name for name in before._fields if getattr(before, name) != getattr(after, name)}
-        follows = {"learning_rate_end"} if key == "lr" else set()
+        level, _, end = key.partition("_")
         name = {"lr": "learning_rate", "tau": "target_tau"}.get(key, key)
-        assert changed == {name} | follows, path
+        name = f"exploration_{end}" if level in ("epsilon", "temperature") else name
+        assert changed == {name}, path
     assert set(KEYS) | {"design", "samples", "seed", "halving"} == set(SweepConfig.__dataclass_fields__)
 
 

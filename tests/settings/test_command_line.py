@@ -394,8 +394,19 @@ class TestConfigurationFiles:
         }
         kinds = [kind for kind in vars(config_module).values() if dataclasses.is_dataclass(kind)]
         assert len(kinds) > 10
-        used |= set(KEYS)  # what a sweep varies, which it does one by one in test_sweep.py
+        used |= set(KEYS)  # what a sweep varies, each tested in test_waves.py
+        used |= {"fraction"}  # read by ExplorationConfig.steps, tested below
         assert {field.name for kind in kinds for field in dataclasses.fields(kind)} <= used
+
+    def test_exploration_takes_a_fraction_of_the_run_unless_its_steps_are_set(self):
+        def steps(*arguments: str) -> float:
+            config = parse(to_container(compose_config(["total_env_steps=2000", *arguments])))
+            return float(hyper_params(config).exploration_steps)
+
+        assert steps() == 300
+        assert steps("exploration.fraction=0.5") == 1000
+        assert steps("exploration.epsilon_steps=7") == 7
+        assert steps("exploration=softmax", "exploration.temperature_steps=9") == 9
 
     @pytest.mark.parametrize(
         "arguments",
