@@ -59,6 +59,9 @@ TRIALS: dict[str, Settings] = {
     "lambda_8": {"target.td_lambda": 0.8},
     "lambda_6_hypernet_2": {"target.td_lambda": 0.6, "mixer.hypernet_layers": 2},
     "lambda_8_hypernet_2": {"target.td_lambda": 0.8, "mixer.hypernet_layers": 2},
+    "q_lambda_8": {"target": "q_lambda", "target.td_lambda": 0.8},
+    "lambda_6_updates_16": {"target.td_lambda": 0.6, "learner.updates_per_iteration": 16},
+    "lambda_6_hidden_128": {"target.td_lambda": 0.6, "agent.hidden_size": 128},
     "mixer_big": {"mixer.hypernet_layers": 2, "mixer.embed_size": 64},
 }
 FIXED = ["num_seeds=1", "devices.count=1", "logger.wandb.mode=disabled", "logger.plot=false", "resume=true"]
