@@ -68,6 +68,7 @@ TRIALS: dict[str, Settings] = {
         "mixer.hypernet_layers": 2,
         "learner.updates_per_iteration": 16,
     },
+    "lambda_6_hypernet_2_init_1": {"target.td_lambda": 0.6, "mixer.hypernet_layers": 2, "mixer.init_scale": 1},
     "lambda_4_hypernet_2": {"target.td_lambda": 0.4, "mixer.hypernet_layers": 2},
     "mixer_big": {"mixer.hypernet_layers": 2, "mixer.embed_size": 64},
 }
