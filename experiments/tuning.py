@@ -62,6 +62,7 @@ TRIALS: dict[str, Settings] = {
     "q_lambda_8": {"target": "q_lambda", "target.td_lambda": 0.8},
     "lambda_6_updates_16": {"target.td_lambda": 0.6, "learner.updates_per_iteration": 16},
     "lambda_6_hidden_128": {"target.td_lambda": 0.6, "agent.hidden_size": 128},
+    "lambda_6_again": {"target.td_lambda": 0.6},
     "final": {"target.td_lambda": 0.6, "mixer.hypernet_layers": 2},
     "lambda_6_hypernet_2_updates_16": {
         "target.td_lambda": 0.6,
