@@ -24,6 +24,8 @@ RUNS = Path("runs/tuning")
 RECORDS = Path(__file__).parent / "results" / "tuning" / "trials.jsonl"
 LAST = 3
 """Evaluations at the end whose mean is the score: one of 128 episodes is noisy."""
+AT = (300_000, 400_000, 500_000)
+"""Environment steps at which trials are compared that were stopped before their end."""
 REPORTED = range(100)
 """Seeds that only ``final`` is trained with."""
 
@@ -63,7 +65,7 @@ TRIALS: dict[str, Settings] = {
     "lambda_6_updates_16": {"target.td_lambda": 0.6, "learner.updates_per_iteration": 16},
     "lambda_6_hidden_128": {"target.td_lambda": 0.6, "agent.hidden_size": 128},
     "lambda_6_again": {"target.td_lambda": 0.6},
-    "final": {"target.td_lambda": 0.6, "mixer.hypernet_layers": 2},
+    "final": {"target.td_lambda": 0.6},
     "lambda_6_hypernet_2_updates_16": {
         "target.td_lambda": 0.6,
         "mixer.hypernet_layers": 2,
@@ -139,6 +141,12 @@ def records() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
 
 
+def value_at(line: dict[str, Any], at: int) -> float:
+    """The mean of the evaluations around an environment step; not a number where the run did not come so far."""
+    near = [value for step, value in zip(line["env_steps"], line["win_rate"], strict=True) if abs(step - at) <= 60_000]
+    return float(np.mean(near)) if line["env_steps"][-1] >= at - 10_000 else float("nan")
+
+
 def report(*maps: str) -> None:
     """Print a table for each map and length of run, the best trial first."""
     tables: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -147,16 +155,25 @@ def report(*maps: str) -> None:
     for (scenario, steps), trials in sorted(tables.items()):
         if maps and scenario not in maps:
             continue
-        head = ["seeds", f"mean of the last {LAST}", "at the end", "best", "half way", "updates", "seconds"]
+        head = [
+            "seeds",
+            f"mean of the last {LAST}",
+            "at the end",
+            "best",
+            *(f"at {at:,}" for at in AT),
+            "updates",
+            "seconds",
+        ]
         print(f"\n| {scenario}, {steps:,} steps | " + " | ".join(head) + " |\n" + "|---" * (len(head) + 1) + "|")
         score = {name: np.mean([line["win_rate"][-LAST:] for line in lines]) for name, lines in trials.items()}
         for name in sorted(trials, key=lambda name: -score[name]):
             lines = trials[name]
             ends = ", ".join(f"{line['win_rate'][-1]:.3f}" for line in lines)
-            half = np.mean([np.interp(steps / 2, line["env_steps"], line["win_rate"]) for line in lines])
+            curves = [np.mean([value_at(line, at) for line in lines]) for at in AT]
             stopped = " (stopped)" if any(line.get("stopped") for line in lines) else ""
             cells = [name + stopped, ", ".join(str(line["seed"]) for line in lines), f"{score[name]:.3f}", ends]
-            cells += [f"{np.mean([max(line['win_rate']) for line in lines]):.3f}", f"{half:.3f}"]
+            cells += [f"{np.mean([max(line['win_rate']) for line in lines]):.3f}"]
+            cells += ["" if np.isnan(value) else f"{value:.3f}" for value in curves]
             cells += [str(lines[0]["updates"]), f"{np.mean([line['seconds'] for line in lines]):.0f}"]
             print("| " + " | ".join(cells) + " |")
 
