@@ -1,0 +1,182 @@
+"""Search for one default for SMAX: named trials, each a change of a few settings, recorded one line each.
+
+``python experiments/tuning.py run TRIAL MAP STEPS SEED ...`` trains what is not recorded yet, one seed after the
+other, in ``runs/tuning`` (it goes on with a run that was interrupted) and adds a line for each to
+``experiments/results/tuning/trials.jsonl``: settings, command, commit, curve and seconds.
+``python experiments/tuning.py report [MAP]`` prints what is recorded as tables.
+
+A trial is ``BASE`` with its settings of ``TRIALS`` on top. Trials use seeds 100 to 999; ``final`` is the chosen
+default, trained with seeds 0 to 4, which no choice was made with. Shares are of the run's length.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RUNS = Path("runs/tuning")
+RECORDS = Path(__file__).parent / "results" / "tuning" / "trials.jsonl"
+LAST = 3
+"""Evaluations at the end whose mean is the score: one of 128 episodes is noisy."""
+AT = (300_000, 400_000, 500_000)
+"""Environment steps at which trials are compared that were stopped before their end."""
+REPORTED = range(100)
+"""Seeds that only ``final`` is trained with."""
+
+Settings = dict[str, Any]
+
+BASE: Settings = {
+    "rollout.num_envs": 16,
+    "rollout.length": "null",
+    "learner.updates_per_iteration": 8,
+    "replay.capacity": 2000,
+    "replay.batch_size": 32,
+    "replay.obs_dtype": "float16",
+    "target.td_lambda": 0.9,
+    "target.update_interval": 25,
+    "optimizer.learning_rate": "2e-3",
+    "optimizer.learning_rate_end": 0,
+    "epsilon_share": 0.15,
+}
+TRIALS: dict[str, Settings] = {
+    "base": {},
+    "epsilon_30": {"epsilon_share": 0.3},
+    "hypernet_2": {"mixer.hypernet_layers": 2},
+    "epsilon_end_01": {"exploration.epsilon_end": 0.01},
+    "q_lambda": {"target": "q_lambda"},
+    "updates_16": {"learner.updates_per_iteration": 16},
+    "hidden_128": {"agent.hidden_size": 128, "mixer.embed_size": 64},
+    "layer_norm": {"agent.layer_norm": "true"},
+    "capacity_300": {"replay.capacity": 300},
+    "updates_16_capacity_300": {"learner.updates_per_iteration": 16, "replay.capacity": 300},
+    "lambda_6": {"target.td_lambda": 0.6},
+    "copy_100": {"target.update_interval": 100},
+    "lambda_6_copy_100": {"target.td_lambda": 0.6, "target.update_interval": 100},
+    "lambda_8": {"target.td_lambda": 0.8},
+    "lambda_6_hypernet_2": {"target.td_lambda": 0.6, "mixer.hypernet_layers": 2},
+    "lambda_8_hypernet_2": {"target.td_lambda": 0.8, "mixer.hypernet_layers": 2},
+    "q_lambda_8": {"target": "q_lambda", "target.td_lambda": 0.8},
+    "lambda_6_updates_16": {"target.td_lambda": 0.6, "learner.updates_per_iteration": 16},
+    "lambda_6_hidden_128": {"target.td_lambda": 0.6, "agent.hidden_size": 128},
+    "lambda_6_again": {"target.td_lambda": 0.6},
+    "final": {"target.td_lambda": 0.6},
+    "lambda_6_hypernet_2_updates_16": {
+        "target.td_lambda": 0.6,
+        "mixer.hypernet_layers": 2,
+        "learner.updates_per_iteration": 16,
+    },
+    "lambda_6_hypernet_2_init_1": {"target.td_lambda": 0.6, "mixer.hypernet_layers": 2, "mixer.init_scale": 1},
+    "lambda_4_hypernet_2": {"target.td_lambda": 0.4, "mixer.hypernet_layers": 2},
+    "mixer_big": {"mixer.hypernet_layers": 2, "mixer.embed_size": 64},
+}
+FIXED = ["num_seeds=1", "devices.count=1", "logger.wandb.mode=disabled", "logger.plot=false", "resume=true"]
+FIXED += ["checkpoint.every_minutes=10", "checkpoint.keep=1"]
+
+
+def command_of(trial: str, scenario: str, steps: int, seed: int) -> list[str]:
+    """The settings of one run, without what does not change its numbers."""
+    settings = {**BASE, **TRIALS[trial]}
+    share = settings.pop("epsilon_share")
+    settings["exploration.epsilon_steps"] = round(share * steps)
+    groups = [f"{key}={value}" for key, value in settings.items() if "." not in key]
+    keys = [f"{key}={value}" for key, value in settings.items() if "." in key]
+    return ["env=smax", f"env.scenario={scenario}", f"total_env_steps={steps}", f"seed={seed}", *groups, *keys]
+
+
+def run(trial: str, scenario: str, steps: str, *seeds: str) -> None:
+    """Train and record one trial on one map."""
+    for seed in map(int, seeds):
+        if (seed in REPORTED) != (trial == "final"):
+            raise SystemExit(f"seed {seed}: trials use seeds from {len(REPORTED)} on, final uses those below")
+        name = f"{trial}-{scenario}-{int(steps)}-{seed}"
+        if any(record["name"] == name for record in records()):
+            continue
+        arguments = command_of(trial, scenario, int(steps), seed)
+        command = [sys.executable, "-m", "qmix_jax.train", *arguments, *FIXED, f"run_dir={RUNS / name}"]
+        if not (RUNS / name / "summary.json").exists():
+            subprocess.run(command, check=False)  # one that was stopped by hand is recorded as far as it came
+        record(name, arguments)
+
+
+def record(name: str, arguments: list[str]) -> None:
+    """Add one finished run to the records."""
+    trial, scenario, steps, seed = name.split("-")
+    if not (RUNS / name / "metrics.jsonl").exists():
+        raise SystemExit(f"{name}: failed")
+    rows = [json.loads(row) for row in (RUNS / name / "metrics.jsonl").read_text().splitlines()]
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    line = {
+        "name": name,
+        "trial": trial,
+        "map": scenario,
+        "steps": int(steps),
+        "seed": int(seed),
+        "settings": TRIALS[trial],
+        "command": " ".join(["python -m qmix_jax.train", *arguments]),
+        "commit": subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip(),
+        "finished": time.strftime("%Y-%m-%d %H:%M"),
+        "seconds": round(rows[-1]["seconds"]),
+        "stopped": not (RUNS / name / "summary.json").exists() or rows[-1]["env_steps"] < int(steps),
+        "updates": int(rows[-1]["updates"]),
+        "env_steps": [int(row["env_steps"]) for row in rows],
+        "win_rate": [round(row["eval_win_rate"], 4) for row in rows],
+        "return": [round(row["eval_return"], 3) for row in rows],
+        "train_win_rate": [round(row["train_win_rate"], 3) for row in rows],
+    }
+    RECORDS.parent.mkdir(parents=True, exist_ok=True)
+    with RECORDS.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def records() -> list[dict[str, Any]]:
+    """All recorded runs, oldest first."""
+    return [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
+
+
+def value_at(line: dict[str, Any], at: int) -> float:
+    """The mean of the evaluations around an environment step; not a number where the run did not come so far."""
+    near = [value for step, value in zip(line["env_steps"], line["win_rate"], strict=True) if abs(step - at) <= 60_000]
+    return float(np.mean(near)) if line["env_steps"][-1] >= at - 10_000 else float("nan")
+
+
+def report(*maps: str) -> None:
+    """Print a table for each map and length of run, the best trial first."""
+    tables: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for line in records():
+        tables[line["map"], line["steps"]][line["trial"]].append(line)
+    for (scenario, steps), trials in sorted(tables.items()):
+        if maps and scenario not in maps:
+            continue
+        head = [
+            "seeds",
+            f"mean of the last {LAST}",
+            "at the end",
+            "best",
+            *(f"at {at:,}" for at in AT),
+            "updates",
+            "seconds",
+        ]
+        print(f"\n| {scenario}, {steps:,} steps | " + " | ".join(head) + " |\n" + "|---" * (len(head) + 1) + "|")
+        score = {name: np.mean([line["win_rate"][-LAST:] for line in lines]) for name, lines in trials.items()}
+        for name in sorted(trials, key=lambda name: -score[name]):
+            lines = trials[name]
+            ends = ", ".join(f"{line['win_rate'][-1]:.3f}" for line in lines)
+            curves = [np.mean([value_at(line, at) for line in lines]) for at in AT]
+            stopped = " (stopped)" if any(line.get("stopped") for line in lines) else ""
+            cells = [name + stopped, ", ".join(str(line["seed"]) for line in lines), f"{score[name]:.3f}", ends]
+            cells += [f"{np.mean([max(line['win_rate']) for line in lines]):.3f}"]
+            cells += ["" if np.isnan(value) else f"{value:.3f}" for value in curves]
+            cells += [str(lines[0]["updates"]), f"{np.mean([line['seconds'] for line in lines]):.0f}"]
+            print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    {"run": run, "report": report}[sys.argv[1]](*sys.argv[2:])
