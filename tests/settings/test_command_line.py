@@ -21,6 +21,7 @@ from qmix_jax.envs.build import make_env
 from qmix_jax.errors import ConfigError
 from qmix_jax.library import make_algorithm
 from qmix_jax.settings import config as config_module
+from qmix_jax.settings.build import hyper_params
 from qmix_jax.settings.cells import KEYS
 from qmix_jax.settings.command_line import check, compose_config, conf_dir
 from qmix_jax.settings.config import Config
