@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 train: $(STAMP) ## train QMIX on SMAX 3m (ARGS="num_seeds=5 gamma=0.98" changes settings)
-	$(BIN)/python -m qmix_jax.train experiment=smax_3m $(ARGS)
+	$(BIN)/python -m qmix_jax.train $(if $(findstring experiment=,$(ARGS)),,experiment=smax_3m) $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS="-k replay" chooses some)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)

@@ -24,10 +24,10 @@ OUT = Path(__file__).parent / "results" / "ablation"
 STEPS = {"3m": 200_000, "2s3z": 240_000}
 BASE = "TD(0.6), uniform, 1 layer"
 VARIANTS = {
-    "base": (BASE, []),
-    "one_step": ("one-step targets", ["target=one_step"]),
-    "q_lambda": ("Q(0.6) targets", ["target=q_lambda"]),
-    "per": ("prioritised replay", ["replay=prioritised", "replay.capacity=2000"]),
+    "base": (BASE, ["mixer.hypernet_layers=1"]),
+    "one_step": ("one-step targets", ["target=one_step", "mixer.hypernet_layers=1"]),
+    "q_lambda": ("Q(0.6) targets", ["target=q_lambda", "mixer.hypernet_layers=1"]),
+    "per": ("prioritised replay", ["replay=prioritised", "replay.capacity=2000", "mixer.hypernet_layers=1"]),
     "layers2": ("hypernetworks of 2 layers", ["mixer.hypernet_layers=2"]),
     "cross": ("cross-channel, fixed", ["mixer=cross_channel"]),
     "cross_learned": ("cross-channel, learned", ["mixer=cross_channel", "mixer.learned=true"]),

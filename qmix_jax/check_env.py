@@ -29,7 +29,7 @@ Usage: python -m qmix_jax.check_env env=GROUP [env.KEY=VALUE ...] [episodes=32] 
   episodes=32                episodes of random available actions, played side by side; at least 2
   seed=0                     of these episodes
 
-Checks, each of which ends as ok, warning, broken or not_checked (because of what is broken):
+Checks. Each ends as ok, warning, broken or not_checked (because another check failed):
 
 {"".join(f"  {name:<20}{promise}" + chr(10) for name, promise in PROMISES.items())}
 Exit status 0: nothing is broken (there may be warnings); 1: something is; 2: settings that cannot be used.

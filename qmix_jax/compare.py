@@ -28,7 +28,7 @@ Usage: python -m qmix_jax.compare RUN [RUN ...] [key=value ...] [--watch]
   at=null             environment steps of one seed at which methods are compared; null: what all finished runs reached
   threshold=null      of the time to a threshold, a number or a list, in the metric's unit
   skip_damaged=false  compare the others where a run cannot be read
-  --watch             write the page again whenever runs go on, until Ctrl-C; the page loads itself again
+  --watch             rewrite the page whenever runs progress, until Ctrl-C; the page reloads itself
   every=10            seconds between looks at the runs
 
 Prints one line for each method and environment: the interquartile mean of the seeds' scores and its 95% interval.

@@ -40,7 +40,7 @@ Usage: python -m qmix_jax.evaluate run_dir=FOLDER [key=value ...]
   cell=null           of a sweep: whose policies are played; null is the one with the highest rank
   seed=null           training seed whose policy is played; null is every seed of the run
   evaluation_seed=1   of the episodes; training evaluates with evaluation.seed, 0 unless set
-  batch=256           most environments played in parallel; episodes are counted alike whatever it is
+  batch=256           most environments played in parallel; the results do not depend on it
   env.KEY=VALUE       change a setting of the environment that the policy was trained in, like env.scenario=3m
   env._target_=PATH   needed for an environment that does not come with qmix_jax: its code will be run (so is, for an
                       agent, agent._target_=PATH)

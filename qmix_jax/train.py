@@ -127,11 +127,8 @@ def run(
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
     for line in memory.describe(plan, config.checkpoint.every_minutes):
         console.message(line)
-    if config.evaluation.interval_env_steps > config.total_env_steps:
-        console.message(
-            f"the run takes evaluation.interval_env_steps={config.evaluation.interval_env_steps} environment steps, "
-            f"one epoch, which is more than total_env_steps={config.total_env_steps}"
-        )
+    for line in notices(config, algorithm.sizes.length, env.episode_limit):
+        console.message(line)
     with locked(run_dir) if hosts.is_first else contextlib.nullcontext(), _closed_at_the_end(env):
         session = Session(
             config, container, cells, run_dir, env, waves, hosts, console, clock, keep_process, plan.copies
@@ -155,8 +152,25 @@ def _closed_at_the_end(env: Any) -> Iterator[None]:
             env.hosted.close()
 
 
+def notices(config: Config, length: int, episode_limit: int) -> list[str]:
+    """What a user may not expect of these settings; ``length`` slots make a sequence."""
+    found = []
+    if length <= episode_limit:
+        found.append(
+            f"rollout.length={length}: an episode has up to {episode_limit} transitions; those after its first "
+            f"{length - 1} are never learned from"
+        )
+    interval = config.evaluation.interval_env_steps
+    if interval > config.total_env_steps:
+        found.append(
+            f"the run takes evaluation.interval_env_steps={interval} environment steps, one epoch, which is more than "
+            f"total_env_steps={config.total_env_steps}"
+        )
+    return found
+
+
 def _config_in(run_dir: Path, config: Config, container: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The settings of the run to go on with, None for a new one. Raises :class:`ConfigError` if they do not fit."""
+    """The settings of the run to resume, None for a new one. Raises :class:`ConfigError` if they do not fit."""
     saved = read_config(run_dir)
     if config.resume is False:
         if saved is not None or (run_dir / "metrics.jsonl").exists():
@@ -211,7 +225,7 @@ class _errors_in_one_line:  # noqa: N801 - a context manager that reads as one
             sys.exit(1)
         if isinstance(error, HostError):
             # Not through the interpreter's end, where JAX's runtime would wait for the process that is gone.
-            print(f"error: {error}; when it is back, go on with resume=true", file=sys.stderr, flush=True)
+            print(f"error: {error}; when it is back, resume with resume=true", file=sys.stderr, flush=True)
             sys.stdout.flush()
             os._exit(1)
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:

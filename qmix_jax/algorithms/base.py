@@ -104,7 +104,7 @@ class Sizes(NamedTuple):
     evaluation_episodes: int
     evaluation_seed: int
     minibatch_parts: int = 1
-    """Parts in which a minibatch is worked through."""
+    """Parts that a minibatch is processed in."""
     devices_per_seed: int = 1
     """Devices that share these parts."""
 

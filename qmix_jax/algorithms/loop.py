@@ -1,7 +1,8 @@
 """The loop of any algorithm, top to bottom, for one seed: init, collect, sample, iterate, epoch, train.
 
 Everything here is a pure function. ``Algorithm`` holds the static parts, ``HyperParams`` the numbers that may be
-traced, ``TrainState`` all that changes. Seeds are an axis that the caller adds with ``vmap`` (see ``sweep.py``).
+traced, ``TrainState`` all that changes. Seeds are an axis that the caller adds with ``vmap``
+(see ``running/waves.py``).
 """
 
 from typing import Any

@@ -19,7 +19,7 @@ from qmix_jax.settings.cells import Lane
 Mode = Literal["online", "offline", "disabled"]
 RUN_ID_FILE = "qmix_jax_run_id"
 SCORED = ("eval_return", "eval_win_rate", "eval_episode_length", "train_return", "train_win_rate")
-"""Metrics of which the aggregate run has interquartile means and intervals; of the others it has means."""
+"""Metrics that the aggregate run reports as interquartile means with intervals; it reports the others as means."""
 
 
 def _warn_on_stderr(text: str) -> None:
@@ -46,7 +46,7 @@ class WandbSink:
 
     Metrics have the names of ``metrics.jsonl`` and are drawn against ``env_steps``; the aggregate has
     :func:`aggregate_metrics`. Files go to ``<run_dir>/wandb``. Online without saved credentials means offline, and any
-    failure of W&B turns the sink off; either is told once, through ``warn``, and the run goes on.
+    failure of W&B turns the sink off; either is reported once, through ``warn``, and the run continues.
 
     With ``system``, the aggregate (or only) run also has W&B's system metrics, the machine, the command line and the
     commit of this code. The environment's variables, the installed packages, the code and what the console shows are

@@ -31,7 +31,7 @@ class HostedWaves(Waves):
         hyper: as for ``Waves``.
         seeds: as for ``Waves``.
         seeds_per_device: of no meaning here.
-        devices: of which the first is used.
+        devices: the first one is used.
         overlap: collect while the device learns.
     """
 

@@ -1,4 +1,4 @@
-"""Which run to go on with, and whether the settings are still those of that run."""
+"""Which run to resume, and whether the settings are still those of that run."""
 
 import contextlib
 import json
@@ -134,7 +134,7 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def check_run_dir(run_dir: Path) -> None:
-    """Raise :class:`ConfigError` for a folder that cannot be made or written to, before anything is compiled."""
+    """Raise :class:`ConfigError` for a folder that cannot be created or written to, before anything is compiled."""
     try:
         os.fsencode(run_dir)
         there = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())

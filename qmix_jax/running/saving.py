@@ -20,7 +20,7 @@ class Saving:
     Args:
         config: how often, and how many are kept.
         run_dir: the folder of the run.
-        hosts: the processes of this run, each of which saves its own lanes.
+        hosts: the processes of this run; each saves its own lanes.
         copies: whether there is memory to copy all states, so that training goes on while they are written.
     """
 

@@ -221,7 +221,7 @@ class Session:
         still = np.repeat(np.isin(np.arange(len(active)), stay), seeds)
         self._waves = self._waves.only(np.flatnonzero(still[self._own_places()]))
         self._progress = self._progress._replace(active=still, best=best)
-        self._console.message(f"halving after epoch {epochs}: {len(stay)} of {int(active.sum())} cells go on")
+        self._console.message(f"halving after epoch {epochs}: {len(stay)} of {int(active.sum())} cells continue")
         if not self._waves.is_compiled:
             with self._console.compiling():
                 self._waves.compile()
@@ -261,7 +261,7 @@ class Session:
         run_dir = self._info.run_dir
         self._console.message(f"{'interrupted; ' if signal else ''}results in {run_dir}")
         if signal and self._saving.is_on and not self._saving.failed:
-            self._console.message(f"go on with: python -m qmix_jax.train {shlex.quote(f'resume={run_dir}')}")
+            self._console.message(f"resume with: python -m qmix_jax.train {shlex.quote(f'resume={run_dir}')}")
         if signal:
             return 128 + signal
         if self._failure is not None:

@@ -6,9 +6,9 @@ compiled program one after the other, each with its own donated state. An accele
 CPU device takes one lane at a time, which is faster there than ``vmap`` and copies no replay. A lane's numbers do not
 depend on which others run beside it, up to rounding.
 
-Where there are more devices than lanes, several share a lane: each holds its whole state and does all of its work but
-the learning, of which it does some of a minibatch's parts (``parts.py``). That makes another program for XLA, whose
-numbers may differ in the last digit.
+Where there are more devices than lanes, several share a lane. Each holds the whole state and does all the work, except
+that it learns from only some of a minibatch's parts (``learning/minibatch_parts.py``). That is another program for
+XLA, and its numbers may differ in the last digit.
 """
 
 import math
@@ -106,7 +106,8 @@ class Waves:
             )
             return jax.tree.map(lambda x: x[None], function(*one))
 
-        # check_vma off: it would refuse scans that start from constants. All that devices exchange is in `parts.py`.
+        # check_vma off: it would refuse scans that start from constants. Devices exchange data only in
+        # `minibatch_parts.py`.
         mapped = jax.shard_map(of_one_device, mesh=mesh, in_specs=in_specs, out_specs=P("lanes"), check_vma=False)
         options = on_cpu if mesh.devices.flat[0].platform == "cpu" else None
         return jax.jit(mapped, compiler_options=options, **jit_options)

@@ -148,7 +148,7 @@ def sizes(config: Config, env: Env) -> Sizes:
 
 
 def _minibatch_parts(config: Config, rows: int) -> int:
-    """Parts to work through a minibatch in, of which each of ``rows`` is one agent at one step of one sequence.
+    """The number of parts to process a minibatch in; a row is one agent at one step of one sequence.
 
     Where nothing was asked for that depends on the platform and on sizes, but not on the number of devices or seeds,
     so that a seed's numbers depend on these by rounding only.

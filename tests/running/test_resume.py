@@ -104,7 +104,7 @@ def test_a_signal_ends_the_epoch_and_the_run_can_go_on(whole, tmp_path, number, 
         pytest.fail("the run was over before the signal came: make it longer")
     assert slow.returncode == status, err
     assert "Traceback" not in err
-    assert "go on with: python -m qmix_jax.train resume=run" in out
+    assert "resume with: python -m qmix_jax.train resume=run" in out
     assert json.loads((run_dir / "summary.json").read_text())["interrupted"] is True
     assert train(tmp_path, "resume=run").returncode == 0
     assert results(run_dir)["metrics"][: 3 * EPOCHS] == results(whole)["metrics"]

@@ -648,3 +648,21 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, make_run_dir):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"^run_dir=.*file.run: cannot be made: "):
         make_run_dir(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rollout.length=64"], ["rollout.length=64: an episode has up to 101 transitions; those after its first 63"]),
+        (["rollout.length=102"], []),
+        (["rollout.length=102", "total_env_steps=10"], ["evaluation.interval_env_steps=50000 environment steps, one"]),
+    ],
+)
+def test_settings_that_may_surprise_are_pointed_out(arguments, words):
+    config = parse(to_container(compose_config(arguments)))
+    found = runpy.run_path(str(Path(evaluate.__file__).with_name("train.py")))["notices"](
+        config, config.rollout.length, episode_limit=101
+    )
+    assert len(found) == len(words)
+    for line, expected in zip(found, words, strict=True):
+        assert expected in line

@@ -98,7 +98,7 @@ class Pool:
         return self._ask("reset", lambda: self._vector.reset_async(options={"seed": seed}))
 
     def tick(self, action: np.ndarray) -> Moment:
-        """Step all environments with actions ``[B, N]``, of which the first may be ``START`` or ``IDLE``."""
+        """Step all environments with actions ``[B, N]``; the first may be ``START`` or ``IDLE``."""
         by_worker = action.reshape(self.workers, -1, action.shape[-1])
         return self._ask("step", lambda: self._vector.step_async(by_worker))
 

@@ -1,4 +1,4 @@
-"""How an episode begins: where everybody stands, and of which type they are."""
+"""How an episode begins: positions and types of all units."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Writes a comparison again whenever its runs have gone on."""
+"""Rewrites a comparison whenever its runs have progressed."""
 
 import sys
 import time
