@@ -18,7 +18,7 @@ from toy_env import QUICKLY, Kind, make_toy
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm, Sizes, TargetUpdate
 from qmix_jax.algorithms.gradient_step import learn, loss
-from qmix_jax.algorithms.metrics import target_lag
+from qmix_jax.algorithms.metrics import better, target_lag
 from qmix_jax.algorithms.value_decomposition import ValueDecomposition
 from qmix_jax.errors import ConfigError
 from qmix_jax.learning import optimizers, targets

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from qmix_jax.envs import jaxmarl as jaxmarl_envs
+from qmix_jax.envs import jaxmarl_classes
 from qmix_jax.envs.adapter import from_jaxmarl
 from qmix_jax.envs.base import Env, Episode
 from qmix_jax.envs.build import make_env
@@ -365,7 +366,7 @@ def test_smax_ends_when_one_side_is_dead_and_is_won_with_an_ally_alive(alive, te
         won_battle_bonus=1.0,
         use_self_play_reward=False,
     )
-    rules = jaxmarl_envs.known_of(env)
+    rules = jaxmarl_classes._smax(env)
     after = SimpleNamespace(state=SimpleNamespace(unit_alive=jnp.asarray(alive, bool)))
     assert bool(rules["terminated"](SimpleNamespace(after=after))) == terminated
     assert bool(rules["won"](SimpleNamespace(after=after))) == won
