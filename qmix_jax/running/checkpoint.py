@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load, save
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging.files import write_json
@@ -30,7 +30,7 @@ FORMAT = "qmix_jax-checkpoint-1"
 SUMS = "SHA256SUMS"
 ARRAYS = "arrays"
 OF_ONE_PROCESS = "arrays.safetensors"
-"""Instead of ``ARRAYS`` in checkpoints of earlier versions by several processes."""
+"""Instead of ``ARRAYS``, where orbax cannot write: by several processes, or in a folder with an odd name."""
 LARGE_ARRAYS = "large"
 """Raw numbers of the arrays that ``run.json`` lists under this name: ``0000.bin`` is the first of them."""
 RECORD = "run.json"
@@ -130,7 +130,7 @@ def write_checkpoint(path: Path, arrays: Any, record: Mapping[str, Any]) -> None
     """Write a checkpoint to the new folder ``path``, with everything flushed to the disk."""
     path.mkdir()
     flat = flatten(arrays)
-    large = {name: leaf for name, leaf in flat.items() if not _fits_orbax(path, leaf)}
+    large = {name: leaf for name, leaf in flat.items() if not _is_small(leaf)}
     described = [{"name": name, "dtype": leaf.dtype.name, "shape": list(leaf.shape)} for name, leaf in large.items()]
     _write_large(path / LARGE_ARRAYS, large)
     _write_arrays(path, {name: leaf for name, leaf in flat.items() if name not in large})
@@ -169,15 +169,16 @@ def read_checkpoint(path: Path) -> Saved:
     return Saved(path, arrays, record)
 
 
-def _fits_orbax(path: Path, leaf: Leaf) -> bool:
-    """Orbax holds all arrays in memory, and writes those of the first process only, none without numbers."""
-    return isinstance(leaf, np.ndarray) and 0 < size(leaf) < LARGE and jax.process_count() == 1 and _is_plain(path)
+def _is_small(leaf: Leaf) -> bool:
+    """Small arrays may all be in memory at once; orbax takes none without numbers, safetensors only numpy's types."""
+    return isinstance(leaf, np.ndarray) and leaf.dtype.isbuiltin == 1 and 0 < size(leaf) < LARGE
 
 
-def _is_plain(path: Path) -> bool:
-    """Orbax takes brackets for a pattern, and cannot write a path that is not UTF-8."""
+def _orbax_can(path: Path) -> bool:
+    """Orbax writes the arrays of the first process only, takes brackets for a pattern, and needs UTF-8 paths."""
     text = str(path.absolute())
-    return not set("[]\\") & set(text) and text.encode("utf-8", "replace").decode("utf-8") == text
+    is_plain = not set("[]\\") & set(text) and text.encode("utf-8", "replace").decode("utf-8") == text
+    return jax.process_count() == 1 and is_plain
 
 
 def _write_large(folder: Path, arrays: Mapping[str, Leaf]) -> None:
@@ -209,6 +210,10 @@ def _read_large(folder: Path, described: Any) -> dict[str, np.ndarray]:
 def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     if not arrays:
         return
+    if not _orbax_can(path):
+        # As bytes, so that any path will do.
+        (path / OF_ONE_PROCESS).write_bytes(save({name: np.ascontiguousarray(x) for name, x in arrays.items()}))
+        return
     import orbax.checkpoint as ocp  # Takes a second: only for runs that save.
 
     try:
@@ -220,7 +225,7 @@ def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if (path / OF_ONE_PROCESS).is_file():
-        return load_file(path / OF_ONE_PROCESS)
+        return load((path / OF_ONE_PROCESS).read_bytes())
     if not (path / ARRAYS).is_dir():
         return {}
     import orbax.checkpoint as ocp
