@@ -261,7 +261,7 @@ def test_help_names_every_key(argument, capsys):
     assert all(
         f"  {key}={'null' if value is None else value} " in out
         for key, value in defaults.items()
-        if key not in ("env", "agent", "run_dir", "render", "output")
+        if key not in ("env", "agent", "run_dir", "render", "explain", "output")
     )
 
 
@@ -361,7 +361,7 @@ class TestFiles:
             ({"sizes": None}, "num_agents=None"),
             ({"env": None}, "no settings under 'env'"),
             ({"agent": "gru"}, "no settings under 'agent'"),
-            ({"format": "pickle"}, "not a policy of format"),
+            ({"format": "pickle"}, "not of the format"),
             ({"env": {**TWO_STEP, "size": 3}}, "env.size=3"),
             ({"agent": {**AGENT, "hidden_size": 10**6}}, "agent_id_kernel is float32[2, 8]"),
             ({"agent": {**AGENT, "hidden_size": "8"}}, "agent.hidden_size=8: must be a whole number"),
