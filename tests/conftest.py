@@ -34,7 +34,18 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-LONGEST = ("test_waves.py", "test_resume.py", "test_envs.py", "test_kills.py", "test_learning_step.py")
+LONGEST = (
+    "test_waves.py",
+    "test_resume.py",
+    "test_envs.py",
+    "test_training.py",
+    "test_command_line.py",
+    "test_jaxmarl_parity.py",
+    "test_kills.py",
+    "test_explanation.py",
+    "test_learning_step.py",
+    "test_fuzz.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
