@@ -195,13 +195,13 @@ class TestSettings:
         changes = ["total_env_steps=9", "logger.plot=true", "devices.count=1", "checkpoint.keep=9", "run_dir=other"]
         check_same(to_container(compose_config([*SETTINGS, *changes])), container, Path("run"))
 
-    def test_a_strangers_settings_run_no_code_that_was_not_named(self, tmp_path, container):
-        stranger = {**container, "env": {"_target_": "os.system", "command": "touch taken"}}
-        save(tmp_path, stranger)
+    def test_untrusted_settings_run_no_code_that_was_not_named(self, tmp_path, container):
+        untrusted = {**container, "env": {"_target_": "os.system", "command": "touch taken"}}
+        save(tmp_path, untrusted)
         with pytest.raises(ConfigError, match=r"names env._target_=os.system, which does not come with qmix_jax"):
             settings_to_resume({**container, "resume": str(tmp_path)}, ["resume"])
         named = {**container, "resume": str(tmp_path), "env": {"_target_": "os.system"}}
-        assert settings_to_resume(named, ["resume", "env._target_"])["env"] == stranger["env"]
+        assert settings_to_resume(named, ["resume", "env._target_"])["env"] == untrusted["env"]
 
 
 def save(run_dir: Path, container: dict) -> None:
