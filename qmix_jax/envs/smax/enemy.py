@@ -5,7 +5,18 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from qmix_jax.envs.smax.battle import DIRECTIONS, MAP_SIZE, MOVES, NOBODY, STOP, Battle, Rules, may_target, separations
+from qmix_jax.envs.smax.rules import (
+    DIRECTIONS,
+    MAP_SIZE,
+    MOVES,
+    NOBODY,
+    STOP,
+    Battle,
+    Rules,
+    may_target,
+    naming_distances,
+    separations,
+)
 from qmix_jax.envs.smax.slots import by_slot
 from qmix_jax.envs.smax.units import Stats
 
@@ -42,7 +53,7 @@ def decide(
     x, y, distance = separations(battle.position)
     seen = (distance < stats.sight[:, None]) & alive[:, None] & alive[None, :] & may_target(rules, stats)
     open_to = seen & _worth_it(rules, stats, battle)[None, :] if rules.heals else seen
-    in_range = open_to & (distance < stats.reach[:, None])
+    in_range = open_to & (distance < naming_distances(rules, stats))
     x, y, distance, seen, in_range = by_slot(rules, stats, 1, x, y, distance, seen, in_range)
     pick = pick_slot(in_range, draws[1]) if random_target else jnp.argmin(jnp.where(in_range, distance, 1e6), axis=1)
     keeps = (mind.last != NOBODY) & _at(in_range, mind.last)

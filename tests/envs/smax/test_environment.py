@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from qmix_jax.envs.base import Episode
 from qmix_jax.envs.build import make_env
 from qmix_jax.envs.smax import enemy, environment, make_smax, observations, slots, starts
-from qmix_jax.envs.smax.battle import MOVES, NOBODY, STOP, Battle, Rules
+from qmix_jax.envs.smax.rules import MOVES, NOBODY, STOP, Battle, Rules
 from qmix_jax.envs.smax.scenarios import JAXMARL_SCENARIOS, SCENARIOS, find_scenario
 from qmix_jax.envs.smax.units import JAXMARL_TYPES, TABLE, UNIT_TYPES, numbers_of, stats_of
 from qmix_jax.errors import ConfigError
