@@ -16,6 +16,7 @@ from qmix_jax.envs.smax.units import BLAST_RADIUS, MAX_ENERGY, SMAC_UNIT_TYPES, 
 
 FRAMES = 3
 """Frames of one transition; in between, units are drawn on the straight line from where they were."""
+SHIELD_COLOUR = "#3498db"
 SIDES = ("#2f6fb5", "#c0392b")
 FRAME_MILLISECONDS = 160
 
@@ -60,7 +61,7 @@ def draw(axes: Any, rules: Rules, before: Any, after: Any, part: float) -> None:
             _bar(axes, position[:, unit], kind.radius, 0.3, before.battle.energy[unit] / MAX_ENERGY, "#8e44ad")
         if kind.shield:
             shield = (1 - part) * before.battle.shield[unit] + part * after.battle.shield[unit]
-            _bar(axes, position[:, unit], kind.radius, 0.3, shield / kind.shield, "#3498db")
+            _bar(axes, position[:, unit], kind.radius, 0.3, shield / kind.shield, SHIELD_COLOUR)
     for unit, other in exchanged(rules, before, after):
         _exchange(axes, position, unit, other, UNIT_TYPES[before.types[unit]])
 

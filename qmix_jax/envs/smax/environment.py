@@ -98,7 +98,8 @@ def make_smax(
     ``physics="smac"`` is nearer to SMAC: units have SMAC's numbers, armor, shields and attribute bonuses; an agent can
     name whom it has within SMAC's shooting range, 6, and closes in; zerg units and shields recover. The reward is the
     health and shield that the enemies lost, 10 for a kill and 200 for winning, scaled so that all of them at once
-    are 20; what the enemies recover can be won again. A side of nothing but medivacs has lost. An episode has up to
+    are 20; what the enemies recover can be won again. A side of nothing but medivacs has lost. The map's edge does
+    not kill. An episode has up to
     ``max_steps`` transitions, SMAC's number unless given.
 
     Raises :class:`ConfigError` for settings that cannot be used.
@@ -117,7 +118,9 @@ def make_smax(
     default_steps = found.smac_steps if smac and found.smac_steps else found.max_steps
     max_steps = default_steps if max_steps is None else max_steps
     check_at_least("env.max_steps", max_steps, 1)
-    rules = _rules(found, smac)._replace(ticks=world_steps_per_env_step, walls_cause_death=walls_cause_death)
+    rules = _rules(found, smac)._replace(
+        ticks=world_steps_per_env_step, walls_cause_death=walls_cause_death and not smac
+    )
     settings = Settings(
         scenario=found,
         rules=rules,
