@@ -26,7 +26,7 @@ def simulate(
     # Column j: who names unit j.
     named = jnp.where((target[:, None] == np.arange(units)[None, :]) & allowed[:, None], 1.0, 0.0)
     stride = orders.move * (stats.speed * TICK)[None, :]
-    reach = stats.reach + stats.radius + stats.radius[target] if rules.smac else stats.reach
+    reach = stats.reach + stats.radius + jnp.asarray(stats.radius)[target] if rules.smac else stats.reach
     touching = touching_distances(rules, stats)
 
     def tick(battle: Battle, deviation: Float[Array, " units"]) -> tuple[Battle, None]:
