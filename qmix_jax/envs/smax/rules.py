@@ -24,6 +24,14 @@ SHOOTING_RANGE = 6.0
 """SMAC's: how far away a target may be that an agent names, from centre to centre, whatever its weapon."""
 
 
+class Terrain(NamedTuple):
+    """The walls of a map, and the places that ways around them lead through."""
+
+    walls: tuple[tuple[float, float, float, float], ...] = ()
+    """Left, bottom, right and top of each."""
+    waypoints: tuple[tuple[float, float], ...] = ()
+
+
 class Rules(NamedTuple):
     """What is fixed when the environment is built. A battle without healers does not pay for them, and so on."""
 
@@ -40,6 +48,7 @@ class Rules(NamedTuple):
     regenerates: bool = False
     strikes: int = 1
     """The most that a unit strikes in one attack."""
+    terrain: Terrain = Terrain()
 
 
 class Battle(NamedTuple):

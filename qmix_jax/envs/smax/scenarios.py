@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from qmix_jax.envs.settings import check_at_least
-from qmix_jax.envs.smax.units import JAXMARL_TYPES, NUMBERS
+from qmix_jax.envs.smax.rules import Rules, Terrain
+from qmix_jax.envs.smax.terrain import CHOKE, CLIFF
+from qmix_jax.envs.smax.units import JAXMARL_TYPES, NUMBERS, SMAC_TABLE, TABLE, numbers_of, stats_of
 from qmix_jax.errors import ConfigError, unknown_choice
 
 
@@ -21,6 +25,7 @@ class Scenario(NamedTuple):
     """How far from there units may start, in x and in y: of the allies and of the enemies."""
     random: bool = False
     """SMACv2: types and positions are drawn anew for every episode, and both sides have the same types."""
+    terrain: Terrain = Terrain()
     smac_steps: int | None = None
     """SMAC's limit, where ``max_steps`` is JaxMARL's."""
 
@@ -70,10 +75,10 @@ SMAC_SCENARIOS = {
     "MMM2": Scenario(_MMM, _team(medivac=1, marauder=3, marine=8), max_steps=180),
     "1c3s5z": Scenario(_1C3S5Z, _1C3S5Z, max_steps=180),
     "2c_vs_64zg": Scenario(
-        _team(colossus=2), _team(zergling=64), 400, allies_at=(16.0, 22.0), enemies_at=(16.0, 9.0), spread=(2.0, 5.0)
+        _team(colossus=2), _team(zergling=64), 400, (16.0, 22.0), (16.0, 9.0), spread=(2.0, 5.0), terrain=CLIFF
     ),
     "corridor": Scenario(
-        _team(zealot=6), _team(zergling=24), 400, allies_at=(9.0, 9.0), enemies_at=(24.0, 24.0), spread=(2.0, 3.0)
+        _team(zealot=6), _team(zergling=24), 400, (9.0, 9.0), (24.0, 24.0), spread=(2.0, 3.0), terrain=CHOKE
     ),
     "bane_vs_bane": Scenario(_BANES, _BANES, max_steps=200, spread=(4.0, 4.0)),
     "so_many_baneling": Scenario(_team(zealot=7), _team(baneling=32), 100, spread=(3.0, 4.0)),
@@ -99,6 +104,23 @@ def find_scenario(name: str, allies: object = None, enemies: object = None) -> S
         if team is None:
             raise ConfigError(f"env.{key}=null: missing; env.{other} is given, so give both, like {{marine: 5}}")
     return Scenario(_own_team("env.allies", allies), _own_team("env.enemies", enemies))
+
+
+def rules_of(scenario: Scenario, smac: bool) -> Rules:
+    """The rules of a scenario: what its units can do, in SMAX's physics or in SMAC's."""
+    types = np.arange(JAXMARL_TYPES) if scenario.random else numbers_of(scenario.allies + scenario.enemies)
+    stats = stats_of(types, SMAC_TABLE if smac else TABLE)
+    return Rules(
+        num_allies=len(scenario.allies),
+        heals=bool(stats.heals.any()),
+        flies=bool(stats.flies.any()),
+        beams=bool(stats.beam.any()),
+        blasts=bool(stats.blast.any()),
+        smac=smac,
+        shields=bool(stats.shield.any()),
+        regenerates=bool(stats.regeneration.any()),
+        strikes=int(stats.strikes.max()),
+    )
 
 
 def _own_team(key: str, team: object) -> tuple[str, ...]:

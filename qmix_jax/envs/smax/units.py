@@ -30,6 +30,8 @@ class UnitType(NamedTuple):
     """Hits everything on a line through the target, at right angles to the line of fire."""
     blast: bool = False
     """Dies as it attacks and hits everything around itself."""
+    climbs: bool = False
+    """Steps over walls."""
     shield: float = 0
     """Takes damage before health does. This and what follows is of SMAC's physics only."""
     armor: float = 0
@@ -53,7 +55,7 @@ UNIT_TYPES = (
     UnitType("zergling", "z", 35, 5, 0.5, 2, 4.13, 0.375, 8),
     UnitType("hydralisk", "h", 80, 12, 0.59, 5, 3.15, 0.625, 9, hits_air=True),
     UnitType("medivac", "d", 150, 9, 1, 4, 3.5, 0.75, 11, biological=False, flies=True, heals=True),
-    UnitType("colossus", "c", 350, 20, 1.07, 7, 3.15, 1, 10, biological=False, beam=True),
+    UnitType("colossus", "c", 350, 20, 1.07, 7, 3.15, 1, 10, biological=False, beam=True, climbs=True),
     UnitType("baneling", "b", 30, 80, 1, 2, 3.15, 0.375, 8, blast=True),
     UnitType("spine_crawler", "S", 300, 25, 1.32, 7, 0, 0.5, 11),
 )
@@ -115,6 +117,7 @@ class Stats(NamedTuple):
     heals: Bool[Array, " units"]
     beam: Bool[Array, " units"]
     blast: Bool[Array, " units"]
+    climbs: Bool[Array, " units"]
     shield: Float[Array, " units"]
     armor: Float[Array, " units"]
     strikes: Float[Array, " units"]
