@@ -36,9 +36,7 @@ def render(rules: Rules, sight: int, episode: Episode, path: Path) -> None:
         after, action = (hunts[number + 1], np.asarray(episode.actions[number])) if playing else (hunt, None)
         draw(axes, rules, sight, hunt, after, action)
         caught = int((hunt.prey == GONE).sum())
-        axes.set_title(
-            f"transition {number}, {caught} caught, return {sum(episode.rewards[:number]):g}", fontsize=10
-        )
+        axes.set_title(f"transition {number}, {caught} caught, return {sum(episode.rewards[:number]):g}", fontsize=10)
         with io.BytesIO() as file:
             figure.savefig(file, format="png")
             pictures.append(Image.open(file).convert("RGB").quantize(64))
@@ -83,11 +81,11 @@ def captures(rules: Rules, hunt: Hunt, after: Hunt, action: np.ndarray | None) -
     return [(int(agent), int(prey)) for agent in catching for prey in caught if _beside(rules, hunt, agent, prey)]
 
 
-def _beside(rules: Rules, hunt: Hunt, agent: int, prey: int) -> bool:
+def _beside(rules: Rules, hunt: Hunt, agent: Any, prey: Any) -> bool:
     rows, columns = np.divmod(np.array([hunt.agents[agent], hunt.prey[prey]]), rules.size)
     return int(np.abs(np.diff(rows)).sum() + np.abs(np.diff(columns)).sum()) == 1
 
 
-def _middle(cell: int, size: int) -> tuple[float, float]:
+def _middle(cell: Any, size: int) -> tuple[float, float]:
     row, column = divmod(int(cell), size)
     return column + 0.5, row + 0.5

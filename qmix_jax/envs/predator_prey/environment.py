@@ -74,8 +74,8 @@ def make_predator_prey(
 
     Agents move on a grid (right, down, left, up, stay), one after another in random order; a cell holds at most one
     agent or prey. The sixth action, catch, is available beside a prey. If two agents beside a prey catch, the prey is
-    caught and pays 10, and these agents leave the grid. If only one does, the team pays ``penalty``, for each such prey.
-    Prey that is not caught moves to a random free cell beside it.
+    caught and pays 10, and these agents leave the grid. If only one does, the team pays ``penalty``, once for each such
+    prey. Prey that is not caught moves to a random free cell beside it, if there is one.
 
     With eight agents four prey can be caught, so the best return is 40. A team that learns from random actions expects
     that a catch pays less than nothing: relative overgeneralisation.
@@ -104,7 +104,9 @@ def make_predator_prey(
     require(penalty <= 0, "env.penalty", penalty, "at most 0")
     require(0 <= prey_rest <= 1, "env.prey_rest", prey_rest, "between 0 and 1")
     most = min(num_agents, DIRECTIONS)
-    require(capture_agents <= most, "env.capture_agents", capture_agents, f"at most {most}: so many can be beside a prey")
+    require(
+        capture_agents <= most, "env.capture_agents", capture_agents, f"at most {most}: so many can be beside a prey"
+    )
     places = size * size
     fits = num_agents + num_prey <= places
     require(fits, "env.size", size, f"large enough for {num_agents} agents and {num_prey} prey; it has {places} cells")
