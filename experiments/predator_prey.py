@@ -1,8 +1,8 @@
 """Predator-prey with a penalty for catching alone: which methods learn to catch together?
 
 ``python experiments/predator_prey.py list`` shows the cases and what is there of them;
-``python experiments/predator_prey.py run SEED [CASE ...]`` trains the missing ones into ``runs/predator_prey``, one after
-another (a run that was interrupted is resumed); ``python experiments/predator_prey.py report`` prints a table of what
+``python experiments/predator_prey.py run SEED [CASE ...]`` trains the missing ones into ``runs/predator_prey``, one
+after another (an interrupted run is resumed); ``python experiments/predator_prey.py report`` prints a table of what
 there is and writes ``experiments/results/predator_prey/{results.json,curves.png}``.
 """
 
@@ -93,7 +93,7 @@ KEYS = {"final_return": 1, "final_win_rate": 2, "best_return": 1}
 def scores(name: str) -> dict[str, Any]:
     """Greedy returns and win rates of all finished seeds of a case, by evaluation."""
     seeds = finished(name)
-    rows = [[row for row in read_metrics(RUNS / f"{name}_seed{seed}")] for seed in seeds]
+    rows = [list(read_metrics(RUNS / f"{name}_seed{seed}")) for seed in seeds]
     returns = [[row["eval_return"] for row in of_seed] for of_seed in rows]
     return {
         "seeds": seeds,
