@@ -19,6 +19,11 @@ ADDED: dict[str, dict[str, Any]] = {
 }
 """Settings by section that older folders lack, with the values that they were run with."""
 
+ADDED_TO: dict[str, dict[str, Any]] = {
+    "qmix_jax.envs.jaxmarl.make_jaxmarl": {"team": None, "opponents": "random"},
+}
+"""Settings by target that older folders lack, likewise."""
+
 
 def current_target(target: Any) -> Any:
     """The import path today of what a saved ``_target_`` names."""
@@ -32,7 +37,8 @@ def current_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
     for section, value in saved.items():
         if isinstance(value, Mapping):
             target = {"_target_": current_target(value["_target_"])} if "_target_" in value else {}
-            current[section] = {**_completed(value, ADDED.get(section, {})), **target}
+            added = {**ADDED.get(section, {}), **ADDED_TO.get(str(target.get("_target_")), {})}
+            current[section] = {**_completed(value, added), **target}
     return current
 
 
