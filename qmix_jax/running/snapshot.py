@@ -3,6 +3,7 @@
 Saving and restoring a replay of gigabytes so takes a piece's memory, not a copy of the replay.
 """
 
+import mmap
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,9 +87,17 @@ def place(x: np.ndarray, places: np.ndarray, sharding: NamedSharding) -> Array:
             shard = jax.device_put(jnp.zeros((len(own), *x.shape[1:]), x.dtype), device)
         for row, lane in enumerate(own):
             for start, stop in _steps(x):
-                shard = _fill(shard, jax.device_put(np.asarray(x[lane, start:stop])[None], device), row, start)
+                shard = _fill(shard, jax.device_put(np.array(x[lane, start:stop])[None], device), row, start)
+                _forget(x)
         shards.append(shard)
     return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+
+
+def _forget(x: np.ndarray) -> None:
+    """Let go of what has been read of a file: its pages would count as this process's memory."""
+    mapped = x._mmap if isinstance(x, np.memmap) else None
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _write(shard: Array, piece: Array, row: Any, start: Any) -> Array:

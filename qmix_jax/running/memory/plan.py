@@ -5,11 +5,11 @@ Replay and parameters are counted exactly. What an iteration needs for a moment 
 - the minibatch twice, as it is read from the replay and unpacked,
 - everything that automatic differentiation of the loss keeps between the forward and the backward pass, and again as
   much for the backward pass itself,
-- the gradients and their steps, and the collected sequences twice.
+- the gradients and their steps, and the collected sequences twice,
+- or, where that is more, the environments of the evaluation.
 
-By XLA's own count of its CPU programs the estimate is somewhat high: 50 MB for 46 on MPE simple_spread with JaxMARL's
-sizes, 250 MB for 225 on SMAX 3m (replays and all). The environments' own states and the evaluation are left out; they
-are small beside the rest.
+The collecting environments' own states are left out; they are small beside the rest. Measured peaks are within 3% of
+the plan on SMAX 3m, 3s5z and 27m_vs_30m (docs/durability.md).
 """
 
 import math
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from qmix_jax.acting.rollout import start
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.errors import ConfigError
@@ -28,11 +29,15 @@ from qmix_jax.running.waves import devices_per_seed
 from qmix_jax.types import HyperParams, Learner, Networks
 
 PROGRAM = 950 * 2**20
-"""What Python, JAX, its compiler and the libraries take at their peak, as measured on SMAX 3m and 27m_vs_30m."""
+"""What Python, JAX, its compiler and the libraries take at their peak, as measured."""
 FILLED = 0.75
 """Share of the memory that a run with copies for its checkpoints may take."""
 ROOMY = 0.9
 """Share of the memory that a run may take by what the program chooses itself."""
+PER_UPDATE, PER_ITERATION = 80, 160
+"""Bytes for the random key and the metrics of an update, and of an iteration."""
+BATCHES = "replay.batch_size, rollout.num_envs, rollout.length or evaluation.episodes"
+"""Settings that an iteration's memory grows with."""
 SMALLEST, STEP = 200, 50
 """The smallest replay that the program chooses itself, and what its capacity is a multiple of."""
 
@@ -205,11 +210,23 @@ def seed_bytes(algorithm: Algorithm) -> SeedBytes:
     kept = jax.eval_shape(lambda learner, batch: _kept(algorithm, hyper, learner, batch), state.learner, minibatch)
     gradients = _bytes(state.learner.online)
     read = sequence * sizes.batch_size + _bytes(minibatch.slots)
+    learning = read + 2 * sequence * sizes.num_envs + 2 * _bytes(kept) + 2 * gradients
     return SeedBytes(
         replay=_bytes(state.replay),
         parameters=_bytes(state) - _bytes(state.replay),
-        batches=read + 2 * sequence * sizes.num_envs + 2 * _bytes(kept) + 2 * gradients,
+        batches=max(learning, _evaluation(algorithm))
+        + PER_UPDATE * sizes.updates_per_iteration
+        + PER_ITERATION * sizes.iterations_per_epoch,
     )
+
+
+def _evaluation(algorithm: Algorithm) -> int:
+    """What the environments of the greedy episodes take, before and after a step."""
+    if algorithm.env.hosted is not None:
+        return 0
+    key = jax.eval_shape(lambda: jax.random.key(0)[None])
+    actor = jax.eval_shape(lambda key: start(algorithm.env, algorithm.agent, key), key)
+    return 3 * algorithm.sizes.evaluation_episodes * _bytes(actor)
 
 
 def _kept(algorithm: Algorithm, hyper: HyperParams, learner: Learner, minibatch: replay.Minibatch) -> Any:
@@ -258,7 +275,9 @@ def _host_has(count: int) -> bool:
 def _refusal(plan: Plan, limit: int, algorithm: Algorithm, capacity: int | None, seeds: int | None) -> str:
     remedies = [] if capacity is None else [f"replay.capacity={capacity}"]
     remedies += [] if seeds is None else [f"num_seeds={seeds}"]
-    advice = f"use at most {' or '.join(remedies)}" if remedies else "make replay.batch_size or rollout.length smaller"
+    one = plan.one
+    smaller = "agent.hidden_size or mixer.embed_size" if one.parameters > max(one.batches, one.replay) else BATCHES
+    advice = f"use at most {' or '.join(remedies)}" if remedies else f"make {smaller} smaller"
     return (
         f"replay.capacity={algorithm.sizes.capacity} num_seeds={plan.num_seeds}: {_would_take(plan, limit)}; {advice}"
     )
