@@ -2,6 +2,7 @@
 
 import math
 import re
+import resource
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -61,6 +62,14 @@ def test_batches_hold_the_minibatch_and_what_its_gradient_keeps(algorithm):
     grown = memory.seed_bytes(larger).batches - one.batches
     hidden_states = 8 * algorithm.sizes.length * algorithm.env.num_agents * 8 * 4
     assert grown > 2 * 8 * sequence + 2 * hidden_states
+
+
+def test_a_large_evaluation_and_many_updates_count(algorithm):
+    def batches(**sizes):
+        return memory.seed_bytes(algorithm._replace(sizes=algorithm.sizes._replace(**sizes))).batches
+
+    assert batches(evaluation_episodes=10**7) > 3 * 10**7 * 2 * 8 * 4  # two agents' hidden states at the least
+    assert batches(updates_per_iteration=10**8) > 10**8 * 8  # the random keys at the least
 
 
 @pytest.mark.parametrize(
@@ -227,6 +236,7 @@ def test_this_machine_has_some():
     ("group", "files", "expected"),
     [
         ("0::/job/task", {"job/memory.max": "1000\n", "job/memory.stat": "anon 300\nfile 600"}, [700]),
+        ("0::/job", {"job/memory.max": "1000", "job/memory.stat": "anon 300\nfile 600\nshmem 100"}, [600]),
         ("0::/job/task", {"job/memory.max": "max\n", "job/memory.stat": "anon 300"}, []),
         ("0::/elsewhere", {"memory.max": "1000", "memory.stat": "anon 1"}, [999]),
         ("4:cpu,memory:/job", {"memory/job/memory.limit_in_bytes": "500", "memory/job/memory.stat": "rss 1"}, [500]),
@@ -243,3 +253,11 @@ def test_limits_of_control_groups_are_found(tmp_path, group, files, expected):
 
 def test_without_control_groups_there_is_no_limit(tmp_path):
     assert free._free_in_control_groups(tmp_path, tmp_path / "missing") == []
+
+
+def test_limits_of_the_process_count(tmp_path, monkeypatch):
+    (tmp_path / "status").write_text("Name:\tpython\nVmSize:\t 300 kB\nVmData:\t 100 kB\n")
+    limits = {resource.RLIMIT_DATA: 2**20, resource.RLIMIT_AS: resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], limits[kind]))
+    assert free._free_in_process(tmp_path / "status") == [2**20 - 100 * 1024]
+    assert free._free_in_process(tmp_path / "missing") == []
