@@ -203,7 +203,8 @@ def prepare(
         may=memory.May(config.devices.count is None, config.replay.capacity is None and hosts.count == 1),
         resumed=resumed,
     )
-    algorithm = algorithm._replace(sizes=algorithm.sizes._replace(capacity=plan.capacity))
+    chosen = algorithm.sizes._replace(capacity=plan.capacity, shared_replay=plan.replay_devices > 1)
+    algorithm = algorithm._replace(sizes=chosen)
     if cells:
         of_all = hyper_params_of([cell.config for cell in cells], config.num_seeds)
         hyper = jax.tree.map(lambda x: np.asarray(x)[hosts.share], of_all)

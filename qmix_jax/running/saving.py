@@ -13,6 +13,9 @@ from qmix_jax.running.checkpoint import Checkpoints, Saved
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.settings.config import CheckpointConfig
 
+LONG = 10.0
+"""Seconds from which on the time that a checkpoint takes is told."""
+
 
 class Saving:
     """The checkpoints of one run.
@@ -22,15 +25,25 @@ class Saving:
         run_dir: the folder of the run.
         hosts: the processes of this run; each saves its own lanes.
         copies: whether there is memory to copy all states, so that training goes on while they are written.
+        tell: told once what a checkpoint costs, if that is much.
     """
 
-    def __init__(self, config: CheckpointConfig, run_dir: Path, hosts: Hosts, copies: bool = True) -> None:
+    def __init__(
+        self,
+        config: CheckpointConfig,
+        run_dir: Path,
+        hosts: Hosts,
+        copies: bool = True,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         folder = run_dir / "checkpoints"
         own = folder if hosts.count == 1 else folder / f"process_{hosts.index}"
         self._checkpoints = Checkpoints(own, config.keep)
         self._run_dir = run_dir
         self._hosts = hosts
         self._copies = copies
+        self._every_minutes = config.every_minutes
+        self._tell = tell
         self._saved_epochs = 0
         self.is_on = config.every_minutes is not None
         """Whether this run saves checkpoints at all."""
@@ -84,6 +97,14 @@ class Saving:
             self.failed = True
         else:
             self.failed = self.failed and not wait
+            self._tell_cost()
+
+    def _tell_cost(self) -> None:
+        seconds = self._checkpoints.seconds
+        if seconds is not None and seconds >= LONG and self._tell is not None:
+            often = f"checkpoint.every_minutes={self._every_minutes:g}"
+            self._tell(f"a checkpoint takes {seconds:.0f} s here ({often} says how often)")
+            self._tell = None
 
 
 def sections(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:

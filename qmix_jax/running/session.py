@@ -67,7 +67,7 @@ class Session:
         self._console = console
         self._clock = clock
         self._keep_process = keep_process
-        self._saving = Saving(config.checkpoint, run_dir, hosts, copies)
+        self._saving = Saving(config.checkpoint, run_dir, hosts, copies, console.message)
         self._stopped = False
         self._failure: EnvError | None = None
         count = len(self._lanes)

@@ -60,6 +60,17 @@ def test_where_one_cannot_be_saved_the_run_goes_on_and_says_so_once(tmp_path, ca
     assert (tmp_path / "checkpoints" / "00000003").is_dir()
 
 
+def test_what_a_checkpoint_costs_is_told_once_if_it_is_much(tmp_path, monkeypatch):
+    told = []
+    saves = Saving(ON, tmp_path, Hosts(1), tell=told.append)
+    saves.save(Arrays(), {"epochs": 1}, wait=True)
+    assert told == []
+    monkeypatch.setattr("qmix_jax.running.saving.LONG", 0.0)
+    for epochs in (2, 3):
+        saves.save(Arrays(), {"epochs": epochs}, wait=True)
+    assert told == ["a checkpoint takes 0 s here (checkpoint.every_minutes=0 says how often)"]
+
+
 def test_a_run_may_save_none(tmp_path):
     saves, arrays = saving(tmp_path, CheckpointConfig(every_minutes=None, keep=2)), Arrays()
     saves.save(arrays, {"epochs": 1}, wait=True)
