@@ -181,8 +181,7 @@ def _is_small(leaf: Leaf) -> bool:
 def _orbax_can(path: Path) -> bool:
     """Orbax writes the arrays of the first process only, takes brackets for a pattern, and needs UTF-8 paths."""
     text = str(path.absolute())
-    is_plain = not set("[]\\") & set(text) and text.encode("utf-8", "replace").decode("utf-8") == text
-    return jax.process_count() == 1 and is_plain
+    return jax.process_count() == 1 and not set("[]\\") & set(text) and text.encode("utf-8", "replace").decode() == text
 
 
 def _write_large(folder: Path, arrays: Mapping[str, Leaf]) -> None:
