@@ -1,7 +1,7 @@
 """A replay that several devices share: each keeps a block of its places and has the others' sequences sent to it.
 
-Which places are read or written is the same on all devices. Numbers are sent as they are (a sum of one device's number
-and the others' zeros), so sharing changes no result.
+Which places are read or written is the same on all devices. Numbers are sent as they are: a sum of one device's number
+and the others' zeros.
 """
 
 from typing import Any

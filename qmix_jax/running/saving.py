@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.running.checkpoint import Checkpoints, Saved
+from qmix_jax.running.checkpoint import RECORD, Checkpoints, Saved
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.settings.config import CheckpointConfig
 
@@ -56,6 +56,8 @@ class Saving:
         Raises :class:`ConfigError` where processes have none of one epoch in common.
         """
         saved = self._checkpoints.latest(warn)
+        if saved is not None:
+            _check_number(saved, "epochs", int)
         epochs = self._hosts.each(-1 if saved is None else int(saved.record["epochs"]))
         common = min(epochs)
         if saved is not None and common != int(saved.record["epochs"]):
@@ -114,6 +116,24 @@ def sections(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray
         section, _, rest = name.partition(".")
         parts.setdefault(section, {})[rest] = value
     return parts
+
+
+def check_saved(saved: Saved, num_lanes: int) -> None:
+    """Raise :class:`ConfigError` for a checkpoint with valid digests that is not one of a run with so many lanes."""
+    for key in ("train_seconds", "wall_seconds"):
+        _check_number(saved, key, int | float)
+    for name, array in saved.arrays.items():
+        if not name.startswith("states.") and array.shape != (num_lanes,):
+            raise ConfigError(f"{saved.path}: {name} has the shape {list(array.shape)}, not [{num_lanes}]")
+    for name in ("told.nonfinite", "told.active", "rows.env_steps", "rows.updates"):
+        if name not in saved.arrays:
+            raise ConfigError(f"{saved.path}: has no {name}")
+
+
+def _check_number(saved: Saved, key: str, kind: Any) -> None:
+    value = saved.record.get(key)
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value < 2**31:
+        raise ConfigError(f"{saved.path / RECORD}: {key}={value}: must be a number of at least 0")
 
 
 def warn(text: str) -> None:

@@ -146,7 +146,7 @@ def test_a_replay_that_nobody_asked_for_is_made_smaller(known):
     assert (plan.capacity, plan.num_devices, plan.total) == (400, 1, fits)
     assert memory.describe(plan)[1] == (
         "memory: chose devices.count=1 replay.capacity=400, since by default (1000 sequences on 2 device(s), "
-        "39.5 KiB) the run would not fit"
+        "39.3 KiB) the run would not fit"
     )
     with pytest.raises(ConfigError, match="would take"):  # too small to learn from
         memory.check(known(1000), 1, devices, limit=memory.SMALLEST * 20, may=may)
@@ -165,6 +165,17 @@ def test_a_checkpoint_is_written_without_a_copy_where_that_does_not_fit(known):
     assert (tight.copies, tight.snapshots, tight.total) == (False, 0, states)
     roomy = memory.check(known(50), 3, [device("cpu")], checkpoints=True, limit=3 * states)
     assert (roomy.copies, roomy.snapshots) == (True, 3)
+
+
+def test_devices_that_share_a_seed_spread_a_large_replay(known, monkeypatch):
+    devices = [device("cpu")] * 2
+    whole = memory.check(known(50, 2), 1, devices, limit=10**9)
+    monkeypatch.setattr(memory, "SPREAD_FROM", 1000)
+    spread = memory.check(known(50, 2), 1, devices, limit=10**9)
+    assert (whole.replay_devices, spread.replay_devices) == (1, 2)
+    assert whole.total - spread.total == whole.one.replay
+    assert memory.check(known(51, 2), 1, devices, limit=10**9).replay_devices == 1  # cannot be halved
+    assert memory.check(known(50, 2), 2, devices, limit=10**9).replay_devices == 1  # a device for every seed
 
 
 def test_what_fits_is_described(known):
