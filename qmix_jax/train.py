@@ -66,6 +66,7 @@ def run(
     run_dir: Path,
     *,
     given_env: object = None,
+    env_settings: Mapping[str, Any] | None = None,
     keep_process: bool = False,
 ) -> int:
     """One training run, from the configuration to the run's folder.
@@ -76,6 +77,7 @@ def run(
         cells: of its sweep, if it is one.
         run_dir: its folder.
         given_env: an environment to use in place of the one that the configuration describes.
+        env_settings: of its adapter, where it needs one.
         keep_process: raise ``KeyboardInterrupt`` where Ctrl-C would end the process.
 
     Returns the exit status: 0, 1 if something could not be saved or numbers went wrong under ``on_nonfinite=stop``,
@@ -97,7 +99,7 @@ def run(
     # Not at the top, and the environment first: a wrong setting is reported before what takes seconds is imported.
     from qmix_jax.envs.build import as_env, make_env
 
-    env = make_env(config.parts["env"]) if given_env is None else as_env(given_env)
+    env = make_env(config.parts["env"]) if given_env is None else as_env(given_env, **(env_settings or {}))
 
     from qmix_jax.logging import ConsoleSink, write_json
     from qmix_jax.logging.tensorboard import check_tensorboard
