@@ -83,6 +83,11 @@ class Settings:
         return 8 if self.dry else 20_000
 
     @property
+    def cache(self) -> str | None:
+        """For compiled programs; of a dry run, which compiles the same ones again and again."""
+        return str(Path(self.out).resolve() / "cache") if self.dry else None
+
+    @property
     def many(self) -> int:
         """Seeds at once."""
         return 2 if self.dry else 8
@@ -194,8 +199,8 @@ def _speed(settings: Settings, name: str, seeds: int, *arguments: str) -> dict[s
 
 def _measure(settings: Settings, seeds: int, *arguments: str) -> dict[str, Any]:
     """Measure in a process of its own. Raises :class:`ProcessError` where it does not fit."""
-    cache = str(Path(settings.out) / "cache") if settings.dry else None
-    command = worker_command([*settings.arguments, *arguments], seeds, settings.env_steps, cache=cache)
+    arguments = (*settings.arguments, *arguments)
+    command = worker_command(arguments, seeds, settings.env_steps, cache=settings.cache)
     with Process(command) as process:
         process.run()  # the first run touches new memory
         rates = alternate({"": process.env_steps_per_second}, 1 if settings.dry else REPETITIONS)[""]
@@ -232,7 +237,12 @@ def _fitting(settings: Settings, seeds: int) -> dict[str, Any]:
 def profile(settings: Settings) -> dict[str, Any]:
     """Which kernels take the time of an iteration; in a process of its own, as all that computes."""
     file = Path(settings.out) / "profile.json"
-    request = {"arguments": settings.arguments, "env_steps": settings.env_steps, "file": str(file.resolve())}
+    request: dict[str, Any] = {
+        "arguments": settings.arguments,
+        "env_steps": settings.env_steps,
+        "cache": settings.cache,
+    }
+    request["file"] = str(file.resolve())
     run([sys.executable, str(Path(__file__).with_name("gpu_profile.py")), json.dumps(request)])
     return json.loads(file.read_text(encoding="utf-8"))
 

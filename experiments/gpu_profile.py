@@ -20,10 +20,10 @@ KERNELS = 20
 """Rows of the profile."""
 
 
-def profile(arguments: list[str], env_steps: int, file: str) -> None:
+def profile(arguments: list[str], env_steps: int, cache: str | None, file: str) -> None:
     """Train one seed for some iterations under JAX's profiler, and write the kernels' times."""
     config = parse(to_container(compose_config(arguments)))
-    set_up(config.devices, 1)
+    set_up(config.devices, 1, cache)
     algorithm, hyper = build(config, make_env(config.parts["env"]))
     loop = Loop(algorithm, hyper, Request(arguments, 1, env_steps, warm_up=False, evaluate=False), None)
     loop.run()

@@ -8,8 +8,9 @@ from qmix_jax.envs.jaxmarl import SMAX_SCENARIOS
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings import spelling
 from qmix_jax.settings.arguments import check_form, split_options
-from qmix_jax.settings.command_line import compose_config, for_hydra, _known_keys, check
+from qmix_jax.settings.command_line import _known_keys, check, compose_config, for_hydra
 from qmix_jax.settings.groups import choices, group_names
+from qmix_jax.settings.reading import to_container
 from qmix_jax.settings.spelling import nearest_key, unknown_group_choice
 
 KEYS = {
