@@ -14,7 +14,7 @@ import pytest
 from toy_env import make_toy
 
 import qmix_jax
-from qmix_jax import train
+from qmix_jax.running import launch
 from qmix_jax.running.interrupt import Interruption
 
 TINY = [
@@ -143,13 +143,14 @@ def test_an_environment_object_is_adapted_as_the_arguments_say(tmp_path, monkeyp
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "example_package"))
     game = importlib.import_module("example_envs.guess").Guess(length=3)
     given = []
-    monkeypatch.setattr(train, "run", lambda *a, **k: given.append((a, k)))
+    monkeypatch.setattr(launch, "run", lambda *a, **k: given.append(a))
     monkeypatch.setattr("qmix_jax.results.opened.open_run", lambda path, env: env)
     env = qmix_jax.run([*TINY, f"run_dir={tmp_path}", "env.time_limit=terminal", "+env.episode_limit=2"], env=game)
-    ((_, container, *_), named) = given[0]
-    assert named["env_settings"] == {"time_limit": "terminal", "episode_limit": 2}
-    assert container["env"] == {"_target_": "example_envs.guess.Guess", "name": "Guess"} | named["env_settings"]
-    assert env.episode_limit == 2
+    request, env_object = given[0]
+    assert env_object is game
+    own = {"time_limit": "terminal", "episode_limit": 2}
+    assert request.container["env"] == {"_target_": "example_envs.guess.Guess", "name": "Guess"} | own
+    assert launch._adapted(game, request.config).episode_limit == env.episode_limit == 2
     with pytest.raises(qmix_jax.ConfigError, match=r"env\.length: .* beside it only env\.time_limit"):
         qmix_jax.run(["env.length=3"], env=game)
 
@@ -165,7 +166,7 @@ def test_an_environment_is_given_once(toy):
 
 def test_a_run_without_a_folder_gets_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "run", lambda config, container, cells, run_dir, **_: made.append(run_dir))
+    monkeypatch.setattr(launch, "run", lambda request, *_, **__: made.append(request.run_dir))
     monkeypatch.setattr("qmix_jax.results.opened.open_run", lambda path, env: path)
     made = []
     assert qmix_jax.run(["env=mpe", "algorithm=vdn"]) == made[0]
