@@ -9,12 +9,12 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float, Key
+from jaxtyping import Array, Float, Key
 
 from qmix_jax.errors import require
 from qmix_jax.networks.agents import Agent, Initializer
 from qmix_jax.networks.linear import add_bias, with_leading_axes
-from qmix_jax.networks.linear_recurrence import linear_recurrence
+from qmix_jax.networks.linear_recurrence import Pair, linear_recurrence, rotating_recurrence
 
 Rows = Float[Array, "T R H"]
 Start = Float[Array, "R C"] | None
@@ -115,29 +115,34 @@ class LRUAgent(Agent):
         self, x: Float[Array, "*batch H"], carry: Float[Array, "*batch 2H"]
     ) -> tuple[Float[Array, "*batch 2H"], Float[Array, "*batch H"]]:
         """One step."""
-        factor = with_leading_axes(self._factor(), x.ndim)
-        hidden = factor * jax.lax.complex(*jnp.split(carry, 2, axis=-1)) + self._into(x)
-        return jnp.concatenate([hidden.real, hidden.imag], axis=-1), self._output(hidden, x)
+        real, imag = jnp.split(carry, 2, axis=-1)
+        factor, b = Pair(*(with_leading_axes(part, x.ndim) for part in self._factor())), self._into(x)
+        hidden = Pair(
+            factor.real * real - factor.imag * imag + b.real,
+            factor.real * imag + factor.imag * real + b.imag,
+        )
+        return jnp.concatenate(hidden, axis=-1), self._output(hidden, x)
 
     def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Start = None) -> Rows:
-        """See :func:`qmix_jax.networks.linear_recurrence.linear_recurrence`."""
+        """See :func:`qmix_jax.networks.linear_recurrence.rotating_recurrence`."""
         start = jnp.zeros((x.shape[1], self.carry_size), x.dtype) if start is None else start
-        first = jax.lax.complex(*jnp.split(start, 2, axis=-1))
-        return self._output(linear_recurrence(self._factor()[None, None] * keep, self._into(x), first), x)
+        first = Pair(*jnp.split(start, 2, axis=-1))
+        return self._output(rotating_recurrence(self._factor(), keep, self._into(x), first), x)
 
-    def _factor(self) -> Complex[Array, " H"]:
-        """``lambda``."""
+    def _factor(self) -> Pair:
+        """``lambda`` ``[H]``."""
         radius, angle = jnp.exp(-jnp.exp(self.nu)), jnp.exp(self.theta)
-        return jax.lax.complex(radius * jnp.cos(angle), radius * jnp.sin(angle))
+        return Pair(radius * jnp.cos(angle), radius * jnp.sin(angle))
 
-    def _into(self, x: Float[Array, "*rows H"]) -> Complex[Array, "*rows H"]:
+    def _into(self, x: Float[Array, "*rows H"]) -> Pair:
         """``gamma (x B)``."""
         flat, gamma = x.reshape(-1, self.hidden_size), jnp.exp(self.gamma)[None]
-        real, imaginary = (flat @ (kernel * gamma) for kernel in self.input_kernels)
-        return jax.lax.complex(real, imaginary).reshape(x.shape)
+        return Pair(*((flat @ (kernel * gamma)).reshape(x.shape) for kernel in self.input_kernels))
 
-    def _output(self, hidden: Complex[Array, "*rows H"], x: Float[Array, "*rows H"]) -> Float[Array, "*rows H"]:
-        flat = hidden.reshape(-1, self.hidden_size)
-        real, imaginary = self.output_kernels
-        mixed = (flat.real @ real - flat.imag @ imaginary).reshape(x.shape)
+    def _output(self, hidden: Pair, x: Float[Array, "*rows H"]) -> Float[Array, "*rows H"]:
+        real, imaginary = (
+            part.reshape(-1, self.hidden_size) @ kernel
+            for part, kernel in zip(hidden, self.output_kernels, strict=True)
+        )
+        mixed = (real - imaginary).reshape(x.shape)
         return x + nn.gelu(mixed + with_leading_axes(self.through, x.ndim) * x)

@@ -1,6 +1,8 @@
 """Linear recurrences against plain Python, and the agents made of them: unrolling equals stepping."""
 
 import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from toy_env import QUICKLY
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import last_actions
-from qmix_jax.networks.linear_recurrence import in_order, linear_recurrence
+from qmix_jax.networks.linear_recurrence import Pair, linear_recurrence, rotating_recurrence
 from qmix_jax.networks.parallel_agents import LRUAgent, MinGRUAgent
 from qmix_jax.networks.separate import SeparateAgents
 
@@ -21,48 +23,80 @@ both_forms = pytest.mark.parametrize("platform", ["cpu", "gpu"])
 """Step by step as on CPUs, and the associative scan of accelerators."""
 
 
-def random_recurrence(kind: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Factors with some zeros (new episodes), inputs and start."""
+class Case(NamedTuple):
+    """A recurrence: the function, its arguments, and what it computes in terms of plain (complex) numbers."""
+
+    solve: Callable[..., Any]
+    arguments: tuple
+    a: np.ndarray
+    b: np.ndarray
+    start: np.ndarray
+
+
+def case(kind: str) -> Case:
+    """Random numbers; some factors are zero (new episodes)."""
     numbers = np.random.default_rng(0)
+    keep = (numbers.uniform(size=(LENGTH, ROWS, 1)) < 0.8).astype(float)
     shapes = (LENGTH, ROWS, HIDDEN), (LENGTH, ROWS, HIDDEN), (ROWS, HIDDEN)
     a, b, start = (numbers.normal(size=shape) for shape in shapes)
-    if kind is complex:
-        a, b, start = (x + 1j * numbers.normal(size=x.shape) for x in (a, b, start))
-    return a * (numbers.uniform(size=(LENGTH, ROWS, 1)) < 0.8), b, start
+    if kind == "real":
+        return Case(linear_recurrence, (a * keep, b, start), a * keep, b, start)
+    b, start = b + 1j * numbers.normal(size=b.shape), start + 1j * numbers.normal(size=start.shape)
+    factor = numbers.normal(size=HIDDEN) + 1j * numbers.normal(size=HIDDEN)
+    pairs = [Pair(x.real, x.imag) for x in (factor, b, start)]
+    return Case(rotating_recurrence, (pairs[0], keep, *pairs[1:]), factor * keep, b, start)
+
+
+def as_numbers(hidden) -> Any:
+    return hidden.real + 1j * hidden.imag if isinstance(hidden, Pair) else hidden
 
 
 @both_forms
-@pytest.mark.parametrize("kind", [float, complex])
-def test_the_recurrence_equals_plain_python(kind, platform, monkeypatch):
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_a_recurrence_equals_plain_python(kind, platform, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
-    a, b, start = random_recurrence(kind)
+    own = case(kind)
     with jax.enable_x64(True):
-        found = jax.jit(functools.partial(linear_recurrence), compiler_options=QUICKLY)(a, b, start)
-    hidden = start
+        found = as_numbers(jax.jit(functools.partial(own.solve), compiler_options=QUICKLY)(*own.arguments))
+    hidden = own.start
     for t in range(LENGTH):
-        hidden = a[t] * hidden + b[t]
+        hidden = own.a[t] * hidden + own.b[t]
         np.testing.assert_allclose(found[t], hidden, rtol=1e-10, atol=1e-12)
 
 
+def plain_scan(*arguments):
+    """The same recurrence as a scan of (complex) numbers, which JAX differentiates by itself."""
+    if len(arguments) == 3:
+        a, b, start = arguments
+    else:
+        factor, keep, b, start = (as_numbers(x) for x in arguments)
+        a = factor[None, None] * keep
+
+    def step(hidden, slot):
+        hidden = slot[0] * hidden + slot[1]
+        return hidden, hidden
+
+    return jax.lax.scan(step, start, (a, b))[1]
+
+
 @both_forms
-@pytest.mark.parametrize("kind", [float, complex])
+@pytest.mark.parametrize("kind", ["real", "complex"])
 def test_the_gradient_equals_that_of_a_plain_scan(kind, platform, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    own = case(kind)
     of_output = np.random.default_rng(1).normal(size=(2, LENGTH, ROWS, HIDDEN))
 
     def total(solve, *arguments):
-        hidden = solve(*arguments)
+        hidden = as_numbers(solve(*arguments))
         return (jnp.real(hidden) * of_output[0] + jnp.imag(hidden) * of_output[1]).sum()
 
+    places = (0, 1, 2) if kind == "real" else (0, 2, 3)
     with jax.enable_x64(True):
-        own, plain = (
-            jax.jit(jax.grad(functools.partial(total, solve), argnums=(0, 1, 2)), compiler_options=QUICKLY)(
-                *random_recurrence(kind)
-            )
-            for solve in (functools.partial(linear_recurrence), in_order)
+        found, expected = (
+            jax.jit(jax.grad(functools.partial(total, solve), argnums=places), compiler_options=QUICKLY)(*own.arguments)
+            for solve in (own.solve, plain_scan)
         )
-    for x, y in zip(own, plain, strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12), found, expected)
 
 
 def make_agent(kind: type, num_agents: int = AGENTS, **options):
