@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
+from qmix_jax.acting import continuing
 from qmix_jax.acting.explore import exponential_schedule, linear_schedule
 from qmix_jax.acting.greedy_episodes import greedy_episodes, summarize
-from qmix_jax.acting.rollout import RolloutStats, collect
+from qmix_jax.acting.rollout import RolloutStats, collect, memory
 from qmix_jax.algorithms.base import Algorithm, Metrics, TargetUpdate
 from qmix_jax.algorithms.gradient_step import learn
 from qmix_jax.algorithms.metrics import better, episode_sums, epoch_metrics, target_lag
@@ -32,11 +33,18 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
     key, agent_key, other_key = jax.random.split(key, 3)
     agent = init_agent(algorithm.agent, env.obs_size, agent_key)
     online = algorithm.method.init(algorithm, agent, other_key)
+    actors = start = None
+    if sizes.continues:
+        keys = jax.random.split(jax.random.fold_in(key, 0), sizes.num_envs)
+        actors = continuing.begin(env, algorithm.agent, keys, sizes.window)
+        start = jax.tree.map(lambda x: x[0], memory(actors.actors))
     nothing = jnp.zeros((), jnp.int32)
     worst = Evaluation(*(jnp.asarray(-jnp.inf, jnp.float32) for _ in Evaluation._fields))
     return TrainState(
         key=key,
-        replay=replay.init(storage.empty_slot(algorithm.storage, env), sizes.capacity, sizes.length),
+        replay=replay.init(
+            storage.empty_slot(algorithm.storage, env), sizes.capacity, sizes.window + sizes.length, start
+        ),
         learner=Learner(
             online=online,
             target=jax.tree.map(jnp.copy, online),
@@ -51,6 +59,7 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
         best=Best(agent=jax.tree.map(jnp.copy, online.agent), evaluation=worst, env_steps=nothing),
         env_steps=nothing,
         episodes=nothing,
+        actors=actors,
     )
 
 
@@ -73,19 +82,15 @@ def collect_and_store(
     """
     sizes = algorithm.sizes
     level = exploration_level(algorithm, hyper, state)
-    slots, stats = played or collect(
-        algorithm.env,
-        algorithm.agent,
-        state.learner.online.agent,
-        key,
-        level,
-        sizes.num_envs,
-        sizes.length,
-        sizes.auto_reset,
-        algorithm.explore,
-    )
+    policy = (algorithm.env, algorithm.agent, state.learner.online.agent, key, level)
+    actors = starts = None
+    if sizes.continues:
+        actors, slots, starts, stats = continuing.collect_on(*policy, state.actors, sizes.length, algorithm.explore)
+    else:
+        slots, stats = played or collect(*policy, sizes.num_envs, sizes.length, sizes.auto_reset, algorithm.explore)
     state = state._replace(
-        replay=replay.add(state.replay, storage.pack(algorithm.storage, slots)),
+        actors=actors,
+        replay=replay.add(state.replay, storage.pack(algorithm.storage, slots), starts),
         env_steps=state.env_steps + stats.env_steps,
         episodes=state.episodes + stats.episodes,
     )
@@ -156,7 +161,16 @@ def sample(algorithm: Algorithm, hyper: HyperParams, memory: Replay, key: Key[Ar
         minibatch = replay.sample_prioritised(memory, key, size, alpha, beta, replacement)
     else:
         minibatch = replay.sample(memory, key, size, replacement)
-    return minibatch._replace(slots=storage.unpack(algorithm.storage, minibatch.slots))
+    return _unpacked(algorithm, minibatch)
+
+
+def _unpacked(algorithm: Algorithm, minibatch: Minibatch) -> Minibatch:
+    """A minibatch as losses read it: its first slots are those to burn in."""
+    slots, count = storage.unpack(algorithm.storage, minibatch.slots), algorithm.sizes.burn_in
+    if not count or minibatch.start is None:
+        return minibatch._replace(slots=slots)
+    burn_in, slots = jax.tree.map(lambda x: x[:count], slots), jax.tree.map(lambda x: x[count:], slots)
+    return minibatch._replace(slots=slots, start=minibatch.start._replace(burn_in=burn_in))
 
 
 def _copy_after_episodes(hyper: HyperParams, learner: Learner, episodes: Int[Array, ""]) -> Learner:
@@ -188,9 +202,8 @@ def end_epoch(
 
 def _warning_signs(algorithm: Algorithm, hyper: HyperParams, state: TrainState) -> Metrics:
     key = jax.random.fold_in(state.key, 0)
-    stored = replay.sample(state.replay, key, algorithm.sizes.batch_size).slots
-    batch = storage.unpack(algorithm.storage, stored)
-    signs = algorithm.method.warning_signs(algorithm, hyper, state.learner, batch)
+    minibatch = _unpacked(algorithm, replay.sample(state.replay, key, algorithm.sizes.batch_size))
+    signs = algorithm.method.warning_signs(algorithm, hyper, state.learner, minibatch.slots, minibatch.start)
     return {**signs, "target_lag": target_lag(state.learner)}
 
 

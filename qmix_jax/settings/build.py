@@ -129,6 +129,17 @@ def sizes(config: Config, env: Env) -> Sizes:
             f"rollout.length={length}: without rollout.auto_reset a sequence must hold a whole episode of "
             f"{env.episode_limit} transitions; use at least {env.episode_limit + 1}"
         )
+    if rollout.sequences == "continue" and env.hosted is not None:
+        raise ConfigError(
+            f"rollout.sequences=continue: the worker processes of {env.name} cannot be saved in mid-episode, and all "
+            f"seeds share them; use fresh"
+        )
+    burn_in = config.learner.burn_in
+    if burn_in > length - 1:
+        raise ConfigError(
+            f"learner.burn_in={burn_in}: the sequence before has only {length - 1} slots to repeat (rollout.length="
+            f"{length}); use at most {length - 1}"
+        )
     steps = rollout.num_envs * (length - 1)
     for_minibatch = math.ceil(replay.batch_size / rollout.num_envs)
     return Sizes(
@@ -144,6 +155,8 @@ def sizes(config: Config, env: Env) -> Sizes:
         evaluation_episodes=config.evaluation.episodes,
         evaluation_seed=config.evaluation.seed,
         minibatch_parts=_minibatch_parts(config, rows=length * replay.batch_size * env.num_agents),
+        continues=rollout.sequences == "continue",
+        burn_in=burn_in,
     )
 
 

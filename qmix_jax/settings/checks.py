@@ -10,6 +10,7 @@ LONGEST_EPOCH = 10_000_000
 def check_together(config: Config) -> None:
     """Raise :class:`ConfigError` for two settings that do not fit each other; the message names both."""
     _check_minibatch(config)
+    _check_sequences(config)
     _check_exploration(config.exploration)
     _check_distributed(config)
     interval, total = config.evaluation.interval_env_steps, config.total_env_steps
@@ -43,6 +44,26 @@ def _check_minibatch(config: Config) -> None:
         raise ConfigError(
             f"replay.capacity={replay.capacity}: must hold the rollout.num_envs={rollout.num_envs} sequences of one "
             f"iteration; use at least {rollout.num_envs}"
+        )
+
+
+def _check_sequences(config: Config) -> None:
+    rollout, burn_in = config.rollout, config.learner.burn_in
+    if rollout.sequences == "fresh":
+        if burn_in:
+            raise ConfigError(
+                f"learner.burn_in={burn_in}: sequences that begin with an episode have nothing before them; use 0, or "
+                f"rollout.sequences=continue"
+            )
+        return
+    if not rollout.auto_reset:
+        raise ConfigError(
+            "rollout.sequences=continue: plays one episode after the other, and rollout.auto_reset=false one per "
+            "sequence; use rollout.auto_reset=true"
+        )
+    if rollout.overlap:
+        raise ConfigError(
+            "rollout.overlap=true: only for hosted environments, which cannot continue; use rollout.sequences=fresh"
         )
 
 

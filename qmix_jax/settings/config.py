@@ -29,6 +29,7 @@ class RolloutConfig:
     length: int | None = number(2)
     overlap: bool
     auto_reset: bool
+    sequences: Literal["fresh", "continue"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class LearnerConfig:
     max_grad_norm: float | None = number(0, above=True)
     half_loss: bool
     minibatch_parts: int | None = number(1, 1024)
+    burn_in: int = number(0)
 
     @property
     def most_parts(self) -> int:

@@ -13,8 +13,9 @@ MOVED = {
 ADDED: dict[str, dict[str, Any]] = {
     "algorithm": {"_target_": "qmix_jax.algorithms.value_decomposition.ValueDecomposition"},
     "exploration": {"_target_": "qmix_jax.acting.explore.epsilon_greedy", "fraction": 0.15},
+    "learner": {"burn_in": 0},
     "logger": {"tensorboard": False, "wandb": {"system": False, "video": False, "artifacts": False}},
-    "rollout": {"overlap": False},
+    "rollout": {"overlap": False, "sequences": "fresh"},
     "sweep": {"temperature_start": None, "temperature_end": None, "temperature_steps": None},
 }
 """Settings by section that older folders lack, with the values that they were run with."""
