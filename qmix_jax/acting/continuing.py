@@ -36,22 +36,19 @@ def begin(env: Env, agent: AnyAgent, keys: Key[Array, " B"], window: int) -> Con
     actors = start(env, agent, keys)
     if not window:
         return Continuing(actors)
-    count = keys.shape[0]
-
-    def filled(*shape: int, value: Any = 0.0) -> Array:
-        return jnp.full((count, window, *shape), value)
-
+    shape = (keys.shape[0], window)
+    nothing = jnp.zeros(shape)
     padding = Slot(
         step=TimeStep(
-            obs=filled(env.num_agents, env.obs_size),
-            avail_actions=filled(env.num_agents, env.num_actions, value=True),
-            state=filled(env.state_size),
+            obs=jnp.zeros((*shape, env.num_agents, env.obs_size)),
+            avail_actions=jnp.ones((*shape, env.num_agents, env.num_actions), bool),
+            state=jnp.zeros((*shape, env.state_size)),
         ),
-        action=filled(env.num_agents, value=jnp.int32(0)),
-        reward=filled(),
-        discount=filled(),
-        mask=filled(),
-        first=filled(value=False),
+        action=jnp.zeros((*shape, env.num_agents), jnp.int32),
+        reward=nothing,
+        discount=nothing,
+        mask=nothing,
+        first=jnp.zeros(shape, bool),
     )
     return Continuing(actors, padding, memory(actors))
 

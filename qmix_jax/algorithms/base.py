@@ -123,11 +123,13 @@ class Sizes(NamedTuple):
     """A sequence goes on where the one before has ended."""
     burn_in: int = 0
     """Slots before each sequence that are only unrolled, for the hidden state."""
+    memory_window: int = 0
+    """Slots before each sequence that are learned from once more."""
 
     @property
     def window(self) -> int:
         """Slots of the sequence before that are stored with each sequence."""
-        return self.burn_in
+        return self.burn_in + self.memory_window
 
 
 class Algorithm(NamedTuple):
@@ -145,6 +147,8 @@ class Algorithm(NamedTuple):
     target_update: TargetUpdate = TargetUpdate.UPDATES
     prioritised: bool = False
     replacement: bool = True
+    on_policy: bool = False
+    """Learn from the newest sequences in whole passes, instead of sampling from a replay."""
     explore: Exploration = epsilon_greedy
     exploration_level: str = "epsilon"
     """What the level of ``explore`` is called among the metrics."""

@@ -23,6 +23,7 @@ from qmix_jax.learning import standardise
 from qmix_jax.networks.agents import init_agent
 from qmix_jax.replay import packing as storage
 from qmix_jax.replay import sequences as replay
+from qmix_jax.replay.on_policy import passes
 from qmix_jax.replay.sequences import Minibatch, Priorities
 from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Replay, Slot, TrainState
 
@@ -122,17 +123,22 @@ def iterate(
         priority_beta=linear_schedule(hyper.priority_beta, jnp.ones(()), hyper.priority_beta_steps, steps),
     )
 
-    def update(carry: Changing, key: Key[Array, ""]) -> tuple[Changing, Metrics]:
+    def update(carry: Changing, draw: Array) -> tuple[Changing, Metrics]:
         learner, priorities = carry
         memory = state.replay._replace(**priorities._asdict())
-        minibatch = sample(algorithm, now, memory, key)
+        minibatch = (newest if algorithm.on_policy else sample)(algorithm, now, memory, draw)
         learner, metrics, priority = learn(algorithm, now, learner, minibatch)
         if algorithm.prioritised:
             priorities = replay.update_priorities(priorities, minibatch.places, priority)
         return (learner, priorities), metrics
 
+    draws = learn_keys
+    if algorithm.on_policy:
+        sizes = algorithm.sizes
+        draws = passes(learn_keys[0], sizes.num_envs, sizes.batch_size, sizes.updates_per_iteration)
+
     def updates(carry: Changing) -> tuple[Changing, Metrics]:
-        carry, metrics = jax.lax.scan(update, carry, learn_keys)
+        carry, metrics = jax.lax.scan(update, carry, draws)
         return carry, jax.tree.map(jnp.mean, metrics)
 
     def no_updates(carry: Changing) -> tuple[Changing, Metrics]:
@@ -155,13 +161,19 @@ def iterate(
 
 def sample(algorithm: Algorithm, hyper: HyperParams, memory: Replay, key: Key[Array, ""]) -> Minibatch:
     """A minibatch of slots from the replay."""
-    size, replacement = algorithm.sizes.batch_size, algorithm.replacement
+    size, replacement = algorithm.sizes.batch_size, algorithm.replacement and not algorithm.on_policy
     if algorithm.prioritised:
         alpha, beta = hyper.priority_alpha, hyper.priority_beta
         minibatch = replay.sample_prioritised(memory, key, size, alpha, beta, replacement)
     else:
         minibatch = replay.sample(memory, key, size, replacement)
     return _unpacked(algorithm, minibatch)
+
+
+def newest(algorithm: Algorithm, hyper: HyperParams, memory: Replay, places: Int[Array, " M"]) -> Minibatch:
+    """The newest sequences of these environments: the replay holds no others."""
+    del hyper
+    return _unpacked(algorithm, replay.read(memory, places, jnp.ones(places.shape[0])))
 
 
 def _unpacked(algorithm: Algorithm, minibatch: Minibatch) -> Minibatch:

@@ -14,12 +14,12 @@ from qmix_jax.acting.explore import Exploration
 from qmix_jax.algorithms.base import Algorithm, Sizes, TargetUpdate
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.learning.targets import Sequence as TargetSequence
 from qmix_jax.networks.agents import AnyAgent
 from qmix_jax.networks.separate import SeparateAgents
 from qmix_jax.replay.packing import OBS_DTYPES
-from qmix_jax.settings.config import PARTS_ON_CPU, Config
+from qmix_jax.settings.config import PARTS_ON_CPU, Config, TargetConfig
 from qmix_jax.types import HyperParams
 
 ROWS_OF_A_PART = 1024
@@ -42,9 +42,10 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
         optimizer=build_part("optimizer", parts["optimizer"]),
         sizes=sizes(config, env),
         double_q=config.target.double_q,
-        target_update=TargetUpdate("soft" if config.target.update == "soft" else config.target.update_unit),
+        target_update=target_update(config.target),
         prioritised=config.replay.priority is not None,
         replacement=config.replay.replacement,
+        on_policy=config.replay.on_policy,
         explore=build_exploration(parts["exploration"]),
         exploration_level=config.exploration.level,
         exponential_exploration=config.exploration.schedule == "exponential",
@@ -57,11 +58,32 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
     return algorithm, hyper_params(config)
 
 
+NORMS = ("none", "layer")
+"""Of the agents' dense layers, ``agent.norm``."""
+
+
+def target_update(target: TargetConfig) -> TargetUpdate:
+    """How the target network follows, or that there is none."""
+    if target.network == "online":
+        return TargetUpdate.ONLINE
+    return TargetUpdate("soft" if target.update == "soft" else target.update_unit)
+
+
 def build_agent(settings: Mapping[str, Any], env: Env) -> AnyAgent:
     """The agent networks for the sizes of an environment: one for all, or with ``shared: false`` one each."""
     settings = dict(settings)
     shared = settings.pop("shared", True)
     check_kind("agent.shared", shared, True)
+    norm = settings.pop("norm", None)
+    if norm == "batch":
+        raise ConfigError(
+            "agent.norm=batch: statistics of a batch are no parameters, and an agent that acts alone has no batch; "
+            "use layer"
+        )
+    if norm not in (None, *NORMS):
+        raise unknown_choice("agent.norm", norm, NORMS)
+    if norm is not None:
+        settings["layer_norm"] = norm == "layer"
     sizes = {"obs_size": env.obs_size, "num_actions": env.num_actions}
     if shared:
         return build_part("agent", settings, num_agents=env.num_agents, **sizes)
@@ -134,11 +156,13 @@ def sizes(config: Config, env: Env) -> Sizes:
             f"rollout.sequences=continue: the worker processes of {env.name} cannot be saved in mid-episode, and all "
             f"seeds share them; use fresh"
         )
-    burn_in = config.learner.burn_in
-    if burn_in > length - 1:
+    burn_in, window = config.learner.burn_in, replay.memory_window
+    if burn_in + window > length - 1:
+        keys = {"learner.burn_in": burn_in, "replay.memory_window": window}
+        given = " ".join(f"{key}={value}" for key, value in keys.items() if value)
         raise ConfigError(
-            f"learner.burn_in={burn_in}: the sequence before has only {length - 1} slots to repeat (rollout.length="
-            f"{length}); use at most {length - 1}"
+            f"{given}: the sequence before has only {length - 1} slots to repeat (rollout.length={length}); use at "
+            f"most {length - 1}{' together' if burn_in and window else ''}"
         )
     steps = rollout.num_envs * (length - 1)
     for_minibatch = math.ceil(replay.batch_size / rollout.num_envs)
@@ -146,7 +170,7 @@ def sizes(config: Config, env: Env) -> Sizes:
         num_envs=rollout.num_envs,
         length=length,
         auto_reset=rollout.auto_reset,
-        capacity=replay.capacity,
+        capacity=rollout.num_envs if replay.on_policy else replay.capacity,
         batch_size=replay.batch_size,
         updates_per_iteration=config.learner.updates_per_iteration,
         # The first iteration that learns has its own sequences in the replay already.
@@ -157,6 +181,7 @@ def sizes(config: Config, env: Env) -> Sizes:
         minibatch_parts=_minibatch_parts(config, rows=length * replay.batch_size * env.num_agents),
         continues=rollout.sequences == "continue",
         burn_in=burn_in,
+        memory_window=config.replay.memory_window,
     )
 
 

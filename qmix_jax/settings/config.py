@@ -15,6 +15,7 @@ class TargetConfig:
 
     td_lambda: float = number(0, 1, default=0.0)
     double_q: bool
+    network: Literal["target", "online"]
     update: Literal["hard", "soft"]
     update_unit: Literal["updates", "episodes"]
     update_interval: int = number(1)
@@ -50,6 +51,8 @@ class ReplayConfig:
     replacement: bool
     obs_dtype: Literal["float32", "float16", "bfloat16"]
     priority: PriorityConfig | None
+    on_policy: bool = False
+    memory_window: int = number(0, default=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

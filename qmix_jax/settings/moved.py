@@ -17,8 +17,13 @@ ADDED: dict[str, dict[str, Any]] = {
     "logger": {"tensorboard": False, "wandb": {"system": False, "video": False, "artifacts": False}},
     "rollout": {"overlap": False, "sequences": "fresh"},
     "sweep": {"temperature_start": None, "temperature_end": None, "temperature_steps": None},
+    "target": {"network": "target"},
 }
 """Settings by section that older folders lack, with the values that they were run with."""
+
+
+RENAMED = {("agent", "layer_norm"): ("norm", {False: "none", True: "layer"})}
+"""Settings that have another name, and their values' names today."""
 
 
 def current_target(target: Any) -> Any:
@@ -33,8 +38,17 @@ def current_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
     for section, value in saved.items():
         if isinstance(value, Mapping):
             target = {"_target_": current_target(value["_target_"])} if "_target_" in value else {}
-            current[section] = {**_completed(value, ADDED.get(section, {})), **target}
+            current[section] = {**_completed(_renamed(section, value), ADDED.get(section, {})), **target}
     return current
+
+
+def _renamed(section: str, saved: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(saved)
+    for (of, old), (new, names) in RENAMED.items():
+        if of == section and old in found and new not in found:
+            value = found.pop(old)
+            found[new] = names.get(value, value)
+    return found
 
 
 def _completed(saved: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF /
 COMBINATIONS = [
     ["agent.shared=false"],
     ["agent=lstm", "agent.shared=false", "mixer=none"],
-    ["agent=feed_forward", "agent.layer_norm=true", "replay=prioritised", "replay.replacement=false"],
+    ["agent=feed_forward", "agent.norm=layer", "replay=prioritised", "replay.replacement=false"],
     ["mixer=none", "replay=prioritised", "reward.standardise=true", "reward.standardise_returns=true"],
     ["mixer=cross_channel", "mixer.learned=true", "target.update=soft", "learner.max_grad_norm=null"],
     ["algorithm=cw_qmix", "replay=prioritised", "algorithm.central_hidden_size=8", "agent.shared=false"],

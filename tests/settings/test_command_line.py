@@ -459,7 +459,7 @@ class TestConfigurationFiles:
             ["agent.hidden_size=3"],
             ["agent.last_action=false"],
             ["agent.agent_id=false"],
-            ["agent.layer_norm=true"],
+            ["agent.norm=layer"],
             ["agent.shared=false"],
             ["mixer=vdn_s"],
             ["mixer=qmix_lin"],
