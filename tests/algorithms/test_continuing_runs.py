@@ -186,6 +186,8 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path):
         "replay.batch_size=8",
         "replay.capacity=40",
         "agent.hidden_size=8",
+        "optimizer.learning_rate_end=null",
+        "exploration.epsilon_steps=100",
         "learner.warmup_env_steps=0",
         "evaluation.interval_env_steps=60",
         "evaluation.episodes=1",

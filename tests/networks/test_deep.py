@@ -64,5 +64,5 @@ def test_the_unroll_equals_plain_layers_before_a_plain_gru(layers):
 
 
 def test_no_layer_is_refused():
-    with pytest.raises(ConfigError, match="agent.layers=0: must be at least 1"):
+    with pytest.raises(ConfigError, match=r"agent.layers=0: must be at least 1"):
         DeepRecurrentAgent(**SIZES, layers=0)
