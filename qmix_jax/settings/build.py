@@ -154,7 +154,7 @@ def sizes(config: Config, env: Env) -> Sizes:
     if rollout.sequences == "continue" and env.hosted is not None:
         raise ConfigError(
             f"rollout.sequences=continue: the worker processes of {env.name} cannot be saved in mid-episode, and all "
-            f"seeds share them; use fresh"
+            f"seeds share them; use fresh{', and replay.memory_window=0' if replay.memory_window else ''}"
         )
     burn_in, window = config.learner.burn_in, replay.memory_window
     if burn_in + window > length - 1:

@@ -27,6 +27,12 @@ COMBINATIONS = [
     ["algorithm=qtran", "replay=prioritised", "agent.shared=false", "algorithm.joint=actions"],
     ["algorithm=qtran_alt", "agent=lstm", "reward.standardise_returns=true"],
     ["algorithm=qplex", "agent=feed_forward", "mixer.attention_layers=3", "mixer.weighted_head=false"],
+    ["rollout.sequences=continue", "rollout.length=5", "learner.burn_in=2", "agent=lstm", "replay=prioritised"],
+    ["rollout.sequences=continue", "learner.burn_in=1", "algorithm=ow_qmix", "algorithm.central_hidden_size=8"],
+    ["rollout.sequences=continue", "learner.burn_in=1", "algorithm=qtran", "agent.shared=false"],
+    ["rollout.sequences=continue", "algorithm=qplex", "replay=on_policy", "agent=feed_forward"],
+    ["algorithm=pqn_vdn", "mixer=qplex", "rollout.sequences=fresh", "replay.memory_window=0", "agent=lstm"],
+    ["algorithm=cw_qmix", "target.network=online", "reward.standardise_returns=true"],
     ["target.update_unit=episodes", "exploration.schedule=exponential", "learner.half_loss=true"],
 ]
 

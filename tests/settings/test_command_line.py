@@ -649,6 +649,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     [
         (["rollout.length=64"], ["rollout.length=64: an episode has up to 101 transitions; those after its first 63"]),
         (["rollout.length=102"], []),
+        (["rollout.length=64", "rollout.sequences=continue"], []),
         (["rollout.length=102", "total_env_steps=10"], ["evaluation.interval_env_steps=50000 environment steps, one"]),
     ],
 )
