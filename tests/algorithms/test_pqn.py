@@ -21,7 +21,9 @@ from qmix_jax.learning import optimizers, targets
 from qmix_jax.mixers.vdn import VDNMixer
 from qmix_jax.networks.agents import RecurrentAgent
 from qmix_jax.replay.on_policy import passes
-from qmix_jax.settings.command_line import check
+from qmix_jax.settings.build import sizes
+from qmix_jax.settings.command_line import check, compose_config
+from qmix_jax.settings.reading import parse, to_container
 from qmix_jax.types import HyperParams
 
 KINDS = (Kind(3, True), Kind(6, False))
@@ -337,6 +339,14 @@ def test_parts_that_do_not_fit_are_refused_in_one_line(arguments, words):
         make_algorithm(["env=two_step", *arguments])
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("more", "words"), [([], "use fresh"), (["algorithm=pqn_vdn"], "replay.memory_window=0")])
+def test_worker_processes_cannot_continue(more, words):
+    config = parse(to_container(compose_config(["env=two_step", "rollout.sequences=continue", *more])))
+    with pytest.raises(ConfigError, match=r"rollout.sequences=continue: the worker processes of toy") as error:
+        sizes(config, ENV._replace(hosted=object()))
+    assert words in str(error.value)
 
 
 def test_a_preset_beside_another_may_set_what_is_not_read():
