@@ -21,6 +21,8 @@ ADDED: dict[str, dict[str, Any]] = {
 }
 """Settings by section that older folders lack, with the values that they were run with."""
 
+ADDED_TO: dict[str, dict[str, Any]] = {"qmix_jax.envs.smax.make_smax": {"physics": "smax", "terrain": False}}
+"""The same by ``_target_``, for settings that only this one has."""
 
 RENAMED = {("agent", "layer_norm"): ("norm", {False: "none", True: "layer"})}
 """Settings that have another name, and their values' names today."""
@@ -38,7 +40,8 @@ def current_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
     for section, value in saved.items():
         if isinstance(value, Mapping):
             target = {"_target_": current_target(value["_target_"])} if "_target_" in value else {}
-            current[section] = {**_completed(_renamed(section, value), ADDED.get(section, {})), **target}
+            added = {**ADDED.get(section, {}), **ADDED_TO.get(target.get("_target_", ""), {})}
+            current[section] = {**_completed(_renamed(section, value), added), **target}
     return current
 
 

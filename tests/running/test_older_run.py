@@ -67,3 +67,10 @@ def test_layer_norm_has_another_name():
 
 def test_other_targets_stay():
     assert current_target("my_package.agents.Agent") == "my_package.agents.Agent"
+
+
+def test_what_one_environment_gained_is_added_to_it_alone():
+    ours, other = {"_target_": "qmix_jax.envs.smax.make_smax", "scenario": "3m"}, {"_target_": "mine.make"}
+    assert current_settings({"env": ours})["env"] == {**ours, "physics": "smax", "terrain": False}
+    assert current_settings({"env": {**ours, "physics": "smac"}})["env"]["physics"] == "smac"
+    assert current_settings({"env": other})["env"] == other
