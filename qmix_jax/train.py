@@ -102,7 +102,6 @@ def run(
     from qmix_jax.logging import ConsoleSink, write_json
     from qmix_jax.logging.tensorboard import check_tensorboard
     from qmix_jax.running import memory
-    from qmix_jax.running.hosted_waves import HostedWaves
     from qmix_jax.running.session import Session
     from qmix_jax.running.waves import Waves
     from qmix_jax.settings.build import build, hyper_params_of
@@ -122,6 +121,8 @@ def run(
     if env.hosted is None:
         waves = Waves(algorithm, hyper, seeds, each, devices)
     else:
+        from qmix_jax.running.hosted_waves import HostedWaves  # not for environments on the device: it takes a while
+
         waves = HostedWaves(algorithm, hyper, seeds, each, devices, config.rollout.overlap)
     _make_run_dir(run_dir)
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
