@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check format bench docs clean
+.PHONY: help setup train test test-all check format bench benchmark gpu-check docs clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,11 @@ format: $(STAMP) ## rewrite the code in the project's format
 
 bench: $(STAMP) ## measure speed and memory on this machine (ARGS="bench.seeds=[1,2,4]"; PEER=../JaxMARL: a table)
 	$(BIN)/python -m qmix_jax.bench$(if $(PEER),.table bench.peer=$(PEER)) $(ARGS)
+
+benchmark: $(STAMP) ## train what is missing of the benchmark, record it, write the tables (ARGS="map=3m cores=0,1")
+	$(BIN)/python experiments/benchmark.py run $(ARGS)
+	$(BIN)/python experiments/benchmark.py record
+	$(BIN)/python experiments/benchmark.py table
 
 docs: $(STAMP) ## build the documentation site into build/docs; fails on a broken link
 	@$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || \

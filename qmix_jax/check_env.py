@@ -10,7 +10,9 @@ from rich.table import Table
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.build import make_env
-from qmix_jax.envs.contract import PROMISES, Finding, check_contract, failed_to_make
+from qmix_jax.envs.contract import PROMISES, Finding, check_contract
+from qmix_jax.envs.contract.findings import complete
+from qmix_jax.envs.contract.start import BrokenPromiseError
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink
 from qmix_jax.running.devices import check_platform, set_up
@@ -96,11 +98,9 @@ def check(settings: Settings, env_settings: Mapping[str, Any]) -> Report:
     set_up()
     check_platform()
     try:
-        env, twin = make_env(env_settings), make_env(env_settings)
-    except ConfigError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a user's environment raises is what is reported
-        return Report(None, failed_to_make(error))
+        env, twin = make_env(env_settings, fit=False), make_env(env_settings, fit=False)
+    except BrokenPromiseError as broken:
+        return Report(None, complete([broken.finding]))
     if env.hosted is not None:
         return Report(env, [_of_hosted(name) for name in PROMISES])
     time_limit = env_settings.get("time_limit")

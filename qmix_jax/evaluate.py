@@ -24,6 +24,7 @@ from qmix_jax.results.play import (
     result_line,
     result_rows,
 )
+from qmix_jax.results.policies import find_policy, shipped_policies
 from qmix_jax.results.team import Choice, load_team
 from qmix_jax.running.devices import set_up
 from qmix_jax.settings.arguments import parse_arguments, run_command
@@ -32,9 +33,11 @@ from qmix_jax.settings.values import number
 USAGE = """\
 qmix_jax: play the policies that a run has saved, every agent acting greedily on its own observation and history
 
-Usage: python -m qmix_jax.evaluate run_dir=FOLDER [key=value ...]
+Usage: python -m qmix_jax.evaluate run_dir=FOLDER|policy=NAME [key=value ...]
 
   run_dir=FOLDER      folder of a run, with policies/seed_*/final.safetensors and .json
+  policy=NAME         instead of a run: a policy that comes with qmix_jax, like smax_3m, or a file of a run, like
+                      runs/mine/policies/seed_0/best
   episodes=1000       episodes of each policy
   which=final         final: the policy at the end of training; best: the one with the best evaluation in training
   cell=null           of a sweep: whose policies are played; null is the one with the highest rank
@@ -57,7 +60,8 @@ is usually wider, is the spread of the rows. As name=value lines where standard 
 Examples:
 
   python -m qmix_jax.evaluate run_dir=runs/2025-01-31/12-00-00-qmix-smax
-  python -m qmix_jax.evaluate run_dir=runs/2025-01-31/12-00-00-qmix-smax which=best seed=0 render=episode.gif"""
+  python -m qmix_jax.evaluate run_dir=runs/2025-01-31/12-00-00-qmix-smax which=best seed=0 render=episode.gif
+  python -m qmix_jax.evaluate policy=smax_3m render=battle.gif"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,7 @@ class Settings:
     """What the command line says; see ``USAGE``."""
 
     run_dir: str = ""
+    policy: str | None = None
     episodes: int = number(1, default=1000)
     which: Literal["final", "best"] = "final"
     cell: int | None = number(0, default=None)
@@ -89,8 +94,14 @@ def parse(arguments: Sequence[str]) -> Settings:
     Raises :class:`ConfigError`, also for a file to write whose folder is not there.
     """
     settings, _ = parse_arguments(Settings, arguments)
-    if not settings.run_dir:
-        raise ConfigError("run_dir: missing; give the folder of a run: run_dir=runs/...")
+    if not settings.run_dir and settings.policy is None:
+        names = ", ".join(shipped_policies())
+        raise ConfigError(f"run_dir: missing; give the folder of a run: run_dir=runs/..., or policy=NAME ({names})")
+    if settings.policy is not None:
+        find_policy(settings.policy)
+        for key in ("run_dir", "seed", "cell"):
+            if getattr(settings, key) not in ("", None):
+                raise ConfigError(f"{key}={getattr(settings, key)}: leave it out beside policy={settings.policy}")
     if settings.render is not None:
         check_suffix(Path(settings.render), TEXT_SUFFIXES + PICTURE_SUFFIXES)
     for key, file in (("render", settings.render), ("output", settings.output)):
@@ -116,9 +127,12 @@ def evaluate(settings: Settings) -> None:
     with console.compiling("playing"):
         played = play_team(team, run, plan)
     rows = result_rows(played, team.env.has_win_rate)
-    _print(console, f"{settings.which} policies on {team.env.name}: {settings.episodes} greedy episodes each", rows)
+    named = f"policy {settings.policy}" if settings.policy else f"{settings.which} policies"
+    _print(console, f"{named} on {team.env.name}: {settings.episodes} greedy episodes each", rows)
     if settings.output is not None:
-        about = {"run_dir": settings.run_dir, "which": settings.which}
+        about = (
+            {"policy": settings.policy} if settings.policy else {"run_dir": settings.run_dir, "which": settings.which}
+        )
         write_json(Path(settings.output), {**about, **report(team, plan, rows)})
         console.message(f"output={settings.output}")
     if settings.explain is not None:

@@ -40,7 +40,7 @@ def run(overrides: Sequence[str] = (), *, env: object = None) -> "OpenedRun":
 
     Returns the run, opened. Raises :class:`qmix_jax.errors.ConfigError` for what the command line would refuse.
     """
-    from qmix_jax import train
+    from qmix_jax.running import launch
     from qmix_jax.running.resume import settings_to_resume
 
     arguments = checked_list(overrides)
@@ -57,7 +57,7 @@ def run(overrides: Sequence[str] = (), *, env: object = None) -> "OpenedRun":
         container["run_dir"] = str(_new_folder(container))
     config = parse(container)
     run_dir = Path(container["run_dir"])
-    train.run(config, container, cells(container, config), run_dir, given_env=env, keep_process=True)
+    launch.run(launch.Request(config, container, cells(container, config), run_dir), env, keep_process=True)
     from qmix_jax.results.opened import open_run
 
     return open_run(run_dir, env=env)

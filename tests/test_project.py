@@ -59,6 +59,9 @@ def test_the_wheel_carries_the_configuration(tmp_path):
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "qmix_jax").rglob("*.py")}
     assert sources <= names
     assert not [name for name in names if name.startswith(("tests", "experiments", "runs"))]
+    policies = {f"qmix_jax/shipped_policies/{path.name}" for path in (ROOT / "experiments" / "policies").iterdir()}
+    assert len(policies) >= 3
+    assert policies <= names
 
 
 def test_make_alone_lists_the_targets():

@@ -47,7 +47,7 @@ def peer_config(config: Config, length: int, num_seeds: int, env_steps: int) -> 
         "TOTAL_TIMESTEPS": math.ceil(env_steps / steps) * steps,
         "NUM_ENVS": rollout.num_envs,
         "NUM_STEPS": length - 1,
-        "BUFFER_SIZE": config.replay.capacity,
+        "BUFFER_SIZE": config.replay.sequences(config.rollout.num_envs),
         "BUFFER_BATCH_SIZE": config.replay.batch_size,
         "HIDDEN_SIZE": agent.get("hidden_size", 64),
         "MIXER_EMBEDDING_DIM": mixer.get("embed_size", 32),

@@ -24,8 +24,8 @@ from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.bench.pieces import iterations_for
 from qmix_jax.bench.process import set_up
 from qmix_jax.envs.build import make_env
-from qmix_jax.running import memory
 from qmix_jax.running.devices import tracing
+from qmix_jax.running.memory import plan as memory
 from qmix_jax.running.waves import RUN_ONCE, Waves
 from qmix_jax.settings.build import build
 from qmix_jax.settings.command_line import compose_config

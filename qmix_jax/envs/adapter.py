@@ -101,7 +101,7 @@ def from_jaxmarl(
     limit = _episode_limit(name, episode_limit, own_limit)
     time_is_up = limit if own_limit is None else min(limit, own_limit)
     num_actions = [_num_actions(env, agent) for agent in agents]
-    with _foreign_code():
+    with foreign_code():
         obs_like, env_state_like = jax.eval_shape(env.reset, jax.random.key(0))
         obs_sizes = [_size(obs_like[agent]) for agent in agents]
         see_state = state or _find_state(env, obs_like)
@@ -117,14 +117,14 @@ def from_jaxmarl(
         )
 
     def reset(key: Key[Array, ""]) -> tuple[EnvState, TimeStep]:
-        with _foreign_code():
+        with foreign_code():
             obs, env_state = env.reset(key)
             env_state = _fix_types(env_state, env_state_like)
             return AdapterState(env_state=env_state, played=jnp.zeros((), jnp.int32)), see(obs, env_state)
 
     def step(key: Key[Array, ""], env_state: EnvState, action: Int[Array, " N"]) -> tuple[EnvState, TimeStep, Outcome]:
         actions = {agent: action[index] for index, agent in enumerate(agents)}
-        with _foreign_code():
+        with foreign_code():
             obs, after, rewards, dones, _ = env.step_env(key, env_state.env_state, actions)
             after = _fix_types(after, env_state_like)
             played = env_state.played + 1
@@ -161,7 +161,7 @@ def from_jaxmarl(
 
 
 @contextlib.contextmanager
-def _foreign_code() -> Iterator[None]:
+def foreign_code() -> Iterator[None]:
     """Relax our strict JAX settings for third-party code."""
     with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -259,5 +259,5 @@ def _fix_types(env_state: Any, like: Any) -> Any:
 
 def _render(draw: Callable[[Any, Episode, Path], None], env: Any, episode: Episode, path: Path) -> None:
     own_states = [env_state.env_state for env_state in episode.env_states]
-    with _foreign_code():
+    with foreign_code():
         draw(env, episode._replace(env_states=own_states), path)

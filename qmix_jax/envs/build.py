@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from qmix_jax.envs.base import Env
+from qmix_jax.envs.contract.multi_agent import check_multi_agent
+from qmix_jax.envs.contract.start import fit_env, refused
 from qmix_jax.envs.hosted.doors import right_door
 from qmix_jax.envs.hosted.pymarl import make_pymarl
 from qmix_jax.envs.settings import check_choice, check_kind, check_known
@@ -16,15 +18,23 @@ ADAPTER_SETTINGS = ("time_limit", "reward", "episode_limit")
 """Settings that go to the adapter if the target makes a JaxMARL environment."""
 
 
-def make_env(settings: Mapping[str, Any]) -> Env:
+NOT_FACTORIES = ("jax", "numpy", "scipy")
+"""Packages without environments, which users name when they mean something written in them."""
+
+
+def make_env(settings: Mapping[str, Any], *, fit: bool = True) -> Env:
     """Build the environment that ``settings`` describe.
 
     ``_target_`` is the dotted path of a callable and the other settings are its keyword arguments. It returns either
     an :class:`Env`, or an environment with JaxMARL's ``MultiAgentEnv`` interface (it may also be a class with that
     interface), which is then adapted.
 
+    What is not of this package is checked, and repaired where that needs no guess
+    (:func:`qmix_jax.envs.contract.start.fit_env`); with ``fit`` false only as far as making it does.
+
     Raises :class:`ConfigError` for a target that is missing or cannot be imported, for settings that it does not
-    accept or that have the wrong type, and for values that it rejects with a ``ValueError`` or an ``AssertionError``.
+    accept or that have the wrong type, for values that it rejects with a ``ValueError`` or an ``AssertionError``, and
+    for environments that training cannot use.
     """
     arguments = dict(settings)
     target, door = arguments.pop("_target_", None), arguments.pop("door", None)
@@ -36,39 +46,71 @@ def make_env(settings: Mapping[str, Any]) -> Env:
         factory, arguments["target"] = make_pymarl, str(target)
     adapter_arguments = _check_arguments(factory, arguments)
     own_arguments = {name: value for name, value in arguments.items() if name not in adapter_arguments}
+    foreign = door is None and not str(target).startswith("qmix_jax.")
+    told = f"env._target_={target}"
     try:
         made = factory(**own_arguments)
     except ConfigError:
         raise
     except (ValueError, AssertionError) as error:
         raise ConfigError(f"env: {target} says: {_one_line(error)}") from error
+    except Exception as error:
+        if foreign:
+            raise refused(told, "making the environment", error, "mend the factory") from error
+        raise
     if isinstance(made, Env):
-        check_known(adapter_arguments, _accepted(factory)[0])
-    return as_env(made, f"env._target_={target}: made", **adapter_arguments)
+        check_known(adapter_arguments, (*_accepted(factory)[0], *(("reward",) if foreign else ())))
+    if not foreign:
+        return as_env(made, told, fit=False, **adapter_arguments)
+    return as_env(made, told, fit=fit, **adapter_arguments)
 
 
-def as_env(made: object, told: str = "env:", **adapter_arguments: Any) -> Env:
-    """An :class:`Env` as it is, or one around an environment with JaxMARL's interface.
+def as_env(made: object, told: str = "env", *, fit: bool = True, **adapter_arguments: Any) -> Env:
+    """An :class:`Env` ready to be trained in, from one or from an environment with JaxMARL's interface.
+
+    Args:
+        made: the environment.
+        told: what messages begin with.
+        fit: check what can be checked without compiling, and repair what needs no guess.
+        adapter_arguments: ``time_limit``, ``reward``, ``episode_limit``.
 
     Raises :class:`ConfigError`, which begins with ``told``, for anything else.
     """
     if isinstance(made, Env):
-        return made
+        return fit_env(made, told, **adapter_arguments) if fit else made
     if not all(hasattr(made, name) for name in ("agents", "reset", "step_env", "action_space")):
+        what = f"{'' if told == 'env' else 'made '}a {type(made).__name__}"
         advice = right_door(made)
         raise ConfigError(
-            f"{told} a {type(made).__name__}, which is neither a qmix_jax.envs.base.Env nor a JaxMARL MultiAgentEnv"
+            f"{told}: {what}, which is neither a qmix_jax.envs.base.Env nor a JaxMARL MultiAgentEnv"
             f"{advice and '; '}{advice}"
         )
     from qmix_jax.envs.jaxmarl import adapt  # Only here, because JaxMARL takes seconds to import.
 
-    return adapt(cast(Any, made), **adapter_arguments)
+    of_jaxmarl = type(made).__module__.startswith("jaxmarl.")
+    if not of_jaxmarl:
+        check_multi_agent(made, told)
+    try:
+        adapted = adapt(cast(Any, made), **adapter_arguments)
+    except ConfigError:
+        raise
+    except Exception as error:
+        if of_jaxmarl:
+            raise
+        raise refused(told, "making the environment", error) from error
+    return fit_env(adapted, told) if fit and not of_jaxmarl else adapted
 
 
 def _import_target(target: str) -> Callable[..., Any]:
     module_name, _, name = target.rpartition(".")
     if not module_name:
         raise ConfigError(f"env._target_={target}: must be a dotted path like my_package.my_module.make_env")
+    package = module_name.partition(".")[0]
+    if package in NOT_FACTORIES:
+        raise ConfigError(
+            f"env._target_={target}: is a function of {package}, which makes no environments; give the path of a "
+            "factory of your own, like my_package.my_module.make_env"
+        )
     streams = sys.stdout, sys.stderr
     try:
         module = importlib.import_module(module_name)

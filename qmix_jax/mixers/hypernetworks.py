@@ -48,15 +48,19 @@ class StateMixer(nn.Module):
 
     def weights(self, state: Float[Array, " G"], size: int, name: str) -> Float[Array, " size"]:
         """Non-negative weights from the state."""
+        return NONNEGATIVE[self.nonnegative](self.hypernetwork(state, size, name))
+
+    def hypernetwork(self, state: Float[Array, " G"], size: int, name: str) -> Float[Array, " size"]:
+        """A network of ``hypernet_layers`` layers."""
         if self.hypernet_layers == 2:
             state = nn.relu(self.dense(state, self.hypernet_size, f"{name}_hidden"))
-        return NONNEGATIVE[self.nonnegative](self.dense(state, size, name))
+        return self.dense(state, size, name)
 
     def state_value(self, state: Float[Array, " G"]) -> Float[Array, ""]:
         """``v(s)``: a two-layer network."""
         return self.dense(nn.relu(self.dense(state, self.embed_size, "value_hidden")), 1, "value")[0]
 
-    def dense(self, x: Float[Array, " I"], size: int, name: str) -> Float[Array, " size"]:
+    def dense(self, x: Float[Array, "*rows I"], size: int, name: str) -> Float[Array, "*rows size"]:
         """A linear layer."""
         initialize = uniform_fan_in(x.shape[-1], self.init_scale)
         return nn.Dense(size, kernel_init=initialize, bias_init=initialize, name=name)(x)

@@ -5,6 +5,7 @@ the settings of agent and environment, the sizes, and the origin of the policy. 
 Reading the files executes nothing in them.
 """
 
+import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.logging.files import write_json
 
 FORMAT = "qmix_jax-policy-1"
+SUFFIXES = (".json", ".safetensors")
 
 
 class Policy(NamedTuple):
@@ -55,6 +57,38 @@ def load_policy(path: Path) -> Policy:
     Raises :class:`ConfigError` if a file is missing or was not written by :func:`save_policy`.
     """
     return Policy(*load_arrays(path, FORMAT))
+
+
+def shipped_policies() -> dict[str, Path]:
+    """The policies that come with the project, by name: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    places = (package / "shipped_policies", package.parent / "experiments" / "policies")
+    folder = next((place for place in places if place.is_dir()), places[0])
+    return {path.stem: path.with_suffix("") for path in sorted(folder.glob("*.json"))}
+
+
+def find_policy(name: str) -> Path:
+    """The policy (without suffix) that ``policy=name`` means: one that comes with the project, or a file of a run.
+
+    Raises :class:`ConfigError` where there is none.
+    """
+    shipped = shipped_policies()
+    if name in shipped:
+        return shipped[name]
+    path = Path(name)
+    path = path.with_suffix("") if path.suffix in SUFFIXES else path
+    if path.with_name(f"{path.name}.json").is_file():
+        return path
+    if len(path.parts) > 1:
+        raise ConfigError(
+            f"policy={name}: no such file; a policy is FOLDER/policies/seed_0/best, or one of {_listed(shipped)}"
+        )
+    near = difflib.get_close_matches(name, shipped, n=1, cutoff=0.0)
+    raise ConfigError(f"policy={name}: no such policy; did you mean {''.join(near)}? (choices: {_listed(shipped)})")
+
+
+def _listed(names: Mapping[str, Path]) -> str:
+    return ", ".join(names) or "none"
 
 
 def load_arrays(path: Path, expected_format: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,7 +16,7 @@ from qmix_jax.envs.build import make_env
 from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import AnyAgent
-from qmix_jax.results.policies import check_policy, load_policy
+from qmix_jax.results.policies import check_policy, find_policy, load_policy
 from qmix_jax.settings.build import build_agent
 from qmix_jax.settings.command_line import shipped_targets
 from qmix_jax.settings.moved import current_target
@@ -33,6 +33,8 @@ class Choice(NamedTuple):
     """Cell of a sweep; None is the best one."""
     env: Mapping[str, Any] = {}
     agent: Mapping[str, Any] = {}
+    policy: str | None = None
+    """One policy instead of those of a run, see :func:`~qmix_jax.results.policies.find_policy`."""
 
 
 class Team(NamedTuple):
@@ -72,6 +74,9 @@ def load_team(choice: Choice, env: Env | None = None) -> Team:
 
 def _policy_paths(choice: Choice) -> dict[int, Path]:
     """The chosen policy files, without suffix, by training seed."""
+    if choice.policy is not None:
+        path = find_policy(choice.policy)
+        return {int(load_policy(path).description.get("seed", 0)): path}
     folder = Path(choice.run_dir)
     if not folder.is_dir():
         raise ConfigError(f"run_dir={choice.run_dir}: no such folder{_sibling(folder)}")

@@ -3,6 +3,8 @@
 import contextlib
 import gc
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +41,22 @@ def set_up(
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qmix_jax" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def check_xla_flags() -> None:
+    """Raises :class:`ConfigError` for ``XLA_FLAGS`` that XLA would end this process for.
+
+    XLA is asked in a process of its own, and only where the user has set some.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not set(flags.split()) - {WITHOUT_YNN_REDUCTIONS}:
+        return
+    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    asked = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    said = [line.partition("] ")[2] for line in asked.stderr.splitlines() if "flags" in line.partition("] ")[0]]
+    if asked.returncode and said:
+        raise ConfigError(f"XLA_FLAGS={flags}: {said[0]}")
 
 
 def _refuse_other_arithmetic() -> None:

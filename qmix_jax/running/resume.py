@@ -10,6 +10,7 @@ from typing import Any
 from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.command_line import shipped_targets
+from qmix_jax.settings.config import DistributedConfig
 from qmix_jax.settings.moved import current_settings
 
 CONFIG_FILE = "config.json"
@@ -146,6 +147,16 @@ def check_run_dir(run_dir: Path) -> None:
         raise ConfigError(f"run_dir={run_dir}: cannot be made: {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(f"run_dir={run_dir}: cannot be written to: no permission in {there}")
+
+
+def check_idle(run_dir: Path, distributed: DistributedConfig) -> None:
+    """Raise :class:`ConfigError` where another process trains in a folder, before JAX takes its time.
+
+    Of a run by several processes only the first one locks the folder, and which one that is, is not known yet.
+    """
+    if run_dir.is_dir() and not distributed.auto and distributed.coordinator is None:
+        with locked(run_dir):
+            return
 
 
 @contextlib.contextmanager

@@ -135,7 +135,7 @@ def sizes(config: Config, env: Env) -> Sizes:
         num_envs=rollout.num_envs,
         length=length,
         auto_reset=rollout.auto_reset,
-        capacity=replay.capacity,
+        capacity=replay.sequences(rollout.num_envs),
         batch_size=replay.batch_size,
         updates_per_iteration=config.learner.updates_per_iteration,
         # The first iteration that learns has its own sequences in the replay already.

@@ -24,10 +24,10 @@ def check_together(config: Config) -> None:
 
 def _check_minibatch(config: Config) -> None:
     rollout, replay = config.rollout, config.replay
-    if replay.batch_size > replay.capacity:
+    capacity = replay.sequences(rollout.num_envs)
+    if replay.batch_size > capacity:
         raise ConfigError(
-            f"replay.batch_size={replay.batch_size}: larger than replay.capacity={replay.capacity}; "
-            f"use at most {replay.capacity}"
+            f"replay.batch_size={replay.batch_size}: larger than replay.capacity={capacity}; use at most {capacity}"
         )
     parts = config.learner.minibatch_parts or 1
     if replay.batch_size % parts:
@@ -39,9 +39,9 @@ def _check_minibatch(config: Config) -> None:
         raise ConfigError(
             f"learner.minibatch_parts={parts}: reward.standardise_returns needs the whole minibatch; use 1"
         )
-    if rollout.num_envs > replay.capacity:
+    if rollout.num_envs > capacity:
         raise ConfigError(
-            f"replay.capacity={replay.capacity}: must hold the rollout.num_envs={rollout.num_envs} sequences of one "
+            f"replay.capacity={capacity}: must hold the rollout.num_envs={rollout.num_envs} sequences of one "
             f"iteration; use at least {rollout.num_envs}"
         )
 

@@ -7,6 +7,10 @@ from qmix_jax.settings.values import number
 
 PARTS_ON_CPU = 2
 """See ``learner.minibatch_parts``."""
+DEFAULT_CAPACITY = 1000
+"""See ``replay.capacity``."""
+MOST_SEEDS = 2**16
+"""Of one run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,11 +48,15 @@ class PriorityConfig:
 class ReplayConfig:
     """``replay.*``."""
 
-    capacity: int = number(1)
+    capacity: int | None = number(1)
     batch_size: int = number(1)
     replacement: bool
     obs_dtype: Literal["float32", "float16", "bfloat16"]
     priority: PriorityConfig | None
+
+    def sequences(self, num_envs: int) -> int:
+        """``capacity``; where it is not set, 1000 or as many as an iteration of ``num_envs`` or a minibatch has."""
+        return self.capacity or max(DEFAULT_CAPACITY, self.batch_size, num_envs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,7 +160,7 @@ class SweepConfig:
     """``sweep.*``; what the numbers may be is checked where they are read, in ``cells.py``."""
 
     design: Literal["grid", "zip", "random"]
-    samples: int = number(1)
+    samples: int = number(1, 10_000)
     seed: int = number(0, 2**32 - 1)
     halving: int | None = number(1)
     lr: Any
@@ -233,7 +241,7 @@ class Config:
     checkpoint: CheckpointConfig
     logger: LoggerConfig
     seed: int = number(0, 2**31 - 1)
-    num_seeds: int = number(1)
+    num_seeds: int = number(1, MOST_SEEDS)
     total_env_steps: int = number(1)
     gamma: float = number(0, 1)
     run_dir: str | None

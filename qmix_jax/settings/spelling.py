@@ -65,7 +65,7 @@ SMAX_SCENARIOS = {"3m", "2s3z", "25m", "3s5z", "8m", "5m_vs_6m", "10m_vs_11m", "
 SMAX_SCENARIOS |= {"3s_vs_5z", "6h_vs_8z", "smacv2_5_units", "smacv2_10_units", "smacv2_20_units"}
 ONLY_IN_SMAC = {"MMM", "MMM2", "1c3s5z", "corridor", "2c_vs_64zg", "bane_vs_bane", "so_many_baneling", "2m_vs_1z"}
 ONLY_IN_SMAC |= {"2s_vs_1sc", "3s_vs_3z", "3s_vs_4z"}
-"""Maps of SMAC that SMAX has no counterpart of."""
+"""Maps of SMAC that ``env=smax`` has and JaxMARL's SMAX has not."""
 MPE_TASKS = {"simple_spread", "simple_reference", "simple_speaker_listener"}
 
 
@@ -81,23 +81,22 @@ def unknown_group_choice(group: str, value: str, choices: Collection[str]) -> Co
         if other in choices:
             return ConfigError(f"algorithm={value}: unknown; did you mean {other!r}? {listed}")
     if group == "env":
-        for names, choose in ((SMAX_SCENARIOS, "env=smax env.scenario="), (MPE_TASKS, "env=mpe env.task=")):
+        maps = SMAX_SCENARIOS | ONLY_IN_SMAC
+        for names, choose in ((maps, "env=smax env.scenario="), (MPE_TASKS, "env=mpe env.task=")):
             for name in sorted(names):
                 if plain(name) == plain(value):
                     return ConfigError(f"env={value}: unknown; did you mean {choose}{name}? {listed}")
-        if plain(value) in {plain(name) for name in ONLY_IN_SMAC}:
-            return ConfigError(f"env={value}: a map of SMAC that SMAX does not have; maps are env=smax env.scenario=3m")
         if plain(value) in ("smac", "smaclite", "smacv2", "starcraft", "sc2"):
             return ConfigError(f"env={value}: unknown; did you mean 'smax'? {listed}")
     return unknown_choice(group, value, choices)
 
 
 def check_scenario(settings: dict) -> None:
-    """Raise :class:`ConfigError` for a map of SMAC that SMAX does not have."""
+    """Raise :class:`ConfigError` for a map of SMAC that JaxMARL's SMAX does not have."""
     scenario = settings.get("scenario")
-    if str(settings.get("_target_")).endswith(".make_smax") and scenario in ONLY_IN_SMAC:
+    if settings.get("_target_") == "qmix_jax.envs.jaxmarl.make_smax" and scenario in ONLY_IN_SMAC:
         raise ConfigError(
-            f"env.scenario={scenario}: a map of SMAC that SMAX does not have; "
+            f"env.scenario={scenario}: a map of SMAC that JaxMARL's SMAX does not have; env=smax has it "
             f"(choices: {', '.join(sorted(SMAX_SCENARIOS))})"
         )
 

@@ -574,7 +574,7 @@ def test_an_environment_with_jaxmarls_interface_that_cannot_be_traced_is_broken_
     )
     found = lines(capsys, "env=custom", "env._target_=walk_of_mine.Branching", status=1)
     assert found["env"] == "not_made"
-    assert "making the environment fails: TracerBoolConversionError" in found["jit"]
+    assert "reset fails: TracerBoolConversionError" in found["jit"]
     assert "(walk_of_mine.py:6)" in found["jit"]
 
 

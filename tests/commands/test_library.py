@@ -12,7 +12,7 @@ import pytest
 from toy_env import make_toy
 
 import qmix_jax
-from qmix_jax import train
+from qmix_jax.running import launch
 from qmix_jax.running.interrupt import Interruption
 
 TINY = [
@@ -146,7 +146,7 @@ def test_an_environment_is_given_once(toy):
 
 def test_a_run_without_a_folder_gets_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "run", lambda config, container, cells, run_dir, **_: made.append(run_dir))
+    monkeypatch.setattr(launch, "run", lambda request, *_, **__: made.append(request.run_dir))
     monkeypatch.setattr("qmix_jax.results.opened.open_run", lambda path, env: path)
     made = []
     assert qmix_jax.run(["env=mpe", "algorithm=vdn"]) == made[0]

@@ -16,6 +16,7 @@ from toy_env import QUICKLY
 from qmix_jax.errors import ConfigError
 from qmix_jax.mixers.base import example_input
 from qmix_jax.mixers.independent import IndependentMixer
+from qmix_jax.mixers.qatten import QattenMixer
 from qmix_jax.mixers.qmix import QMIXMixer
 from qmix_jax.mixers.vdn import VDNMixer
 from qmix_jax.settings.build import build_part
@@ -106,8 +107,9 @@ def test_independent_learners_keep_their_values():
 def test_no_agents_value_lowers_q_tot(path, seed, scale):
     mixer = configured(path)
     q, state = random_inputs(seed, 64, scale)
+    weights = 0.1 if path.stem == "qatten" else 1.0  # larger ones leave all attention with one agent
     with jax.enable_x64(True):
-        slopes = np.asarray(gradients(mixer)(random_params(mixer, seed), q, state))
+        slopes = np.asarray(gradients(mixer)(random_params(mixer, seed, weights), q, state))
     assert (slopes >= 0).all()
     # Not by being constant: every agent counts somewhere.
     assert slopes.max(axis=tuple(range(slopes.ndim - 1))).min() > 0
@@ -196,6 +198,53 @@ def reference(name: str, params, q: np.ndarray, state: np.ndarray) -> float:
 
 def elu(x: np.ndarray) -> np.ndarray:
     return np.where(x > 0, x, np.exp(x) - 1)
+
+
+def qatten_in_numpy(params, q: np.ndarray, state: np.ndarray, heads: int, units: np.ndarray, weighted: bool) -> float:
+    """One head and one agent at a time; queries and head weights have two layers."""
+    total = dense(params, "value", np.maximum(dense(params, "value_hidden", state), 0))[0]
+    weights = np.abs(dense(params, "head", np.maximum(dense(params, "head_hidden", state), 0))) if weighted else None
+    for head in range(heads):
+        query = dense(params, f"query_{head}", np.maximum(dense(params, f"query_{head}_hidden", state), 0))
+        scores = [np.exp(dense(params, f"key_{head}", unit) @ query / np.sqrt(len(query))) for unit in units]
+        mixed = sum(score * value for score, value in zip(scores, q, strict=True)) / sum(scores)
+        total += mixed if weights is None else weights[head] * mixed
+    return total
+
+
+@pytest.mark.parametrize(
+    ("changes", "units"),
+    [
+        ({}, lambda state: state[:3, None]),
+        ({"weighted_head": False, "heads": 3}, lambda state: state[:3, None]),
+        ({"state_size": 8, "unit_size": 2}, lambda state: state[:6].reshape(3, 2)),
+        ({"state_size": 2}, lambda state: np.stack([state] * 3)),
+    ],
+    ids=str,
+)
+def test_qatten_equals_plain_numpy(changes, units):
+    settings = {"num_agents": AGENTS, "state_size": STATE, "embed_size": 6, "hypernet_layers": 2, "heads": 2, **changes}
+    mixer = QattenMixer(**settings)
+    numbers = np.random.default_rng(0)
+    q, state = 2 * numbers.normal(size=(16, AGENTS)), numbers.normal(size=settings["state_size"])
+    with jax.enable_x64(True):
+        example = example_input(AGENTS, ACTIONS, settings["state_size"])
+        shapes = jax.eval_shape(mixer.init, jax.random.key(0), example)["params"]
+        params = jax.tree.map(lambda x: numbers.normal(size=x.shape), shapes)
+        mix = jax.vmap(lambda row: mixer.apply({"params": params}, example._replace(chosen=row, state=state)))
+        q_tot = np.asarray(mix(q))
+    weighted, heads = settings.get("weighted_head", True), settings["heads"]
+    expected = [qatten_in_numpy(params, row, state, heads, units(state), weighted) for row in q]
+    np.testing.assert_allclose(q_tot, expected, rtol=1e-10)
+
+
+def test_qatten_names_settings_that_do_not_fit():
+    with pytest.raises(
+        ConfigError, match=r"mixer\.unit_size=2: must be between 1 and 1: the state has 5 features for 3"
+    ):
+        QattenMixer(AGENTS, STATE, unit_size=2)
+    with pytest.raises(ConfigError, match=r"mixer\.heads=0: must be at least 1"):
+        QattenMixer(AGENTS, STATE, heads=0)
 
 
 @pytest.mark.parametrize("name", ["vdn_s", "qmix_lin", "qmix_ns", "cross_channel_learned"])

@@ -26,7 +26,7 @@ from qmix_jax.logging import ConsoleSink
 from qmix_jax.networks.agents import RecurrentAgent
 from qmix_jax.results import play
 from qmix_jax.results.confidence import mean_interval, rate_interval
-from qmix_jax.results.policies import load_policy, save_policy
+from qmix_jax.results.policies import SUFFIXES, find_policy, load_policy, save_policy, shipped_policies
 from qmix_jax.results.team import Choice, load_team
 from qmix_jax.settings.arguments import HELP
 from qmix_jax.settings.command_line import shipped_targets
@@ -261,7 +261,7 @@ def test_help_names_every_key(argument, capsys):
     assert all(
         f"  {key}={'null' if value is None else value} " in out
         for key, value in defaults.items()
-        if key not in ("env", "agent", "run_dir", "render", "explain", "output")
+        if key not in ("env", "agent", "run_dir", "policy", "render", "explain", "output")
     )
 
 
@@ -433,3 +433,50 @@ def test_an_agent_acts_on_its_own_observations_only(seed, agent, scale):
     np.testing.assert_allclose(after[0][:, agent], before[0][:, agent], rtol=0, atol=1e-5)
     np.testing.assert_array_equal(after[1][:, agent], before[1][:, agent])
     assert not np.allclose(np.delete(after[0], agent, axis=1), np.delete(before[0], agent, axis=1))
+
+
+@pytest.mark.parametrize("name", sorted(shipped_policies()))
+def test_a_policy_that_comes_with_the_project_fits_its_environment_and_is_small(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a bare name is found from anywhere
+    team = load_team(Choice("", policy=name))
+    assert team.env.name.replace("-", "_") == name
+    path = find_policy(name)
+    assert sum(path.with_suffix(suffix).stat().st_size for suffix in SUFFIXES) <= 300_000
+    fresh = load_policy(path).description["fresh_episodes"]
+    assert fresh["episodes"] >= 1000
+    low, high = fresh["win_rate"][1:]
+    assert f"| `{name}` |" in (path.parent / "README.md").read_text(encoding="utf-8")
+    assert low < fresh["win_rate"][0] < high
+
+
+def test_a_policy_is_played_by_its_file_too(tmp_path, capsys):
+    folder = save_run(tmp_path, TWO_STEP, seed=3)
+    for policy in ("policies/seed_3/best", "policies/seed_3/best.safetensors"):
+        evaluate.main([f"policy={folder / policy}", *BATCHES_OF_TWO])
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("seed=3 episodes=5 ")]) == 2
+    played = result_of(load_team(Choice("", policy=str(folder / "policies/seed_3/best"))))
+    assert played == result_of(load_team(Choice(str(folder), "best", 3)))
+
+
+def result_of(team) -> list:
+    plan = play.Plan(5, 2)
+    return play.result_rows(play.play_team(team, play.compile_episodes(team, plan), plan), team.env.has_win_rate)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["policy=smax_3s5"], "did you mean smax_3s5z?"),
+        (["policy=nowhere/best"], "no such file"),
+        (["policy=smax_3m", "run_dir=runs/x"], "leave it out"),
+        (["policy=smax_3m", "seed=3"], "leave it out"),
+        ([], "policy=NAME"),
+    ],
+)
+def test_a_policy_that_is_not_there_is_one_line(arguments, words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert words in lines[0]

@@ -1,5 +1,6 @@
 """What a run is said to take, against what its states do take, and what is said when it cannot fit."""
 
+import math
 import re
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ import pytest
 from qmix_jax import make_algorithm
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.errors import ConfigError
-from qmix_jax.running import memory
-from qmix_jax.running.memory import Plan, SeedBytes
+from qmix_jax.running.memory import free
+from qmix_jax.running.memory import plan as memory
+from qmix_jax.running.memory.plan import May, Plan, SeedBytes
 
 ONE = SeedBytes(replay=1000, parameters=100, batches=10)
 
@@ -103,11 +105,34 @@ def test_sharing_a_seed_is_left_out_where_only_its_copies_do_not_fit(known):
 def test_what_the_program_chose_itself_it_chooses_otherwise(known):
     devices = [device("cpu")] * 2
     one, both = (memory.check(known(50, parts), 1, devices, limit=10**9).total for parts in (1, 2))
-    assert memory.check(known(50, 2), 1, devices, limit=both, fewer=True).num_devices == 2
-    plan = memory.check(known(50, 2), 1, devices, limit=both - 1, fewer=True)
+    roomy = math.ceil(both / memory.ROOMY)
+    assert memory.check(known(50, 2), 1, devices, limit=roomy, may=May(fewer_devices=True)).num_devices == 2
+    plan = memory.check(known(50, 2), 1, devices, limit=both - 1, may=May(fewer_devices=True))
     assert (plan.num_devices, plan.total) == (1, one)
+    # Without room to spare where nothing smaller can be chosen.
+    assert memory.check(known(50, 2), 1, devices, limit=one, may=May(fewer_devices=True)).num_devices == 1
     with pytest.raises(ConfigError, match="would take"):
-        memory.check(known(50, 2), 1, devices, limit=one - 1, fewer=True)
+        memory.check(known(50, 2), 1, devices, limit=one - 1, may=May(fewer_devices=True))
+
+
+def test_a_replay_that_nobody_asked_for_is_made_smaller(known):
+    devices, may = [device("cpu")] * 2, May(fewer_devices=True, smaller_replay=True)
+    fits = memory.check(known(400), 1, devices[:1], limit=10**9).total
+    plan = memory.check(known(1000, 2), 1, devices, limit=math.ceil(fits / memory.ROOMY), may=may)
+    assert (plan.capacity, plan.num_devices, plan.total) == (400, 1, fits)
+    assert memory.describe(plan)[1] == (
+        "memory: chose devices.count=1 replay.capacity=400, since by default (1000 sequences on 2 device(s), "
+        "39.5 KiB) the run would not fit"
+    )
+    with pytest.raises(ConfigError, match="would take"):  # too small to learn from
+        memory.check(known(1000), 1, devices, limit=memory.SMALLEST * 20, may=may)
+    with pytest.raises(ConfigError, match="would take"):  # somebody has asked for it
+        memory.check(known(1000), 1, devices, limit=fits, may=May(fewer_devices=True))
+
+
+def test_a_resumed_run_keeps_its_replay(known):
+    with pytest.raises(ConfigError, match=r"^resume: would take .* are free; a run keeps its replay"):
+        memory.check(known(1000), 1, [device("cpu")], limit=5000, resumed=True)
 
 
 def test_a_checkpoint_is_written_without_a_copy_where_that_does_not_fit(known):
@@ -171,13 +196,13 @@ def test_no_replay_is_named_that_a_minibatch_does_not_fit_into(known):
 
 
 def test_an_accelerator_says_what_it_has():
-    assert memory.available_bytes(device(stats={"bytes_limit": 100, "bytes_in_use": 30})) == 70
-    assert memory.available_bytes(device(stats={"bytes_limit": 100})) == 100
-    assert memory.available_bytes(device()) is None
+    assert free.available_bytes(device(stats={"bytes_limit": 100, "bytes_in_use": 30})) == 70
+    assert free.available_bytes(device(stats={"bytes_limit": 100})) == 100
+    assert free.available_bytes(device()) is None
 
 
 def test_this_machine_has_some():
-    found = memory.available_bytes(jax.devices("cpu")[0])
+    found = free.available_bytes(jax.devices("cpu")[0])
     assert found is None or 2**20 < found < 2**50
 
 
@@ -196,8 +221,8 @@ def test_limits_of_control_groups_are_found(tmp_path, group, files, expected):
         (tmp_path / "sys" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "sys" / name).write_text(text)
     (tmp_path / "own").write_text(f"{group}\n")
-    assert memory._free_in_control_groups(tmp_path / "sys", tmp_path / "own") == expected
+    assert free._free_in_control_groups(tmp_path / "sys", tmp_path / "own") == expected
 
 
 def test_without_control_groups_there_is_no_limit(tmp_path):
-    assert memory._free_in_control_groups(tmp_path, tmp_path / "missing") == []
+    assert free._free_in_control_groups(tmp_path, tmp_path / "missing") == []

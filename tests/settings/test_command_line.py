@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from qmix_jax import evaluate
 from qmix_jax.envs.build import make_env
 from qmix_jax.errors import ConfigError
 from qmix_jax.library import make_algorithm
+from qmix_jax.running import launch
 from qmix_jax.settings import config as config_module
 from qmix_jax.settings.build import hyper_params
 from qmix_jax.settings.cells import KEYS
@@ -638,16 +638,10 @@ class TestRun:
         assert re.match(r"error: run_dir=.*: already holds a run; .*resume=true\n$", ended.stderr)
 
 
-@pytest.fixture
-def make_run_dir():
-    """From a copy of the module: importing it would put it in the place of the function ``qmix_jax.train``."""
-    return runpy.run_path(str(Path(evaluate.__file__).with_name("train.py")))["_make_run_dir"]
-
-
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path, make_run_dir):
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"^run_dir=.*file.run: cannot be made: "):
-        make_run_dir(tmp_path / "file" / "run")
+        launch._make_run_dir(tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize(
@@ -660,9 +654,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, make_run_dir):
 )
 def test_settings_that_may_surprise_are_pointed_out(arguments, words):
     config = parse(to_container(compose_config(arguments)))
-    found = runpy.run_path(str(Path(evaluate.__file__).with_name("train.py")))["notices"](
-        config, config.rollout.length, episode_limit=101
-    )
+    found = launch.notices(config, config.rollout.length, episode_limit=101)
     assert len(found) == len(words)
     for line, expected in zip(found, words, strict=True):
         assert expected in line

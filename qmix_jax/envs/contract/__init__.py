@@ -12,7 +12,7 @@ from qmix_jax.envs.contract import random_play, types, values
 from qmix_jax.envs.contract.findings import PROMISES, Finding, complete, failure, ok
 from qmix_jax.types import Outcome
 
-__all__ = ["PROMISES", "Finding", "check_contract", "failed_to_make"]
+__all__ = ["PROMISES", "Finding", "check_contract"]
 
 _traced_anew = jax.make_user_context(None)
 """JAX caches traces, also inside a user's own ``jit``. A new value of this context makes it trace again."""
@@ -31,11 +31,6 @@ def check_contract(
     if found[0].result == "ok":
         found += _check(env, twin, random_play.Plan(seed, episodes, env.episode_limit), time_limit)
     return complete(found)
-
-
-def failed_to_make(error: Exception) -> list[Finding]:
-    """The report on an environment that could not be made; the adapter already traces ``reset`` to find its sizes."""
-    return complete([failure("jit", "making the environment", error)])
 
 
 def _check(env: Env, twin: Env | None, plan: random_play.Plan, time_limit: str | None) -> list[Finding]:

@@ -81,11 +81,15 @@ def warning(check: str, words: str, advice: str) -> Finding:
     return Finding(check, "warning", f"{words}; {advice}")
 
 
-def failure(check: str, what: str, error: Exception) -> Finding:
-    """An exception in one line: its message, its place in the user's code, and what to do."""
+def failure(check: str, what: str, error: Exception, otherwise: str | None = None) -> Finding:
+    """An exception in one line: its message, its place in the user's code, and what to do.
+
+    ``otherwise`` is the advice on errors that are not JAX's.
+    """
     if isinstance(error, jax.errors.UnexpectedTracerError):  # Whichever check meets it, the cause is hidden state.
         check = "pure"
-    hint = next((words for kind, words in HINTS if isinstance(error, kind)), "make it run under jax.jit and jax.vmap")
+    hint = next((words for kind, words in HINTS if isinstance(error, kind)), None)
+    hint = hint or otherwise or "make it run under jax.jit and jax.vmap"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     # The error of a callback contains a whole traceback; its last line is the exception.
     message = lines[-1] if lines[0].endswith("(most recent call last):") else f"{type(error).__name__}: {lines[0]}"

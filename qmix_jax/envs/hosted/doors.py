@@ -9,4 +9,9 @@ def right_door(made: object) -> str:
         return "it is a PettingZoo environment: use env=pettingzoo env.name=my_module:my_function"
     if all(hasattr(made, name) for name in ("observation_space", "action_space", "step", "reset")):
         return "it is a Gymnasium environment: register it, and use env=gymnasium env.id=... env.import=my_package"
+    if all(hasattr(made, name) for name in ("step", "reset")):
+        return (
+            "if Python or NumPy steps it, give it the interface of one of these and use env=pettingzoo, env=gymnasium "
+            "or env=pymarl"
+        )
     return ""

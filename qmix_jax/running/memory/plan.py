@@ -14,7 +14,6 @@ are small beside the rest.
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +23,7 @@ from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.errors import ConfigError
 from qmix_jax.replay import sequences as replay
+from qmix_jax.running.memory.free import available_bytes, free_on_host
 from qmix_jax.running.waves import devices_per_seed
 from qmix_jax.types import HyperParams, Learner, Networks
 
@@ -31,6 +31,10 @@ PROGRAM = 950 * 2**20
 """What Python, JAX, its compiler and the libraries take at their peak, as measured on SMAX 3m and 27m_vs_30m."""
 FILLED = 0.75
 """Share of the memory that a run with copies for its checkpoints may take."""
+ROOMY = 0.9
+"""Share of the memory that a run may take by what the program chooses itself."""
+SMALLEST, STEP = 200, 50
+"""The smallest replay that the program chooses itself, and what its capacity is a multiple of."""
 
 
 class SeedBytes(NamedTuple):
@@ -62,6 +66,10 @@ class Plan(NamedTuple):
     """Bytes of the program itself, where it shares the memory."""
     copies: bool = True
     """Whether there is room to copy all states for a checkpoint, so that training goes on while it is written."""
+    capacity: int = 0
+    """Sequences that a replay holds."""
+    instead: str = ""
+    """What would not have fitted, where something else was chosen."""
 
     @property
     def total(self) -> int:
@@ -69,15 +77,16 @@ class Plan(NamedTuple):
         states = (self.resident + self.snapshots) * (self.one.replay + self.one.parameters)
         return states + self.at_once * self.one.batches + self.program
 
-    @property
-    def fits(self) -> bool:
-        """Whether there are as many bytes."""
-        return self.limit is None or self.total <= self.limit
+    def fits(self, share: float = 1.0) -> bool:
+        """Whether it takes no more than this share of the bytes that there are."""
+        return self.limit is None or self.total <= share * self.limit
 
-    @property
-    def leaves_room(self) -> bool:
-        """Whether other programs, and what is estimated too low, have room as well."""
-        return self.limit is None or self.total <= FILLED * self.limit
+
+class May(NamedTuple):
+    """What the program may choose otherwise where a run does not fit, since nobody has asked for it."""
+
+    fewer_devices: bool = False
+    smaller_replay: bool = False
 
 
 def check(
@@ -87,7 +96,8 @@ def check(
     seeds_per_device: int | None = None,
     checkpoints: bool = False,
     limit: int | None = None,
-    fewer: bool = False,
+    may: May = May(),  # noqa: B008 - immutable
+    resumed: bool = False,
 ) -> Plan:
     """What training ``num_seeds`` seeds with :class:`qmix_jax.running.waves.Waves` takes.
 
@@ -99,7 +109,8 @@ def check(
         checkpoints: whether all states are copied to the host's memory at times (which on CPU is the same memory).
             Where that would not fit, checkpoints are written without a copy.
         limit: bytes there are on one device (on CPU: for all of them); None asks the first device.
-        fewer: whether fewer devices may be used where all of them would take too much.
+        may: what to choose otherwise where the run does not fit.
+        resumed: the run has its replay already.
 
     Raises:
         ConfigError: it cannot fit; names the largest ``replay.capacity`` and ``num_seeds`` that do.
@@ -108,26 +119,56 @@ def check(
     if limit is None:
         limit = available_bytes(devices[0])
     on_cpu = devices[0].platform == "cpu"
+    capacity, parts = algorithm.sizes.capacity, algorithm.sizes.minibatch_parts
 
     def planned(num_seeds: int, num_devices: int = len(devices)) -> Plan:
-        parts = algorithm.sizes.minibatch_parts
         resident, at_once = placement(num_seeds, num_devices, seeds_per_device, on_cpu, parts)
-        return Plan(one, num_seeds, resident, at_once, 0, limit, num_devices, PROGRAM if on_cpu else 0)
+        program = PROGRAM if on_cpu else 0
+        return Plan(one, num_seeds, resident, at_once, 0, limit, num_devices, program, capacity=capacity)
 
-    counts = range(len(devices), 0, -1) if fewer else [len(devices)]
-    plan = next((found for found in (planned(num_seeds, n) for n in counts) if found.fits), None)
+    counts = range(len(devices), 0, -1) if may.fewer_devices else [len(devices)]
+    plans = [planned(num_seeds, count) for count in counts]
+    plan = _chosen(plans, algorithm, may.smaller_replay)
     if plan is not None:
         copied = plan._replace(snapshots=num_seeds if on_cpu and checkpoints else 0)
-        room = copied.leaves_room if on_cpu else _host_has(num_seeds * (one.replay + one.parameters))
+        room = copied.fits(FILLED) if on_cpu else _host_has(num_seeds * (plan.one.replay + plan.one.parameters))
         return copied if room else plan._replace(copies=False)
-    plan, limit = planned(num_seeds), limit or 0
-    if num_seeds < len(devices) and planned(num_seeds, num_seeds).fits:
+    plan, limit = min(plans, key=lambda plan: plan.total), limit or 0
+    if resumed:
+        raise ConfigError(f"resume: {_would_take(plan, limit)}; a run keeps its replay: resume it where more is free")
+    if num_seeds < len(devices) and planned(num_seeds, num_seeds).fits():
         raise ConfigError(
             f"devices.count={len(devices)}: {_would_take(plan, limit)}; use devices.count={num_seeds}, so that every "
             f"seed is on one device only"
         )
-    seeds = next((n for n in range(num_seeds - 1, 0, -1) if planned(n).fits), None)
+    seeds = next((n for n in range(num_seeds - 1, 0, -1) if planned(n, plan.num_devices).fits()), None)
     raise ConfigError(_refusal(plan, limit, algorithm, largest_capacity(plan, algorithm), seeds))
+
+
+def _chosen(plans: Sequence[Plan], algorithm: Algorithm, smaller: bool) -> Plan | None:
+    """The first plan that leaves some room; else the best with a smaller replay, if it may be; else one that fits.
+
+    None where none does.
+    """
+    first, smallest = plans[0], min(plans, key=lambda plan: plan.total)
+    room = 1.0 if len(plans) == 1 and not smaller else ROOMY
+    plan = next((plan for plan in plans if plan.fits(room)), None)
+    if plan is None and smaller:
+        plan = _with_smaller_replay(smallest, algorithm)
+    plan = plan or next((plan for plan in plans if plan.fits()), None)
+    if plan is None or (plan.num_devices, plan.capacity) == (first.num_devices, first.capacity):
+        return plan
+    return plan._replace(instead=f"{first.capacity} sequences on {first.num_devices} device(s), {_size(first.total)}")
+
+
+def _with_smaller_replay(plan: Plan, algorithm: Algorithm) -> Plan | None:
+    """As many sequences as leave some room; None where those would be too few to learn from."""
+    limit = None if plan.limit is None else int(ROOMY * plan.limit)
+    capacity = (largest_capacity(plan._replace(limit=limit), algorithm) or 0) // STEP * STEP
+    if not SMALLEST <= capacity < algorithm.sizes.capacity:
+        return None
+    smaller = algorithm._replace(sizes=algorithm.sizes._replace(capacity=capacity))
+    return plan._replace(one=seed_bytes(smaller), capacity=capacity)
 
 
 def describe(plan: Plan, every_minutes: float | None = None) -> list[str]:
@@ -140,6 +181,11 @@ def describe(plan: Plan, every_minutes: float | None = None) -> list[str]:
         f"{plan.resident} state(s) in memory, {plan.at_once} at once)"
         + (f", the program itself about {_size(plan.program)}" if plan.program else "")
     ]
+    if plan.instead:
+        lines.append(
+            f"memory: chose devices.count={plan.num_devices} replay.capacity={plan.capacity}, since by default "
+            f"({plan.instead}) the run would not fit"
+        )
     if every_minutes is not None:
         how = "in the background" if plan.copies else "while training waits, since a copy does not fit into memory"
         often = f"every {every_minutes:g} minutes" if every_minutes else "after every epoch"
@@ -204,23 +250,8 @@ def largest_capacity(plan: Plan, algorithm: Algorithm) -> int | None:
     return largest if largest >= max(algorithm.sizes.batch_size, algorithm.sizes.num_envs) else None
 
 
-def available_bytes(device: Any) -> int | None:
-    """What is free: of the device's own memory, or on CPU of the machine's and of what this process is allowed."""
-    stats = device.memory_stats() or {}
-    if "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    if device.platform != "cpu":
-        return None
-    return _free_on_host()
-
-
-def _free_on_host() -> int | None:
-    known = [free for free in (_free_in_machine(), *_free_in_control_groups()) if free is not None]
-    return min(known, default=None)
-
-
 def _host_has(count: int) -> bool:
-    free = _free_on_host()
+    free = free_on_host()
     return free is None or count <= FILLED * free
 
 
@@ -239,38 +270,6 @@ def _would_take(plan: Plan, limit: int) -> str:
 
 def _bytes(tree: Any) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
-
-
-def _free_in_machine() -> int | None:
-    path = Path("/proc/meminfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else None
-
-
-def _free_in_control_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """What the limits of this process's control groups, of either version, leave."""
-    free = []
-    for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else []:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            top, name, used = root, "memory.max", "anon"
-        elif "memory" in controllers.split(","):
-            top, name, used = root / "memory", "memory.limit_in_bytes", "total_rss"
-        else:
-            continue
-        # Inside a container the group's folder may be the root itself, whatever its path is called outside.
-        group = top / path.strip("/")
-        for folder in {top, *(parent for parent in (group, *group.parents) if parent.is_relative_to(top))}:
-            limit, statistics = _read(folder / name), _read(folder / "memory.stat")
-            if limit.isdigit():  # "max" is no limit
-                # Not what the group uses in all: that counts files which the kernel drops when memory is needed.
-                free.append(int(limit) - int(dict(line.split() for line in statistics.splitlines()).get(used, 0)))
-    return free
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def _size(count: float) -> str:

@@ -1,0 +1,140 @@
+"""Predator-prey with a penalty for catching alone: which methods learn to catch together?
+
+``python experiments/predator_prey.py list`` shows the cases and what is there of them;
+``python experiments/predator_prey.py run SEED [CASE ...]`` trains the missing ones into ``runs/predator_prey``, one
+after another (an interrupted run is resumed); ``python experiments/predator_prey.py report`` prints a table of what
+there is and writes ``experiments/results/predator_prey/{results.json,curves.png}``.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from qmix_jax.logging.files import write_json
+from qmix_jax.results.curves import read_metrics
+
+RUNS = Path("runs/predator_prey")
+OUT = Path(__file__).parent / "results" / "predator_prey"
+STEPS, INTERVAL = 200_000, 20_000
+BEST = 40.0
+SETTINGS = [
+    "env=predator_prey",
+    f"total_env_steps={STEPS}",
+    "rollout.num_envs=32",
+    "rollout.length=51",  # the first 50 transitions of each episode; evaluation plays all 200
+    "replay.batch_size=16",
+    f"evaluation.interval_env_steps={INTERVAL}",
+    "evaluation.episodes=64",
+    "logger.wandb.mode=disabled",
+]
+WEIGHTED = ["algorithm.alpha=0.1"]  # as in the paper on this game
+METHODS: dict[str, list[str]] = {
+    "cw_qmix": WEIGHTED,
+    "ow_qmix": WEIGHTED,
+    "qtran": [],
+    "qplex": [],
+    "qmix": [],
+    "qatten": [],
+    "vdn": [],
+    "iql": [],
+}
+CASES = {f"{method}{penalty}": (method, penalty) for penalty in ("-2", "-0") for method in METHODS}
+"""By name: ``cw_qmix-2`` is CW-QMIX with a penalty of -2."""
+
+
+def main(command: str, *arguments: str) -> None:
+    """``list``, ``run`` or ``report``."""
+    {"list": show, "run": run, "report": report}[command](*arguments)
+
+
+def show() -> None:
+    """The cases, and the seeds that are finished."""
+    for name in CASES:
+        print(name, *finished(name))
+
+
+def finished(name: str) -> list[int]:
+    """Seeds of a case whose run is complete."""
+    return sorted(int(path.parent.name.rpartition("_seed")[2]) for path in RUNS.glob(f"{name}_seed*/summary.json"))
+
+
+def run(seed: str, *names: str) -> None:
+    """Train what is missing of one seed."""
+    for name in names or CASES:
+        method, penalty = CASES[name]
+        if int(seed) not in finished(name):
+            command = [sys.executable, "-m", "qmix_jax.train", *SETTINGS, f"algorithm={method}", *METHODS[method]]
+            command += [f"env.penalty={float(penalty):g}", f"seed={seed}", f"run_dir={RUNS / f'{name}_seed{seed}'}"]
+            subprocess.run([*command, "resume=true"], check=True)
+
+
+def report() -> None:
+    """Print the table; save numbers and figure."""
+    found = {name: scores(name) for name in CASES if finished(name)}
+    print("| method, penalty | seeds | final return | final share of episodes with four caught | best return |")
+    print("|---|---|---|---|---|")
+    for name, score in found.items():
+        cells = [", ".join(f"{x:.{places}f}" for x in score[key]) for key, places in KEYS.items()]
+        method, penalty = CASES[name]
+        print(f"| {method}, {float(penalty):g} | {len(score['seeds'])} | {' | '.join(cells)} |")
+    OUT.mkdir(parents=True, exist_ok=True)
+    write_json(OUT / "results.json", {"settings": SETTINGS, "methods": METHODS, "cases": found})
+    draw(found)
+
+
+KEYS = {"final_return": 1, "final_win_rate": 2, "best_return": 1}
+
+
+def scores(name: str) -> dict[str, Any]:
+    """Greedy returns and win rates of all finished seeds of a case, by evaluation."""
+    seeds = finished(name)
+    rows = [list(read_metrics(RUNS / f"{name}_seed{seed}")) for seed in seeds]
+    returns = [[row["eval_return"] for row in of_seed] for of_seed in rows]
+    return {
+        "seeds": seeds,
+        "env_steps": [[row["env_steps"] for row in of_seed] for of_seed in rows],
+        "updates": [of_seed[-1]["updates"] for of_seed in rows],
+        "returns": returns,
+        "final_return": [each[-1] for each in returns],
+        "final_win_rate": [of_seed[-1]["eval_win_rate"] for of_seed in rows],
+        "best_return": [max(each) for each in returns],
+    }
+
+
+def draw(found: dict[str, Any]) -> None:
+    """Greedy returns over environment steps, a panel for each penalty; below ``LOWEST`` the curves are cut."""
+    figure = Figure(figsize=(11, 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    penalties = sorted({CASES[name][1] for name in found}, key=float)
+    grid = figure.subplots(1, len(penalties), squeeze=False)
+    for axes, penalty in zip(grid[0], penalties, strict=True):
+        for name in (name for name in found if CASES[name][1] == penalty):
+            method = CASES[name][0]
+            colour = f"C{list(METHODS).index(method)}"
+            for number, (steps, returns) in enumerate(
+                zip(found[name]["env_steps"], found[name]["returns"], strict=True)
+            ):
+                shown = np.maximum(returns, LOWEST)
+                axes.plot(steps, shown, color=colour, linewidth=1.6, label=None if number else method)
+        axes.axhline(BEST, color="#999999", linewidth=0.8)
+        axes.set(
+            xlabel="environment steps",
+            ylabel="greedy return",
+            title=f"predator-prey, penalty {float(penalty):g}",
+            ylim=(LOWEST, BEST + 2),
+        )
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(OUT / "curves.png")
+
+
+LOWEST = -40.0
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,234 @@
+"""A run from its configuration to its folder: JAX, the parts, the memory that they take, then a session."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from qmix_jax.algorithms.base import Algorithm
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.build import as_env, make_env
+from qmix_jax.errors import ConfigError
+from qmix_jax.logging import ConsoleSink, write_json
+from qmix_jax.logging.tensorboard import check_tensorboard
+from qmix_jax.running.clock import Clock
+from qmix_jax.running.devices import check_matmul_precision, check_platform, cores, set_up
+from qmix_jax.running.hosted_waves import HostedWaves
+from qmix_jax.running.hosts import Hosts, connect, disconnect
+from qmix_jax.running.memory import plan as memory
+from qmix_jax.running.resume import CONFIG_FILE, check_same, locked, read_config
+from qmix_jax.running.session import Session
+from qmix_jax.running.waves import Waves
+from qmix_jax.settings.build import build, hyper_params_of
+from qmix_jax.settings.cells import Cell, Lane, lanes
+from qmix_jax.settings.config import Config
+from qmix_jax.types import HyperParams
+
+
+class Request(NamedTuple):
+    """What is to be trained."""
+
+    config: Config
+    """What ``container`` says, typed."""
+    container: dict[str, Any]
+    """The settings; those that only show later are filled in."""
+    cells: Sequence[Cell]
+    """Of its sweep, if it is one."""
+    run_dir: Path
+    """The folder of the run."""
+
+
+class Prepared(NamedTuple):
+    """What a session is made from, before anything is compiled."""
+
+    env: Env
+    waves: Waves
+    plan: memory.Plan
+    length: int
+    """Slots of a sequence."""
+
+
+def run(request: Request, given_env: object = None, keep_process: bool = False) -> int:
+    """One training run.
+
+    Args:
+        request: its settings.
+        given_env: an environment to use in place of the one that the configuration describes.
+        keep_process: raise ``KeyboardInterrupt`` where Ctrl-C would end the process.
+
+    Returns the exit status: 0, 1 if something could not be saved or numbers went wrong under ``on_nonfinite=stop``,
+    130 or 143 after Ctrl-C or SIGTERM. Raises :class:`ConfigError` for settings that cannot be used here.
+    """
+    clock = Clock()
+    request, resumed = _of_the_folder(request)
+    config, container, cells, run_dir = request
+    all_lanes = lanes(len(cells), list(range(config.seed, config.seed + config.num_seeds)))
+    hosts = _start_jax(config, container, len(all_lanes))
+    ready = prepare(config, cells, all_lanes, hosts, resumed, given_env)
+    container["replay"] = {**container["replay"], "capacity": ready.plan.capacity}
+    _make_run_dir(run_dir)
+    console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
+    for line in memory.describe(ready.plan, config.checkpoint.every_minutes):
+        console.message(line)
+    for line in notices(config, ready.length, ready.env.episode_limit):
+        console.message(line)
+    with locked(run_dir) if hosts.is_first else contextlib.nullcontext(), _closed_at_the_end(ready.env):
+        session = Session(
+            config,
+            container,
+            cells,
+            run_dir,
+            ready.env,
+            ready.waves,
+            hosts,
+            console,
+            clock,
+            keep_process,
+            ready.plan.copies,
+        )
+        if resumed:
+            session.restore()
+        if hosts.is_first:
+            write_json(run_dir / CONFIG_FILE, container)
+        status = session.run()
+    disconnect(hosts)
+    return status
+
+
+def _of_the_folder(request: Request) -> tuple[Request, bool]:
+    """The request as the run in its folder has it, and whether there is one to resume.
+
+    Raises :class:`ConfigError` if they do not fit.
+    """
+    config, container, _, run_dir = request
+    saved = read_config(run_dir)
+    if config.resume is False:
+        if saved is not None or (run_dir / "metrics.jsonl").exists():
+            raise ConfigError(f"run_dir={run_dir}: already holds a run; choose another folder, or resume=true")
+        return request, False
+    if saved is None:
+        return request, False
+    if config.replay.capacity is None:  # What has been chosen stays.
+        capacity = _capacity(saved, run_dir)
+        container = {**container, "replay": {**container["replay"], "capacity": capacity}}
+        config = dataclasses.replace(config, replay=dataclasses.replace(config.replay, capacity=capacity))
+    check_same(container, saved, run_dir)
+    return request._replace(config=config, container=container), True
+
+
+def _capacity(saved: Mapping[str, Any], run_dir: Path) -> int:
+    section = saved.get("replay")
+    capacity = section.get("capacity") if isinstance(section, Mapping) else None
+    if not isinstance(capacity, int) or capacity < 1:
+        raise ConfigError(f"{run_dir / CONFIG_FILE}: replay.capacity={capacity}: must be a whole number above 0")
+    return capacity
+
+
+def _start_jax(config: Config, container: dict[str, Any], num_lanes: int) -> Hosts:
+    """JAX on the devices that were asked for, and the other processes of the run."""
+    settings = config.devices
+    # One CPU device for every core that has a lane, or a part of one's minibatches.
+    useful = num_lanes * config.learner.most_parts
+    set_up(settings.platform, min(settings.count or cores(), useful), settings.matmul_precision)
+    hosts = connect(config.distributed, num_lanes)
+    container["distributed"] = {**container["distributed"], "num_processes": hosts.count if hosts.count > 1 else None}
+    check_platform(settings.platform)
+    return hosts
+
+
+def prepare(
+    config: Config,
+    cells: Sequence[Cell],
+    all_lanes: Sequence[Lane],
+    hosts: Hosts,
+    resumed: bool = False,
+    given_env: object = None,
+) -> Prepared:
+    """The parts of a run, as many devices and as large a replay as fit into memory; nothing is compiled.
+
+    Args:
+        config: the settings.
+        cells: of its sweep, if it is one.
+        all_lanes: of all processes.
+        hosts: the processes of this run.
+        resumed: whether the replay's size is settled.
+        given_env: see :func:`run`.
+
+    Raises :class:`ConfigError` for parts that cannot be built or do not fit.
+    """
+    env = make_env(config.parts["env"]) if given_env is None else as_env(given_env)
+    if config.logger.tensorboard:
+        check_tensorboard()
+    algorithm, hyper = build(config, env)
+    devices, each = _devices(config, len(hosts.share)), config.devices.seeds_per_device
+    plan = memory.check(
+        algorithm,
+        len(hosts.share),
+        devices,
+        each,
+        checkpoints=config.checkpoint.every_minutes is not None,
+        # Processes do not know each other's memory, and must all have the same replay.
+        may=memory.May(config.devices.count is None, config.replay.capacity is None and hosts.count == 1),
+        resumed=resumed,
+    )
+    algorithm = algorithm._replace(sizes=algorithm.sizes._replace(capacity=plan.capacity))
+    if cells:
+        of_all = hyper_params_of([cell.config for cell in cells], config.num_seeds)
+        hyper = jax.tree.map(lambda x: np.asarray(x)[hosts.share], of_all)
+    seeds = [all_lanes[place].seed for place in hosts.share]
+    waves = _waves(config, algorithm, hyper, seeds, devices[: plan.num_devices])
+    return Prepared(env, waves, plan, algorithm.sizes.length)
+
+
+def _waves(config: Config, algorithm: Algorithm, hyper: HyperParams, seeds: list[int], devices: list[Any]) -> Waves:
+    each = config.devices.seeds_per_device
+    if algorithm.env.hosted is None:
+        return Waves(algorithm, hyper, seeds, each, devices)
+    return HostedWaves(algorithm, hyper, seeds, each, devices, config.rollout.overlap)
+
+
+def _devices(config: Config, num_lanes: int) -> list[Any]:
+    devices = jax.local_devices()
+    check_matmul_precision(config.devices.matmul_precision)
+    count = config.devices.count or len(devices)
+    if count > len(devices) and count <= num_lanes:
+        raise ConfigError(f"devices.count={count}: there are {len(devices)} devices; use at most {len(devices)}")
+    return devices[:count]
+
+
+def notices(config: Config, length: int, episode_limit: int) -> list[str]:
+    """What a user may not expect of these settings; ``length`` slots make a sequence."""
+    found = []
+    if length <= episode_limit:
+        found.append(
+            f"rollout.length={length}: an episode has up to {episode_limit} transitions; those after its first "
+            f"{length - 1} are never learned from"
+        )
+    interval = config.evaluation.interval_env_steps
+    if interval > config.total_env_steps:
+        found.append(
+            f"the run takes evaluation.interval_env_steps={interval} environment steps, one epoch, which is more than "
+            f"total_env_steps={config.total_env_steps}"
+        )
+    return found
+
+
+def _make_run_dir(run_dir: Path) -> None:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"run_dir={run_dir}: cannot be made: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _closed_at_the_end(env: Env) -> Iterator[None]:
+    """Ends the worker processes of an environment that has some."""
+    try:
+        yield
+    finally:
+        if env.hosted is not None:
+            env.hosted.close()

@@ -1,0 +1,1 @@
+"""What a run takes in memory, and what there is."""
