@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.smax import environment, make_smax
-from qmix_jax.envs.smax.battle import MOVES, STOP, separations
+from qmix_jax.envs.smax.rules import MOVES, STOP, separations
 from qmix_jax.envs.smax.scenarios import SMAC_SCENARIOS
 from qmix_jax.envs.smax.slots import by_slot
 

@@ -107,6 +107,13 @@ class Sizes(NamedTuple):
     """Parts that a minibatch is processed in."""
     devices_per_seed: int = 1
     """Devices that share these parts."""
+    shared_replay: bool = False
+    """Whether each of these devices keeps only a part of the replay."""
+
+    @property
+    def replay_devices(self) -> int:
+        """Devices that a replay is spread over."""
+        return self.devices_per_seed if self.shared_replay else 1
 
 
 class Algorithm(NamedTuple):

@@ -36,7 +36,9 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
     worst = Evaluation(*(jnp.asarray(-jnp.inf, jnp.float32) for _ in Evaluation._fields))
     return TrainState(
         key=key,
-        replay=replay.init(storage.empty_slot(algorithm.storage, env), sizes.capacity, sizes.length),
+        replay=replay.init(
+            storage.empty_slot(algorithm.storage, env), sizes.capacity, sizes.length, sizes.replay_devices
+        ),
         learner=Learner(
             online=online,
             target=jax.tree.map(jnp.copy, online),

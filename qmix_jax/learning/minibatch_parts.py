@@ -12,9 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from qmix_jax.replay.sequences import Minibatch
-
-AXIS = "parts"
-"""The mesh axis of the devices that share a seed's minibatches."""
+from qmix_jax.replay.shards import AXIS
 
 
 def in_parts(function: Callable[[Minibatch], Any], minibatch: Minibatch, parts: int, devices: int) -> Any:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from qmix_jax.replay import shards
 from qmix_jax.types import Replay
 
 SMALLEST_PRIORITY = 1e-6
@@ -28,9 +29,12 @@ class Minibatch(NamedTuple):
     """Importance-sampling weights; 1 for uniform sampling."""
 
 
-def init(example: Any, capacity: int, length: int) -> Replay:
-    """An empty ring of ``capacity`` sequences of ``length`` slots, each shaped like ``example`` (any pytree)."""
-    slots = jax.tree.map(lambda x: jnp.zeros((capacity, length, *x.shape), x.dtype), example)
+def init(example: Any, capacity: int, length: int, devices: int = 1) -> Replay:
+    """An empty ring of ``capacity`` sequences of ``length`` slots, each shaped like ``example`` (any pytree).
+
+    Of several ``devices`` each keeps an equal block of the slots.
+    """
+    slots = jax.tree.map(lambda x: jnp.zeros((capacity // devices, length, *x.shape), x.dtype), example)
     return Replay(
         slots=slots,
         priority=jnp.zeros(capacity),
@@ -45,7 +49,7 @@ def add(replay: Replay, slots: Any) -> Replay:
     capacity, added = replay.priority.shape[0], jax.tree.leaves(slots)[0].shape[0]
     places = (replay.cursor + jnp.arange(added, dtype=jnp.int32)) % capacity
     return replay._replace(
-        slots=jax.tree.map(lambda stored, new: stored.at[places].set(new), replay.slots, slots),
+        slots=jax.tree.map(lambda stored, new: shards.write(stored, places, new, capacity), replay.slots, slots),
         priority=replay.priority.at[places].set(replay.max_priority),
         cursor=(replay.cursor + added) % capacity,
         size=jnp.minimum(replay.size + added, capacity),
@@ -103,7 +107,8 @@ def update_priorities(priorities: Priorities, places: Int[Array, " M"], priority
 
 
 def _read(replay: Replay, places: Int[Array, " M"]) -> Any:
-    return jax.tree.map(lambda stored: jnp.swapaxes(stored[places], 0, 1), replay.slots)
+    capacity = replay.priority.shape[0]
+    return jax.tree.map(lambda stored: jnp.swapaxes(shards.read(stored, places, capacity), 0, 1), replay.slots)
 
 
 def _largest(key: Key[Array, ""], logits: Float[Array, " C"], size: Int[Array, ""], count: int) -> Int[Array, " M"]:

@@ -20,9 +20,10 @@ ADDED: dict[str, dict[str, Any]] = {
 """Settings by section that older folders lack, with the values that they were run with."""
 
 ADDED_TO: dict[str, dict[str, Any]] = {
+    "qmix_jax.envs.smax.make_smax": {"physics": "smax", "terrain": False},
     "qmix_jax.envs.jaxmarl.make_jaxmarl": {"team": None, "opponents": "random"},
 }
-"""Settings by target that older folders lack, likewise."""
+"""The same by ``_target_``, for settings that only this one has."""
 
 
 def current_target(target: Any) -> Any:

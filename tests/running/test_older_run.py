@@ -61,3 +61,10 @@ def test_a_saved_target_is_found_where_it_is_now(old, new):
 
 def test_other_targets_stay():
     assert current_target("my_package.agents.Agent") == "my_package.agents.Agent"
+
+
+def test_what_one_environment_gained_is_added_to_it_alone():
+    ours, other = {"_target_": "qmix_jax.envs.smax.make_smax", "scenario": "3m"}, {"_target_": "mine.make"}
+    assert current_settings({"env": ours})["env"] == {**ours, "physics": "smax", "terrain": False}
+    assert current_settings({"env": {**ours, "physics": "smac"}})["env"]["physics"] == "smac"
+    assert current_settings({"env": other})["env"] == other
