@@ -13,7 +13,7 @@ from typing import Any
 
 from qmix_jax.envs.adapter import TEAM_REWARDS, TIME_LIMITS, foreign_code, from_jaxmarl
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.jaxmarl_classes import known_of
+from qmix_jax.envs.jaxmarl_classes import ByAgent, known_of
 from qmix_jax.envs.lazy_package import make_lazy
 from qmix_jax.envs.opponents.sides import OneSide, of_the_game, sides_of
 from qmix_jax.envs.settings import check_at_least, check_choice, check_known, say
@@ -248,7 +248,10 @@ def adapt(env: Any, **options: Any) -> Env:
             f"note: {options.get('name', type(env).__name__)}: its sides ({counts}) have opposed rewards, and one team "
             f"of all of them is trained; env=jaxmarl env.team={next(iter(sides))} env.opponents=random trains one side"
         )
-    return from_jaxmarl(env, **{**known_of(env), **options})
+    known = known_of(env)
+    if type(env).__name__ in ("InTheGrid", "InTheMatrix"):
+        env = ByAgent(env)
+    return from_jaxmarl(env, **{**known, **options})
 
 
 def _import(part: str) -> Any:

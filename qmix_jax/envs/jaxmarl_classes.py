@@ -1,6 +1,6 @@
 """Terminations, wins, rewards, states and renderers of JaxMARL's own classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,36 @@ from jaxtyping import Array, Bool
 from qmix_jax.envs.adapter import Transition
 from qmix_jax.envs.base import Episode
 from qmix_jax.envs.render import render_mpe, render_smax
+
+
+class ByAgent:
+    """A storm game that returns arrays ``[N, ...]``, with JaxMARL's dicts by agent.
+
+    The inventories that all agents see are a part of each observation.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        self.agents = [f"agent_{place}" for place in range(env.num_agents)]
+
+    def action_space(self, agent: str) -> Any:
+        """As in the game."""
+        return self.env.action_space(self.env.agents[self.agents.index(agent)])
+
+    def reset(self, key: Any) -> tuple[dict[str, Any], Any]:
+        """Start an episode."""
+        obs, state = self.env.reset(key)
+        return self._obs(obs), state
+
+    def step_env(self, key: Any, state: Any, actions: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Play one joint action."""
+        chosen = dict(zip(self.env.agents, actions.values(), strict=True))
+        obs, state, rewards, dones, infos = self.env.step_env(key, state, chosen)
+        return self._obs(obs), state, dict(zip(self.agents, rewards, strict=True)), dones, infos
+
+    def _obs(self, obs: Any) -> dict[str, Any]:
+        own, shared = (obs["observations"], obs["inventory"]) if isinstance(obs, Mapping) else (obs, None)
+        return {agent: (own[place], shared) for place, agent in enumerate(self.agents)}
 
 
 def known_of(env: Any) -> dict[str, Any]:
