@@ -23,6 +23,10 @@ def known_of(env: Any) -> dict[str, Any]:
         "HanabiEnv": _hanabi,
         "Overcooked": _overcooked,
         "OvercookedV2": _overcooked,
+        "CoinGame": _rounds,
+        "InTheGrid": _rounds,
+        "InTheGrid_2p": _rounds,
+        "InTheMatrix": _rounds,
     }
     # By name, because looking up the classes would import all environments.
     kinds = [kind.__name__ for kind in type(env).__mro__ if kind.__module__.startswith("jaxmarl.")]
@@ -91,6 +95,15 @@ def _hanabi(env: Any) -> dict[str, Any]:
 
 def _overcooked(env: Any) -> dict[str, Any]:
     return {"reward": "first"}
+
+
+def _rounds(env: Any) -> dict[str, Any]:
+    # The published episode: rounds of num_inner_steps, after the last of which the game starts anew within the step, so
+    # that the last observation is of another episode and nothing may be bootstrapped from it.
+    return {
+        "episode_limit": int(env.num_inner_steps * env.num_outer_steps),
+        "terminated": lambda transition: transition.done,
+    }
 
 
 def _render_smax(env: Any, episode: Episode, path: Path) -> None:

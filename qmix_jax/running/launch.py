@@ -12,7 +12,7 @@ import numpy as np
 
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.build import as_env, make_env
+from qmix_jax.envs.build import ADAPTER_SETTINGS, as_env, make_env
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink, write_json
 from qmix_jax.logging.tensorboard import check_tensorboard
@@ -188,7 +188,7 @@ def prepare(
 
     Raises :class:`ConfigError` for parts that cannot be built or do not fit.
     """
-    env = make_env(config.parts["env"]) if given_env is None else as_env(given_env)
+    env = make_env(config.parts["env"]) if given_env is None else _adapted(given_env, config)
     if config.logger.tensorboard:
         check_tensorboard()
     algorithm, hyper = build(config, env)
@@ -211,6 +211,12 @@ def prepare(
     seeds = [all_lanes[place].seed for place in hosts.share]
     waves = _waves(config, algorithm, hyper, seeds, devices[: plan.num_devices])
     return Prepared(env, waves, plan, algorithm.sizes.length)
+
+
+def _adapted(given_env: object, config: Config) -> Env:
+    """An environment object, with the settings of its adapter where it needs one."""
+    settings = config.parts["env"]
+    return as_env(given_env, **{name: settings[name] for name in ADAPTER_SETTINGS if name in settings})
 
 
 def _waves(config: Config, algorithm: Algorithm, hyper: HyperParams, seeds: list[int], devices: list[Any]) -> Waves:

@@ -10,7 +10,7 @@ import numpy as np
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, TensorBoardSink, WandbSink
-from qmix_jax.results.explanation.mixers import save_mixers
+from qmix_jax.results.explanation.mixers import save_best_mixers, save_mixers
 from qmix_jax.results.report import Progress, write_report
 from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies
 from qmix_jax.results.video import draw_best_episode
@@ -189,6 +189,9 @@ class Session:
     def _epoch(self) -> None:
         """Train all lanes for one epoch, and tell of those that have just been frozen."""
         own = {"rows": self._waves.epoch(), "nonfinite": self._waves.nonfinite_updates()}
+        lanes = [self._lanes[place] for place in self._own_places()]
+        steps = self._waves.best_env_steps()
+        save_best_mixers(self._waves.online, lanes, steps, steps == own["rows"]["env_steps"], self._info)
         told = self._hosts.gather(own)
         before, active = self._progress, self._progress.active
         self._progress = before._replace(

@@ -174,6 +174,10 @@ class Waves:
         """The best agent of every lane and its evaluation, on the host, ``[L, ...]``."""
         return self._gather([state.best for state in self._states])
 
+    def best_env_steps(self) -> np.ndarray:
+        """The environment steps of every lane when its best agent was evaluated; ``[L]``."""
+        return self._gather([state.best.env_steps for state in self._states])
+
     def nonfinite_updates(self) -> np.ndarray:
         """For every lane the first update whose numbers were not finite, or -1; ``[L]``."""
         return self._gather([state.learner.nonfinite_update for state in self._states])

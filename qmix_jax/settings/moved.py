@@ -19,7 +19,10 @@ ADDED: dict[str, dict[str, Any]] = {
 }
 """Settings by section that older folders lack, with the values that they were run with."""
 
-ADDED_TO: dict[str, dict[str, Any]] = {"qmix_jax.envs.smax.make_smax": {"physics": "smax", "terrain": False}}
+ADDED_TO: dict[str, dict[str, Any]] = {
+    "qmix_jax.envs.smax.make_smax": {"physics": "smax", "terrain": False},
+    "qmix_jax.envs.jaxmarl.make_jaxmarl": {"team": None, "opponents": "random"},
+}
 """The same by ``_target_``, for settings that only this one has."""
 
 
@@ -35,7 +38,7 @@ def current_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
     for section, value in saved.items():
         if isinstance(value, Mapping):
             target = {"_target_": current_target(value["_target_"])} if "_target_" in value else {}
-            added = {**ADDED.get(section, {}), **ADDED_TO.get(target.get("_target_", ""), {})}
+            added = {**ADDED.get(section, {}), **ADDED_TO.get(str(target.get("_target_")), {})}
             current[section] = {**_completed(value, added), **target}
     return current
 
