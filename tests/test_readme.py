@@ -158,7 +158,8 @@ def test_python_examples_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=QUICKLY))
+    if page != "from_jaxmarl.md":  # which imports JaxMARL: its functions would keep these options
+        monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=QUICKLY))
     monkeypatch.chdir(tmp_path)
     for example in python_examples()[page]:
         exec(compile(example, page, "exec"), {"__name__": "example"})

@@ -260,6 +260,7 @@ def _import(part: str) -> Any:
     JaxMARL prints while it is imported, and replaces ``sys.stdout`` and ``sys.stderr``; both effects are undone.
     """
     make_lazy("jaxmarl", "jaxmarl.environments")
+    make_lazy("matplotlib", "matplotlib.animation", "matplotlib.pyplot")  # a second, for drawings only
     streams = sys.stdout, sys.stderr, sys.__stdout__
     try:
         sys.stdout = sys.__stdout__ = io.StringIO()  # type: ignore[misc]

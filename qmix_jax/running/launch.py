@@ -238,10 +238,10 @@ def _devices(config: Config, num_lanes: int) -> list[Any]:
 def notices(config: Config, length: int, episode_limit: int) -> list[str]:
     """What a user may not expect of these settings; ``length`` slots make a sequence."""
     found = []
-    if length <= episode_limit:
+    if length <= episode_limit and config.rollout.sequences == "fresh":
         found.append(
             f"rollout.length={length}: an episode has up to {episode_limit} transitions; those after its first "
-            f"{length - 1} are never learned from"
+            f"{length - 1} are never learned from (rollout.sequences=continue learns from all of them)"
         )
     interval = config.evaluation.interval_env_steps
     if interval > config.total_env_steps:

@@ -151,7 +151,11 @@ def answered(function, folder: Path) -> bool:
     return False
 
 
-@settings(max_examples=FOLDERS, suppress_health_check=list(HealthCheck), derandomize=FOLDERS <= 12)
+@settings(
+    max_examples=FOLDERS,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    derandomize=FOLDERS <= 12,
+)
 @given(st.data())
 def test_a_damaged_folder_is_used_or_refused_in_one_line(data):
     with tempfile.TemporaryDirectory() as scratch:

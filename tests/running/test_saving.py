@@ -74,6 +74,12 @@ def test_what_a_checkpoint_costs_is_told_once_if_it_is_much(tmp_path, monkeypatc
     assert told == ["a checkpoint takes 0 s here (checkpoint.every_minutes=0 says how often)"]
 
 
+def check_newest(folder) -> None:
+    saved = saving(folder).newest()
+    assert saved is not None
+    check_saved(saved, 2)
+
+
 def test_a_changed_checkpoint_with_valid_digests_is_refused(tmp_path):
     record = {"epochs": 1, "train_seconds": 1.5, "wall_seconds": 2.5}
     told = {"nonfinite": np.zeros(2, np.int32), "active": np.ones(2, bool)}
@@ -92,10 +98,10 @@ def test_a_changed_checkpoint_with_valid_digests_is_refused(tmp_path):
         folder.mkdir(parents=True)
         write_checkpoint(folder / "00000001", {**arrays, **other_arrays}, {**record, **others})
         if not words:
-            check_saved(saving(folder.parent).newest(), 2)
+            check_newest(folder.parent)
             continue
         with pytest.raises(ConfigError, match=re.escape(words)):
-            check_saved(saving(folder.parent).newest(), 2)
+            check_newest(folder.parent)
 
 
 def test_a_run_may_save_none(tmp_path):

@@ -462,7 +462,7 @@ class TestConfigurationFiles:
             ["agent.hidden_size=3"],
             ["agent.last_action=false"],
             ["agent.agent_id=false"],
-            ["agent.layer_norm=true"],
+            ["agent.norm=layer"],
             ["agent.shared=false"],
             ["mixer=vdn_s"],
             ["mixer=qmix_lin"],
@@ -652,6 +652,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     [
         (["rollout.length=64"], ["rollout.length=64: an episode has up to 101 transitions; those after its first 63"]),
         (["rollout.length=102"], []),
+        (["rollout.length=64", "rollout.sequences=continue"], []),
         (["rollout.length=102", "total_env_steps=10"], ["evaluation.interval_env_steps=50000 environment steps, one"]),
     ],
 )

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from qmix_jax.acting.rollout import start
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
+from qmix_jax.learning.minibatch_parts import first_sequences
 from qmix_jax.replay import sequences as replay
 from qmix_jax.types import HyperParams, Learner, Networks
 
@@ -33,7 +34,8 @@ class SeedBytes(NamedTuple):
 
     replay: int
     parameters: int
-    """Online and target network, the optimiser's state, the copy of the best agent, and counters."""
+    """Online and target network, the optimiser's state, the copy of the best agent, counters, and environments that
+    are kept between iterations."""
     batches: int
     """What an iteration needs for a moment; only for seeds that run at once."""
 
@@ -44,12 +46,12 @@ def seed_bytes(algorithm: Algorithm) -> SeedBytes:
     state = jax.eval_shape(lambda key: qmix.init(algorithm, key), key)
     sizes = algorithm.sizes
     capacity = state.replay.priority.shape[0]
-    sequence = _bytes(state.replay.slots) // capacity
+    sequence = _bytes((state.replay.slots, state.replay.starts)) // capacity
     hyper = HyperParams(*(jnp.zeros(()) for _ in HyperParams._fields))
     minibatch = jax.eval_shape(lambda memory, key: qmix.sample(algorithm, hyper, memory, key), state.replay, key)
     kept = jax.eval_shape(lambda learner, batch: _kept(algorithm, hyper, learner, batch), state.learner, minibatch)
     gradients = _bytes(state.learner.online)
-    read = sequence * sizes.batch_size + _bytes(minibatch.slots)
+    read = sequence * sizes.batch_size + _bytes((minibatch.slots, minibatch.start))
     learning = read + 2 * sequence * sizes.num_envs + 2 * _bytes(kept) + 2 * gradients
     return SeedBytes(
         replay=_bytes(state.replay),
@@ -72,8 +74,7 @@ def _evaluation(algorithm: Algorithm) -> int:
 def _kept(algorithm: Algorithm, hyper: HyperParams, learner: Learner, minibatch: replay.Minibatch) -> Any:
     """What the gradient of the loss of one part of a minibatch keeps from its forward pass."""
     size = algorithm.sizes.batch_size // algorithm.sizes.minibatch_parts
-    slots = jax.tree.map(lambda x: x[:, :size], minibatch.slots)
-    part = minibatch._replace(slots=slots, weights=minibatch.weights[:size])
+    part = first_sequences(minibatch, size)
 
     def loss(online: Networks) -> jax.Array:
         return algorithm.method.loss(algorithm, hyper, online, learner, part)[0]
