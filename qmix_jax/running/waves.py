@@ -60,7 +60,10 @@ class Waves:
         devices = jax.local_devices() if devices is None else devices
         self._layout = (seeds_per_device, devices)
         shared_by = devices_per_seed(algorithm.sizes.minibatch_parts, len(seeds), len(devices))
-        algorithm = algorithm._replace(sizes=algorithm.sizes._replace(devices_per_seed=shared_by))
+        sizes = algorithm.sizes._replace(devices_per_seed=shared_by)
+        # After halving more devices may share a seed than can have equal parts of its replay.
+        sizes = sizes._replace(shared_replay=sizes.shared_replay and sizes.capacity % shared_by == 0)
+        algorithm = algorithm._replace(sizes=sizes)
         devices = devices[: len(seeds) * shared_by]
         if seeds_per_device is None:
             groups = len(devices) // shared_by
