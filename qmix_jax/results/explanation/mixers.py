@@ -53,7 +53,7 @@ def save_best_mixers(
     """
     mixers = getattr(networks(), "mixer", None) if is_best.any() else None
     if isinstance(mixers, Mapping):
-        for index in np.flatnonzero(is_best):
+        for index in np.flatnonzero(is_best).tolist():
             try:
                 _save(mixers, index, lanes[index], run, "best", {"env_steps": int(env_steps[index])})
             except OSError as error:  # a full disk: training is worth more
