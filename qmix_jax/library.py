@@ -56,11 +56,10 @@ def run(overrides: Sequence[str] = (), *, env: object = None) -> "OpenedRun":
         container["env"] = {**_about(env), **changes}
         named.append("env._target_")
     container = settings_to_resume(container, named)
-    if container["run_dir"] is None:
-        container["run_dir"] = str(_new_folder(container))
     config = parse(container)
-    run_dir = Path(container["run_dir"])
-    launch.run(launch.Request(config, container, cells(container, config), run_dir), env, keep_process=True)
+    run_dir = _new_folder(container) if config.run_dir is None else Path(config.run_dir)
+    request = launch.Request(config, container, cells(container, config), run_dir)
+    run_dir = launch.run(request, env, keep_process=True).run_dir
     from qmix_jax.results.opened import open_run
 
     return open_run(run_dir, env=None if env is None else as_env(env, **changes))

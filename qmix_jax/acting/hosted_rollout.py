@@ -15,8 +15,8 @@ from qmix_jax.acting.explore import Exploration, draw, epsilon_greedy, masked_ar
 from qmix_jax.acting.greedy_episodes import Episodes
 from qmix_jax.acting.rollout import RolloutStats
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.hosted.group import IDLE, START
 from qmix_jax.envs.hosted.pool import Moment
+from qmix_jax.envs.hosted.team import IDLE, START
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act
 from qmix_jax.types import Slot, TimeStep
 

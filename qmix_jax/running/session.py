@@ -18,7 +18,7 @@ from qmix_jax.running.checkpoint import unflatten
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.running.interrupt import Interruption
-from qmix_jax.running.saving import Saving, sections, warn
+from qmix_jax.running.saving import Saving, check_saved, sections, warn
 from qmix_jax.running.waves import Waves
 from qmix_jax.settings.cells import Cell
 from qmix_jax.settings.config import Config
@@ -67,7 +67,7 @@ class Session:
         self._console = console
         self._clock = clock
         self._keep_process = keep_process
-        self._saving = Saving(config.checkpoint, run_dir, hosts, copies)
+        self._saving = Saving(config.checkpoint, run_dir, hosts, copies, console.message)
         self._stopped = False
         self._failure: EnvError | None = None
         count = len(self._lanes)
@@ -82,6 +82,7 @@ class Session:
         if saved is None:
             self._console.message(f"no checkpoint in {self._info.run_dir}: starting from the beginning")
             return
+        check_saved(saved, len(self._lanes))
         parts = sections(saved.arrays)
         told = parts["told"]
         self._progress = Progress(parts["rows"], told["nonfinite"], told["active"], parts["best"])

@@ -166,7 +166,12 @@ def test_an_environment_is_given_once(toy):
 
 def test_a_run_without_a_folder_gets_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "run", lambda request, *_, **__: made.append(request.run_dir))
+
+    def run(request, *_, **__):
+        made.append(request.run_dir)
+        return launch.Ended(0, request.run_dir)
+
+    monkeypatch.setattr(launch, "run", run)
     monkeypatch.setattr("qmix_jax.results.opened.open_run", lambda path, env: path)
     made = []
     assert qmix_jax.run(["env=mpe", "algorithm=vdn"]) == made[0]

@@ -59,6 +59,12 @@ def test_a_saved_target_is_found_where_it_is_now(old, new):
     }
 
 
+def test_layer_norm_has_another_name():
+    older = {"agent": {"hidden_size": 8, "layer_norm": True}, "mixer": {"layer_norm": True}}
+    assert current_settings(older) == {"agent": {"hidden_size": 8, "norm": "layer"}, "mixer": {"layer_norm": True}}
+    assert current_settings({"agent": {"layer_norm": False}}) == {"agent": {"norm": "none"}}
+
+
 def test_other_targets_stay():
     assert current_target("my_package.agents.Agent") == "my_package.agents.Agent"
 

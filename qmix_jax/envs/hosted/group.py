@@ -16,12 +16,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from qmix_jax.envs.hosted.team import EnvError, Team
+from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
 
-START = -2
-"""In place of an agent's action: start the next episode."""
-IDLE = -1
-"""In place of an agent's action: do nothing."""
 MakeTeam = Callable[[], Team]
 
 

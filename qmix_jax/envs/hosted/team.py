@@ -17,6 +17,11 @@ TEAM_REWARDS: dict[str, Callable[[Any], float]] = {
 }
 """The team's reward from the agents' rewards; ``first`` is for environments that give every agent the same."""
 
+START = -2
+"""In place of an agent's action: start the next episode."""
+IDLE = -1
+"""In place of an agent's action: do nothing."""
+
 
 class EnvError(RuntimeError):
     """What is wrong with an environment, in one line."""

@@ -1,0 +1,111 @@
+"""Where the time of a start goes, from the interpreter's first line to the end of the first epoch, part by part.
+
+Usage: python experiments/speed/start_time.py [--save FILE] experiment=simple_spread
+
+The other arguments are those of ``python -m qmix_jax.train``. It takes the steps of that command in their order, with
+its compilation cache: the second start is the one to look at. Processor seconds are those of all threads, and do not
+grow when other programs run; seconds do.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PARTS: dict[str, tuple[float, float]] = {"interpreter": (time.process_time(), time.process_time())}
+"""Seconds and processor seconds by part; the interpreter's own seconds are its processor's."""
+
+
+@contextlib.contextmanager
+def part(name: str) -> Iterator[None]:
+    wall, processor = time.perf_counter(), time.process_time()
+    yield
+    PARTS[name] = (time.perf_counter() - wall, time.process_time() - processor)
+
+
+def start(arguments: list[str]) -> int:
+    """Everything up to the first epoch. Returns the updates that it made."""
+    with part("import: command line"):
+        from qmix_jax import train  # noqa: F401 - what the command imports first
+        from qmix_jax.running.devices import cores, set_up
+        from qmix_jax.settings import command_line
+        from qmix_jax.settings.cells import cells
+        from qmix_jax.settings.reading import parse, to_container
+    with part("settings: check"):
+        command_line.check(arguments)
+    with part("settings: Hydra's own composition"):
+        container = to_container(command_line.compose_config(arguments))
+        config = parse(container)
+        cells(container, config)
+    with part("import: jax"):
+        set_up("cpu", min(cores(), config.num_seeds * config.learner.most_parts))
+        import jax
+
+        jax.local_devices()
+    with part("environment"):
+        from qmix_jax.envs.build import make_env
+
+        env = make_env(config.parts["env"])
+    with part("import: running, logging, results"):
+        from qmix_jax.running import memory, session  # noqa: F401 - what the command imports next
+        from qmix_jax.settings.build import build
+    with part("build"):
+        algorithm, hyper = build(config, env)
+    with part("memory plan"):
+        memory.check(algorithm, config.num_seeds, jax.local_devices(), None)
+    return first_epoch(algorithm, hyper, config.num_seeds)
+
+
+def first_epoch(algorithm: Any, hyper: Any, num_seeds: int) -> int:
+    """Compile as a run does, and run for one iteration that learns."""
+    import jax
+    import jax.numpy as jnp
+
+    from qmix_jax.running.devices import tracing
+    from qmix_jax.running.waves import Waves
+
+    sizes = algorithm.sizes._replace(iterations_per_epoch=1, warmup_iterations=0)
+    waves: Any = Waves(algorithm._replace(sizes=sizes), hyper, list(range(num_seeds)))
+
+    def whole(x: Any) -> Any:
+        return jax.ShapeDtypeStruct((waves.wave_size, *x.shape), x.dtype, sharding=waves._sharding)
+
+    with tracing():
+        with part("trace: initial state"):
+            states = jax.tree.map(whole, waves._one_state())
+        with part("trace: epoch"):
+            numbers = jax.tree.map(lambda x: whole(jax.ShapeDtypeStruct((), x.dtype)), waves.hyper)
+            traced = waves._epoch_function.trace(states, numbers, jax.ShapeDtypeStruct((), jnp.int32))
+        with part("lower: epoch"):
+            lowered = traced.lower()
+    with part("compile, or read the cache: epoch"):
+        program = lowered.compile()
+    with part("initial state: lower, compile or read, run"):
+        waves.start()
+    waves._use(program)
+    with part("first iteration and evaluation"):
+        rows = waves.epoch()
+    return int(rows["updates"].max())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--save", type=Path, help="append what was measured to this file, as a line of JSON")
+    options, settings = parser.parse_known_args()
+    updates = start(settings)
+    PARTS["all"] = tuple(map(sum, zip(*PARTS.values(), strict=True)))  # pyright: ignore[reportArgumentType]
+    print("| part | s | processor s |\n|---|---|---|")
+    for name, (wall, processor) in PARTS.items():
+        print(f"| {name} | {wall:.2f} | {processor:.2f} |")
+    print(f"\n{updates} updates; {len(os.sched_getaffinity(0))} cores")
+    if options.save:
+        with options.save.open("a") as file:
+            file.write(json.dumps({"settings": settings, "parts": PARTS}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
