@@ -190,8 +190,7 @@ class Session:
         """Train all lanes for one epoch, and tell of those that have just been frozen."""
         own = {"rows": self._waves.epoch(), "nonfinite": self._waves.nonfinite_updates()}
         lanes = [self._lanes[place] for place in self._own_places()]
-        steps = self._waves.best_env_steps()
-        save_best_mixers(self._waves.online, lanes, steps, steps == own["rows"]["env_steps"], self._info)
+        save_best_mixers(self._waves.online, lanes, self._waves.best_env_steps(), own["rows"]["env_steps"], self._info)
         told = self._hosts.gather(own)
         before, active = self._progress, self._progress.active
         self._progress = before._replace(
