@@ -51,7 +51,8 @@ def start(arguments: list[str]) -> int:
 
         env = make_env(config.parts["env"])
     with part("import: running, logging, results"):
-        from qmix_jax.running import memory, session  # noqa: F401 - what the command imports next
+        from qmix_jax.running import launch  # noqa: F401 - what the command imports next
+        from qmix_jax.running.memory import plan as memory
         from qmix_jax.settings.build import build
     with part("build"):
         algorithm, hyper = build(config, env)
