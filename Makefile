@@ -54,6 +54,9 @@ benchmark: $(STAMP) ## train what is missing of the benchmark, record it, write 
 	$(BIN)/python experiments/benchmark.py record
 	$(BIN)/python experiments/benchmark.py table
 
+gpu-check: $(STAMP) ## everything to find out on a GPU, in half an hour (ARGS="peer=../JaxMARL only=bench,profile")
+	$(BIN)/python experiments/gpu_check.py $(ARGS)
+
 docs: $(STAMP) ## build the documentation site into build/docs; fails on a broken link
 	@$(BIN)/python -c 'import mkdocs, material' 2>/dev/null || \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -23,6 +23,8 @@ from qmix_jax.settings.reading import to_container
 BOOKKEEPING = ("seed", "num_seeds", "total_env_steps", "run_dir", "resume", "on_nonfinite")
 BOOKKEEPING_SECTIONS = ("logger", "devices", "distributed", "checkpoint", "sweep")
 """Settings that do not say what is learned."""
+CHOSEN = ("replay.capacity",)
+"""Settings that the program chooses where the command line leaves them open."""
 KEPT = {"env_steps": 0, "seconds": 1, "eval_return": 4, "eval_win_rate": 4}
 """Columns of an evaluation that are kept, and their decimals."""
 
@@ -97,7 +99,8 @@ def identify(config: Mapping[str, Any], tiny: bool = False) -> tuple[Task, dict[
     now = _learning(current_settings(config))
     plain = _learning(to_container(compose_config(settings(Case(task, algorithm, config["total_env_steps"], 0)))))
     keys = sorted(now.keys() | plain.keys())
-    return task, {key: (now.get(key), plain.get(key)) for key in keys if now.get(key) != plain.get(key)}
+    differing = {key: (now.get(key), plain.get(key)) for key in keys if now.get(key) != plain.get(key)}
+    return task, {key: both for key, both in differing.items() if not (key in CHOSEN and both[1] is None)}
 
 
 def _learning(config: Mapping[str, Any]) -> dict[str, Any]:

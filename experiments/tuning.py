@@ -52,7 +52,7 @@ TRIALS: dict[str, Settings] = {
     "q_lambda": {"target": "q_lambda"},
     "updates_16": {"learner.updates_per_iteration": 16},
     "hidden_128": {"agent.hidden_size": 128, "mixer.embed_size": 64},
-    "layer_norm": {"agent.layer_norm": "true"},
+    "layer_norm": {"agent.norm": "layer"},
     "capacity_300": {"replay.capacity": 300},
     "updates_16_capacity_300": {"learner.updates_per_iteration": 16, "replay.capacity": 300},
     "lambda_6": {"target.td_lambda": 0.6},

@@ -24,6 +24,7 @@ Example:
   python -m qmix_jax.import_pymarl agent.safetensors run_dir=runs/imported env=smax env.scenario=3m
   python -m qmix_jax.evaluate run_dir=runs/imported"""
 
+SUFFIXES = (".safetensors", ".npz", ".th")
 OPTIONS = ("run_dir", "out", "seed", "which")
 
 
@@ -37,9 +38,11 @@ def convert(arguments: list[str]) -> None:
     """Import or export what the arguments name, and print the paths of what was written."""
     from qmix_jax.results.pymarl_files import export_policy, import_policy  # Not at the top: --help needs no JAX.
 
-    files = [argument for argument in arguments if "=" not in argument]
     options = dict(a.split("=", 1) for a in arguments if a.split("=", 1)[0] in OPTIONS)
-    overrides = [a for a in arguments if "=" in a and a.split("=", 1)[0] not in OPTIONS]
+    others = [a for a in arguments if a.split("=", 1)[0] not in OPTIONS]
+    # The name of a file may have a = in it.
+    files = [a for a in others if "=" not in a or (Path(a).suffix in SUFFIXES and Path(a).is_file())]
+    overrides = [a for a in others if a not in files]
     run_dir = options.get("run_dir")
     if not run_dir:
         raise ConfigError("run_dir: missing; give a folder: run_dir=runs/imported")

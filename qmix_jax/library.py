@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qmix_jax.algorithms.base import Algorithm
-from qmix_jax.envs.build import make_env
+from qmix_jax.envs.base import Env
+from qmix_jax.envs.build import ADAPTER_SETTINGS, as_env, make_env
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.build import build
 from qmix_jax.settings.cells import cells
 from qmix_jax.settings.command_line import compose_config
-from qmix_jax.settings.reading import parse, to_container
+from qmix_jax.settings.reading import from_arguments, parse, to_container
 from qmix_jax.types import HyperParams
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def run(overrides: Sequence[str] = (), *, env: object = None) -> "OpenedRun":
     Args:
         overrides: the command line's arguments, like ``["experiment=smax_3m", "num_seeds=4"]``.
         env: a :class:`qmix_jax.Env`, or an environment with JaxMARL's ``MultiAgentEnv`` interface, in place of
-            ``env=...`` in ``overrides``. Its folder does not say how to make it: to resume, give it again.
+            ``env=...`` in ``overrides``. Of its settings, ``overrides`` may have those of the adapter of the latter:
+            ``env.time_limit``, ``env.reward`` and ``env.episode_limit``. The folder does not say how to make it: to
+            resume, give it again.
 
     Returns the run, opened. Raises :class:`qmix_jax.errors.ConfigError` for what the command line would refuse.
     """
@@ -44,23 +47,36 @@ def run(overrides: Sequence[str] = (), *, env: object = None) -> "OpenedRun":
     from qmix_jax.running.resume import settings_to_resume
 
     arguments = checked_list(overrides)
+    changes: dict[str, Any] = {}
+    if env is not None:
+        arguments, changes = _without_env(arguments, env)
     named = [argument.lstrip("+~").partition("=")[0] for argument in arguments]
     container = to_container(compose_config(arguments))
     if env is not None:
-        for key in named:
-            if key.partition(".")[0] == "env":
-                raise ConfigError(f"{key}: an environment object was given; leave out its settings")
-        container["env"] = _about(env)
+        container["env"] = {**_about(env), **changes}
         named.append("env._target_")
     container = settings_to_resume(container, named)
-    if container["run_dir"] is None:
-        container["run_dir"] = str(_new_folder(container))
     config = parse(container)
-    run_dir = Path(container["run_dir"])
-    launch.run(launch.Request(config, container, cells(container, config), run_dir), env, keep_process=True)
+    run_dir = _new_folder(container) if config.run_dir is None else Path(config.run_dir)
+    request = launch.Request(config, container, cells(container, config), run_dir)
+    run_dir = launch.run(request, env, keep_process=True).run_dir
     from qmix_jax.results.opened import open_run
 
-    return open_run(run_dir, env=env)
+    return open_run(run_dir, env=None if env is None else as_env(env, **changes))
+
+
+def _without_env(arguments: Sequence[str], env: object) -> tuple[list[str], dict[str, Any]]:
+    """The arguments that are not about the environment, and the settings of its adapter in the others."""
+    own = [argument for argument in arguments if argument.lstrip("+~").partition("=")[0].partition(".")[0] == "env"]
+    allowed = () if isinstance(env, Env) else ADAPTER_SETTINGS
+    for argument in own:
+        key = argument.lstrip("+~").partition("=")[0]
+        if key.partition(".")[2] not in allowed:
+            choices = ", ".join(f"env.{name}" for name in allowed)
+            told = f"; beside it only {choices}" if allowed else "; leave out its settings"
+            raise ConfigError(f"{key}: an environment object was given{told}")
+    changes = from_arguments([argument.lstrip("+~") for argument in own]).get("env", {})
+    return [argument for argument in arguments if argument not in own], changes
 
 
 def _about(env: object) -> dict[str, Any]:

@@ -49,13 +49,14 @@ def _hydra_main(tree: DictConfig) -> None:
         config = parse(container)
         run_dir = _run_dir(config)
         check_run_dir(run_dir)
-        check_idle(run_dir, config.distributed)
+        if config.run_dir is not None:
+            check_idle(run_dir, config.distributed)
         container["run_dir"] = str(run_dir)
         made_of = cells(container, config)
         check_xla_flags()
         from qmix_jax.running import launch  # Not at the top: what is wrong so far is said before JAX is imported.
 
-        status = launch.run(launch.Request(config, container, made_of, run_dir))
+        status = launch.run(launch.Request(config, container, made_of, run_dir)).status
     if status:
         sys.exit(status)
 

@@ -66,6 +66,15 @@ class Slot(NamedTuple):
     first: Bool[Array, "*batch"]
 
 
+class Start(NamedTuple):
+    """What a team remembers at the first slot of a sequence that goes on from an earlier one."""
+
+    hidden: Float[Array, "*batch N H"]
+    last_action: Int[Array, "*batch N"]
+    burn_in: Any = None
+    """Slots ``[T, *batch]`` to be unrolled from ``hidden`` before the sequence, without a loss; None in the replay."""
+
+
 class Replay(NamedTuple):
     """A ring of the newest C sequences."""
 
@@ -76,6 +85,8 @@ class Replay(NamedTuple):
     """The largest priority seen so far; new sequences get it."""
     cursor: Int[Array, ""]
     size: Int[Array, ""]
+    starts: Any = None
+    """What each sequence started from, a :class:`Start` ``[C]``; None where all start with an episode."""
 
 
 Networks = Any
@@ -141,6 +152,8 @@ class TrainState(NamedTuple):
     best: Best
     env_steps: Int[Array, ""]
     episodes: Int[Array, ""]
+    actors: Any = None
+    """Where sequences continue, the environments between iterations (``acting/continuing.py``)."""
 
 
 class HyperParams(NamedTuple):

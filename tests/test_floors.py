@@ -31,13 +31,14 @@ AT_HOME_IN = {
     "omegaconf": {"settings.command_line", "settings.reading", "train"},
     "tensorboardX": {"logging.tensorboard"},
     "wandb": {"logging.wandb", "logging.dashboard"},
+    "jumanji": {"envs.jumanji.environment"},
     "jaxmarl": {"envs.jaxmarl", "envs.jaxmarl_classes"},
     "orbax": {"running.checkpoint"},
     "rich": {"check_env", "logging.bar", "logging.console", "evaluate"},
 }
 """Libraries, and the only modules that may import them."""
 
-LIGHT = ("hydra", "wandb", "jaxmarl")
+LIGHT = ("hydra", "wandb", "jaxmarl", "jumanji")
 """Libraries that `import qmix_jax` must not pay for: imported inside functions, except by commands and their parser."""
 
 

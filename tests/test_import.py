@@ -18,9 +18,18 @@ assert not {"hydra", "wandb", "jaxmarl", "matplotlib", "orbax"} & set(sys.module
 """
 
 
-def test_importing_the_package_changes_nothing():
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=120, check=False
+def run(program: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **variables}
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+def test_importing_the_package_changes_nothing():
+    ended = run(PROGRAM)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_the_command_line_is_checked_before_jax_is_imported():
+    ended = run('import sys, qmix_jax.train; assert not {"jax", "flax", "wandb", "orbax"} & set(sys.modules)')
     assert ended.returncode == 0, ended.stderr

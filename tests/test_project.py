@@ -27,7 +27,8 @@ def pins() -> dict[str, Version]:
 
 def requirements() -> list[Requirement]:
     extras = PROJECT["optional-dependencies"]
-    named = [Requirement(text) for text in [*PROJECT["dependencies"], *extras["envs"], *extras["dev"]]]
+    own = [text for name in ("envs", "tensorboard", "dashboard", "dev") for text in extras[name]]
+    named = [Requirement(text) for text in [*PROJECT["dependencies"], *own]]
     return [requirement for requirement in named if requirement.name != PROJECT["name"]]
 
 

@@ -44,8 +44,14 @@ def commands(module: str) -> list[str]:
 
 
 @pytest.fixture
-def example_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def example_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The example package, and the files of a reader's own that the pages show (``# name.py`` in their first line)."""
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "example_package"))
+    for example in blocks("python"):
+        name = re.match(r"# (\w+)\.py\n", example)
+        if name:
+            (tmp_path / f"{name[1]}.py").write_text(example, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
 
 
 def test_the_documents_show_commands():
@@ -138,8 +144,43 @@ def test_help_names_groups_and_keys(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         assert word in shown
 
 
-@pytest.mark.parametrize("example", blocks("python"))
-def test_python_examples_run(example: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=QUICKLY))
-    exec(compile(example, "README.md", "exec"), {})
-    assert capsys.readouterr().out.strip()
+def python_examples() -> dict[str, list[str]]:
+    """The examples of each page, to be run one after the other."""
+    found = {page: re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE) for page in PAGES}
+    return {page.name: examples for page, examples in found.items() if examples}
+
+
+@pytest.mark.parametrize("page", python_examples())
+def test_python_examples_run(
+    page: str,
+    example_package: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    if page != "from_jaxmarl.md":  # which imports JaxMARL: its functions would keep these options
+        monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=QUICKLY))
+    monkeypatch.chdir(tmp_path)
+    for example in python_examples()[page]:
+        exec(compile(example, page, "exec"), {"__name__": "example"})
+        assert example.startswith("# ") or capsys.readouterr().out.strip()
+
+
+OWN_PARTS = {
+    "mixer": ("mixer=none", "mixer._target_=my_mixer.WeightedSum", "+mixer.hidden_size=4"),
+    "algorithm": ("algorithm._target_=conservative.Conservative", "+algorithm.weight=0.5"),
+}
+
+
+@pytest.mark.parametrize("part", OWN_PARTS)
+def test_the_parts_of_one_s_own_in_the_pages_learn(part: str, example_package: None):
+    """One update with the part of the page gives finite numbers, and the part's own where it has some."""
+    small = ("env=two_step", "rollout.num_envs=4", "replay.batch_size=8", "replay.capacity=16", "agent.hidden_size=4")
+    algorithm, hyper = make_algorithm([*small, "learner.warmup_env_steps=0", "evaluation.episodes=2", *OWN_PARTS[part]])
+    jit = functools.partial(jax.jit, compiler_options=QUICKLY)
+    state = jit(lambda key: qmix.init(algorithm, key))(jax.random.key(0))
+    state, metrics = jit(lambda state: qmix.iterate(algorithm, hyper, state, jax.numpy.int32(5)))(state)
+    assert int(state.learner.updates) == algorithm.sizes.updates_per_iteration
+    assert np.isfinite(metrics["loss"]).all()
+    if part == "algorithm":
+        assert float(metrics["conservative_gap"]) > 0

@@ -1,6 +1,10 @@
-"""Win rates of random play and of two scripted teams: shoot the nearest, or whoever has least health left.
+"""Win rates of random play and of three scripted teams.
 
-Usage: JAX_PLATFORMS=cpu python experiments/smax/balance.py [--episodes 512] [SCENARIO ...]
+``nearest`` shoots the nearest enemy, ``focus`` whoever has least health left; both walk to the nearest enemy where no
+target is in range. ``kite`` is ``focus``, but units that outrange the nearest enemy step back while they reload, and
+with SMAC's physics go out of range to rest while their shield is down, for the first two thirds of the time.
+
+Usage: JAX_PLATFORMS=cpu python experiments/smax/balance.py [--episodes 512] [--physics smac] [SCENARIO ...]
 """
 
 import argparse
@@ -10,72 +14,106 @@ import jax.numpy as jnp
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.smax import environment, make_smax
-from qmix_jax.envs.smax.battle import MOVES, STOP, separations
+from qmix_jax.envs.smax.rules import DIRECTIONS, MAP_SIZE, MOVES, STOP, TICK, separations
 from qmix_jax.envs.smax.scenarios import SMAC_SCENARIOS
 from qmix_jax.envs.smax.slots import by_slot
+from qmix_jax.envs.smax.terrain import heading
 
-POLICIES = ("random", "nearest", "focus")
+POLICIES = ("random", "nearest", "focus", "kite")
+RELOADS = 0.25
+"""Seconds to the next shot from which on a unit has time to step back: half a transition."""
+CLEAR, EDGE = 1.0, 1.5
+"""How far outside of an enemy's reach, and inside of the map, a unit that steps back wants to be."""
 
 
 def choose(settings, policy, key, state, step):
     """The joint action: random, or an attack where one is available, else a walk to the nearest living enemy."""
-    rules, battle = settings.rules, state.battle
+    rules, battle, allies = settings.rules, state.battle, settings.rules.num_allies
     stats = environment._stats(settings, state.types)
     x, y, distance = separations(battle.position)
-    health = jnp.broadcast_to(battle.health[None, :], distance.shape)
-    near, weak = by_slot(rules, stats, 0, distance, health)
+    health = battle.health if battle.shield is None else battle.health + battle.shield
+    near, weak = by_slot(rules, stats, 0, distance, jnp.broadcast_to(health[None, :], distance.shape))
     shots = step.avail_actions[:, MOVES:]
     # A healer heals who needs it most, whatever the others do.
-    heals = stats.heals[: rules.num_allies][:, None]
-    score = jnp.where((policy == POLICIES.index("focus")) | heals, weak, near)
+    heals = stats.heals[:allies][:, None]
+    score = jnp.where((policy >= POLICIES.index("focus")) | heals, weak, near)
     attack = MOVES + jnp.argmin(jnp.where(shots, score, jnp.inf), axis=1)
-    allies = rules.num_allies
     foes = jnp.where(battle.health[None, allies:] > 0, distance[:allies, allies:], jnp.inf)
     nearest = jnp.argmin(foes, axis=1)[:, None] + allies
-    x, y = (jnp.take_along_axis(axis[:allies], nearest, axis=1)[:, 0] for axis in (x, y))
-    walk = jnp.where(jnp.abs(x) > jnp.abs(y), jnp.where(x > 0, 1, 3), jnp.where(y > 0, 0, 2))
-    scripted = jnp.where(jnp.any(shots, axis=1), attack, jnp.where(step.avail_actions[:, 0], walk, STOP))
+    way = jnp.stack([jnp.take_along_axis(axis[:allies], nearest, axis=1)[:, 0] for axis in (x, y)])
+    walk = heading(rules, stats, slice(None, allies), battle.position[:, :allies], way)
+    scripted = jnp.where(jnp.any(shots, axis=1), attack, walk)
+    may_rest = state.played < settings.episode_limit * 2 // 3
+    back, action = step_back(rules, stats, battle, foes, may_rest)
+    scripted = jnp.where((policy == POLICIES.index("kite")) & back, action, scripted)
+    scripted = jnp.where(step.avail_actions[:, 0], scripted, STOP)
     by_chance = jax.random.categorical(key, jnp.where(step.avail_actions, 0.0, -jnp.inf))
     return jnp.where(policy == 0, by_chance, scripted).astype(jnp.int32)
 
 
-def rates(env: Env, episodes: int) -> dict[str, tuple[float, float]]:
+def step_back(rules, stats, battle, foes, may_rest):
+    """Who would rather not attack now, and where they go: to where the nearest enemy is farthest, or nowhere."""
+    allies = rules.num_allies
+    reach = jnp.asarray(stats.reach)
+    reaches = (reach + jnp.asarray(stats.radius) if rules.smac else reach)[allies:]
+    body = jnp.asarray(stats.radius)[:allies] if rules.smac else jnp.zeros(allies)
+    safe = foes - reaches[None, :] - body[:, None]
+    nearest = jnp.argmin(foes, axis=1)
+    outranges = reach[:allies] > reach[allies:][nearest]
+    threat = jnp.min(safe, axis=1)
+    back = outranges & (battle.cooldown[:allies] > RELOADS) & (threat < CLEAR)
+    if battle.shield is not None:
+        shield, wait, full = (value[:allies] for value in (battle.shield, battle.shield_wait, stats.shield))
+        spent = (shield <= 0) | ((wait <= 0) & (shield < full))
+        back = back | (spent & (full > 0) & (reach[:allies] > 1) & may_rest)
+    strides = DIRECTIONS[:, :STOP, None] * (stats.speed[:allies] * TICK * rules.ticks)[None, None, :]
+    places = battle.position[:, None, :allies] + strides
+    from_there = jnp.sqrt(jnp.sum((places[:, :, :, None] - battle.position[:, None, None, allies:]) ** 2, axis=0))
+    from_there = jnp.where(jnp.isinf(foes)[None, :, :], jnp.inf, from_there)
+    off = jnp.any((places < EDGE) | (places > MAP_SIZE - EDGE), axis=0)
+    best = jnp.argmax(jnp.where(off, -1.0, jnp.min(from_there, axis=2)), axis=0)
+    return back, jnp.where(threat < CLEAR, best, STOP)
+
+
+def rates(env: Env, episodes: int, policies=POLICIES) -> dict[str, tuple[float, float]]:
     """Win rate and mean return of each policy."""
     settings = env.step.args[0]  # pyright: ignore[reportFunctionMemberAccess]
 
-    def episode(policy, key):
-        reset_key, play_key = jax.random.split(key)
+    def transition(carry):
+        policy, key, state, step, over, won, total = carry
+        key, act_key, env_key = jax.random.split(key, 3)
+        action = jax.vmap(lambda *seen: choose(settings, policy, *seen))(
+            jax.random.split(act_key, episodes), state, step
+        )
+        state, step, outcome = jax.vmap(env.step)(jax.random.split(env_key, episodes), state, action)
+        won, total = won | (outcome.won & ~over), total + jnp.where(over, 0.0, outcome.reward)
+        return policy, key, state, step, over | outcome.last, won, total
 
-        def transition(carry, key):
-            state, step, over, won, total = carry
-            act_key, env_key = jax.random.split(key)
-            state, step, outcome = env.step(env_key, state, choose(settings, policy, act_key, state, step))
-            won |= outcome.won & ~over
-            return (state, step, over | outcome.last, won, total + jnp.where(over, 0.0, outcome.reward)), None
+    @jax.jit
+    def play(policy, key):
+        reset_key, key = jax.random.split(key)
+        nothing = jnp.zeros(episodes, bool)
+        first = jax.vmap(env.reset)(jax.random.split(reset_key, episodes))
+        carry = (policy, key, *first, nothing, nothing, jnp.zeros(episodes))
+        *_, won, total = jax.lax.while_loop(lambda carry: ~jnp.all(carry[4]), transition, carry)
+        return won.mean(), total.mean()
 
-        nothing = jnp.zeros((), bool)
-        carry = (*env.reset(reset_key), nothing, nothing, jnp.zeros(()))
-        (_, _, _, won, total), _ = jax.lax.scan(transition, carry, jax.random.split(play_key, env.episode_limit))
-        return won, total
-
-    play = jax.jit(lambda policy, keys: jax.lax.map(lambda key: episode(policy, key), keys, batch_size=32))
-    keys = jax.random.split(jax.random.key(0), episodes)
-    found = {name: play(jnp.asarray(number), keys) for number, name in enumerate(POLICIES)}
-    return {name: (float(won.mean()), float(total.mean())) for name, (won, total) in found.items()}
+    found = {name: play(jnp.asarray(POLICIES.index(name)), jax.random.key(0)) for name in policies}
+    return {name: (float(won), float(total)) for name, (won, total) in found.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", default=tuple(SMAC_SCENARIOS))
     parser.add_argument("--episodes", type=int, default=512)
+    parser.add_argument("--physics", default="smax")
+    parser.add_argument("--policies", nargs="*", default=POLICIES, choices=POLICIES)
     settings = parser.parse_args()
-    print("| scenario | " + " | ".join(POLICIES) + " |", flush=True)
+    print("| scenario | " + " | ".join(settings.policies) + " |", flush=True)
     for scenario in settings.scenarios:
-        found = rates(make_smax(scenario), settings.episodes)
-        print(
-            f"| {scenario} | " + " | ".join(f"{won:.2f} ({total:.2f})" for won, total in found.values()) + " |",
-            flush=True,
-        )
+        found = rates(make_smax(scenario, physics=settings.physics), settings.episodes, settings.policies)
+        cells = " | ".join(f"{won:.2f} ({total:.2f})" for won, total in found.values())
+        print(f"| {scenario} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

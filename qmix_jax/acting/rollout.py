@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from qmix_jax.acting.explore import Exploration, draw, epsilon_greedy
 from qmix_jax.envs.base import Env
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act
-from qmix_jax.types import EnvState, Outcome, Slot, TimeStep
+from qmix_jax.types import EnvState, Outcome, Slot, Start, TimeStep
 
 STARTS = 16
 """Start states drawn per sequence; fewer if it cannot hold that many episodes."""
@@ -60,32 +60,96 @@ def collect(
     Start states are drawn in advance, :data:`STARTS` per sequence. A sequence with more episodes reuses them in order,
     with new randomness in the steps.
     """
-    # An episode takes at least two slots.
-    starts = min(STARTS, math.ceil(length / 2)) if auto_reset else 1
-    # Draw the random numbers of all steps at once: one at a time they take longer than a small environment's step.
+    starts = number_of_starts(length) if auto_reset else 1
+    random = draw_all(env, key, num_envs, length, starts)
+    play = Play(env, agent, agent_params, level, explore, auto_reset)
+    fresh = _fresh(agent, env.num_agents, *jax.tree.map(lambda x: x[0], random.begin))
+    played = play.on(fresh, jnp.zeros(num_envs, jnp.int32), random)
+    return played.slots, played.stats
+
+
+class Played(NamedTuple):
+    """What :meth:`Play.on` returns."""
+
+    actors: Actors
+    """Where they are at the end."""
+    slots: Slot
+    """``[B, T]``"""
+    stats: RolloutStats
+    marked: Start | None
+    """What the agents remembered at the marked slot."""
+
+
+class Random(NamedTuple):
+    """All that is random in the sequences of one iteration."""
+
+    begin: tuple[EnvState, TimeStep]
+    """Start states ``[S, B]``."""
+    env_keys: Key[Array, "T-1 B"]
+    noise: Float[Array, "T-1 B N A"]
+    """Standard Gumbel noise, to draw actions with."""
+
+
+def number_of_starts(length: int) -> int:
+    """Start states to draw for a sequence: an episode takes at least two slots."""
+    return min(STARTS, math.ceil(length / 2))
+
+
+def draw_all(env: Env, key: Key[Array, ""], num_envs: int, length: int, starts: int) -> Random:
+    """The random numbers of all steps at once: one at a time they take longer than a small environment's step."""
     # Split all keys in one call: each split is another loop to compile.
     keys = jax.random.split(key, (starts + length, num_envs))
     reset_keys, env_keys, act_key = keys[:starts], keys[starts:-1], keys[-1, 0]
     begin = jax.vmap(jax.vmap(env.reset))(reset_keys)
-    fresh = _fresh(agent, env.num_agents, *jax.tree.map(lambda x: x[0], begin))
     noise = jax.random.gumbel(act_key, (length - 1, num_envs, env.num_agents, env.num_actions))
+    return Random(begin, env_keys, noise)
 
-    def tick(carry: tuple[Actors, Array], random: tuple[Array, Array]) -> tuple[Any, tuple[Slot, RolloutStats]]:
-        (actors, episode), (env_key, noise) = carry, random
-        hidden, q = act(agent, agent_params, actors.hidden, actors.step.obs, actors.last_action)
-        action = draw(noise, explore(q, actors.step.avail_actions, level))
-        env_state, step, outcome = jax.vmap(env.step)(env_key, actors.env_state, action)
-        slot = _slot(actors, action, outcome)
-        following = _advance(actors, env_state, step, hidden, action, outcome)
-        episode = episode + actors.over
-        restarted = _restarted(fresh, begin, episode) if auto_reset else actors
-        return (_where(actors.over, restarted, following), episode), (slot, _stats(actors, following, outcome))
 
-    carry = (fresh, jnp.zeros(num_envs, jnp.int32))
-    (actors, _), (slots, stats) = jax.lax.scan(tick, carry, (env_keys, noise))
-    ending = _slot(actors, jnp.zeros_like(actors.last_action), None)
-    slots = jax.tree.map(lambda x, end: jnp.concatenate([x, end[None]]), slots, ending)
-    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), slots), jax.tree.map(lambda x: x.sum(axis=0), stats)
+class Play(NamedTuple):
+    """A policy in an environment, as :func:`collect` is told about them."""
+
+    env: Env
+    agent: AnyAgent
+    agent_params: Any
+    level: Float[Array, ""]
+    explore: Exploration
+    auto_reset: bool
+
+    def on(self, actors: Actors, episode: Int[Array, " B"], random: Random, mark: int | None = None) -> Played:
+        """Play on from ``actors``.
+
+        ``episode`` is the number of the start state that each environment is at; it takes the next one where an
+        episode is over. ``mark`` is the slot to return the agents' memory of.
+        """
+        env, agent, begin = self.env, self.agent, random.begin
+        fresh = _fresh(agent, env.num_agents, *jax.tree.map(lambda x: x[0], begin))
+
+        def tick(carry: Any, random: tuple[Array, Array, Array | None]) -> tuple[Any, tuple[Slot, RolloutStats]]:
+            (actors, episode, marked), (env_key, noise, here) = carry, random
+            if here is not None:
+                marked = jax.tree.map(lambda new, old: jnp.where(here, new, old), memory(actors), marked)
+            hidden, q = act(agent, self.agent_params, actors.hidden, actors.step.obs, actors.last_action)
+            action = draw(noise, self.explore(q, actors.step.avail_actions, self.level))
+            env_state, step, outcome = jax.vmap(env.step)(env_key, actors.env_state, action)
+            slot = _slot(actors, action, outcome)
+            following = _advance(actors, env_state, step, hidden, action, outcome)
+            episode = episode + actors.over
+            restarted = _restarted(fresh, begin, episode) if self.auto_reset else actors
+            following_stats = _stats(actors, following, outcome)
+            return (_where(actors.over, restarted, following), episode, marked), (slot, following_stats)
+
+        carry = (actors, episode, None if mark is None else memory(actors))
+        here = None if mark is None else jnp.arange(random.noise.shape[0]) == mark
+        (actors, _, marked), (slots, stats) = jax.lax.scan(tick, carry, (random.env_keys, random.noise, here))
+        ending = _slot(actors, jnp.zeros_like(actors.last_action), None)
+        slots = jax.tree.map(lambda x, end: jnp.concatenate([x, end[None]]), slots, ending)
+        slots = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), slots)
+        return Played(actors, slots, jax.tree.map(lambda x: x.sum(axis=0), stats), marked)
+
+
+def memory(actors: Actors) -> Start:
+    """What agents remember from one slot to the next."""
+    return Start(actors.hidden, actors.last_action)
 
 
 def start(env: Env, agent: AnyAgent, keys: Key[Array, " B"]) -> Actors:

@@ -15,7 +15,7 @@ from qmix_jax.learning.targets import Sequence
 from qmix_jax.networks.agents import AnyAgent
 from qmix_jax.replay import packing as storage
 from qmix_jax.replay.sequences import Minibatch
-from qmix_jax.types import HyperParams, Learner, Networks, Slot, Statistics
+from qmix_jax.types import HyperParams, Learner, Networks, Slot, Start, Statistics
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -76,9 +76,19 @@ class Method:
         """
         raise NotImplementedError
 
-    def warning_signs(self, algorithm: "Algorithm", hyper: HyperParams, learner: Learner, batch: Slot) -> Metrics:
-        """Early signs of trouble, from one minibatch: metrics of its own. None here."""
-        del algorithm, hyper, learner, batch
+    def warning_signs(
+        self,
+        algorithm: "Algorithm",
+        hyper: HyperParams,
+        learner: Learner,
+        batch: Slot,
+        start: Start | None = None,
+    ) -> Metrics:
+        """Early signs of trouble, from one minibatch: metrics of its own. None here.
+
+        ``start`` is what the sequences of ``batch`` started from, where they continue.
+        """
+        del algorithm, hyper, learner, batch, start
         return {}
 
 
@@ -88,6 +98,8 @@ class TargetUpdate(enum.Enum):
     UPDATES = "updates"
     EPISODES = "episodes"
     SOFT = "soft"
+    ONLINE = "online"
+    """There is none: targets are computed by the network that is trained."""
 
 
 class Sizes(NamedTuple):
@@ -107,6 +119,24 @@ class Sizes(NamedTuple):
     """Parts that a minibatch is processed in."""
     devices_per_seed: int = 1
     """Devices that share these parts."""
+    shared_replay: bool = False
+    """Whether each of these devices keeps only a part of the replay."""
+    continues: bool = False
+    """A sequence goes on where the one before has ended."""
+    burn_in: int = 0
+    """Slots before each sequence that are only unrolled, for the hidden state."""
+    memory_window: int = 0
+    """Slots before each sequence that are learned from once more."""
+
+    @property
+    def replay_devices(self) -> int:
+        """Devices that a replay is spread over."""
+        return self.devices_per_seed if self.shared_replay else 1
+
+    @property
+    def window(self) -> int:
+        """Slots of the sequence before that are stored with each sequence."""
+        return self.burn_in + self.memory_window
 
 
 class Algorithm(NamedTuple):
@@ -124,6 +154,8 @@ class Algorithm(NamedTuple):
     target_update: TargetUpdate = TargetUpdate.UPDATES
     prioritised: bool = False
     replacement: bool = True
+    on_policy: bool = False
+    """Learn from the newest sequences in whole passes, instead of sampling from a replay."""
     explore: Exploration = epsilon_greedy
     exploration_level: str = "epsilon"
     """What the level of ``explore`` is called among the metrics."""

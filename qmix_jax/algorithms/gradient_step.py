@@ -61,6 +61,8 @@ def learn(
     updates = learner.updates + 1
     if algorithm.target_update is TargetUpdate.SOFT:
         target = optax.incremental_update(online, target, hyper.target_tau)
+    elif algorithm.target_update is TargetUpdate.ONLINE:
+        target = online
     elif algorithm.target_update is TargetUpdate.UPDATES:
         target = optax.periodic_update(online, target, updates, hyper.target_update_interval)
     stepped = learner._replace(

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
+from qmix_jax.acting import continuing
 from qmix_jax.acting.explore import exponential_schedule, linear_schedule
 from qmix_jax.acting.greedy_episodes import greedy_episodes, summarize
-from qmix_jax.acting.rollout import RolloutStats, collect
+from qmix_jax.acting.rollout import RolloutStats, collect, memory
 from qmix_jax.algorithms.base import Algorithm, Metrics, TargetUpdate
 from qmix_jax.algorithms.gradient_step import learn
 from qmix_jax.algorithms.metrics import better, episode_sums, epoch_metrics, target_lag
@@ -22,6 +23,7 @@ from qmix_jax.learning import standardise
 from qmix_jax.networks.agents import init_agent
 from qmix_jax.replay import packing as storage
 from qmix_jax.replay import sequences as replay
+from qmix_jax.replay.on_policy import passes
 from qmix_jax.replay.sequences import Minibatch, Priorities
 from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Replay, Slot, TrainState
 
@@ -32,11 +34,22 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
     key, agent_key, other_key = jax.random.split(key, 3)
     agent = init_agent(algorithm.agent, env.obs_size, agent_key)
     online = algorithm.method.init(algorithm, agent, other_key)
+    actors = start = None
+    if sizes.continues:
+        keys = jax.random.split(jax.random.fold_in(key, 0), sizes.num_envs)
+        actors = continuing.begin(env, algorithm.agent, keys, sizes.window)
+        start = jax.tree.map(lambda x: x[0], memory(actors.actors))
     nothing = jnp.zeros((), jnp.int32)
     worst = Evaluation(*(jnp.asarray(-jnp.inf, jnp.float32) for _ in Evaluation._fields))
     return TrainState(
         key=key,
-        replay=replay.init(storage.empty_slot(algorithm.storage, env), sizes.capacity, sizes.length),
+        replay=replay.init(
+            storage.empty_slot(algorithm.storage, env),
+            sizes.capacity,
+            sizes.window + sizes.length,
+            sizes.replay_devices,
+            start,
+        ),
         learner=Learner(
             online=online,
             target=jax.tree.map(jnp.copy, online),
@@ -51,6 +64,7 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
         best=Best(agent=jax.tree.map(jnp.copy, online.agent), evaluation=worst, env_steps=nothing),
         env_steps=nothing,
         episodes=nothing,
+        actors=actors,
     )
 
 
@@ -73,19 +87,15 @@ def collect_and_store(
     """
     sizes = algorithm.sizes
     level = exploration_level(algorithm, hyper, state)
-    slots, stats = played or collect(
-        algorithm.env,
-        algorithm.agent,
-        state.learner.online.agent,
-        key,
-        level,
-        sizes.num_envs,
-        sizes.length,
-        sizes.auto_reset,
-        algorithm.explore,
-    )
+    policy = (algorithm.env, algorithm.agent, state.learner.online.agent, key, level)
+    actors = starts = None
+    if sizes.continues:
+        actors, slots, starts, stats = continuing.collect_on(*policy, state.actors, sizes.length, algorithm.explore)
+    else:
+        slots, stats = played or collect(*policy, sizes.num_envs, sizes.length, sizes.auto_reset, algorithm.explore)
     state = state._replace(
-        replay=replay.add(state.replay, storage.pack(algorithm.storage, slots)),
+        actors=actors,
+        replay=replay.add(state.replay, storage.pack(algorithm.storage, slots), starts),
         env_steps=state.env_steps + stats.env_steps,
         episodes=state.episodes + stats.episodes,
     )
@@ -117,17 +127,22 @@ def iterate(
         priority_beta=linear_schedule(hyper.priority_beta, jnp.ones(()), hyper.priority_beta_steps, steps),
     )
 
-    def update(carry: Changing, key: Key[Array, ""]) -> tuple[Changing, Metrics]:
+    def update(carry: Changing, draw: Array) -> tuple[Changing, Metrics]:
         learner, priorities = carry
         memory = state.replay._replace(**priorities._asdict())
-        minibatch = sample(algorithm, now, memory, key)
+        minibatch = (newest if algorithm.on_policy else sample)(algorithm, now, memory, draw)
         learner, metrics, priority = learn(algorithm, now, learner, minibatch)
         if algorithm.prioritised:
             priorities = replay.update_priorities(priorities, minibatch.places, priority)
         return (learner, priorities), metrics
 
+    draws = learn_keys
+    if algorithm.on_policy:
+        sizes = algorithm.sizes
+        draws = passes(learn_keys[0], sizes.num_envs, sizes.batch_size, sizes.updates_per_iteration)
+
     def updates(carry: Changing) -> tuple[Changing, Metrics]:
-        carry, metrics = jax.lax.scan(update, carry, learn_keys)
+        carry, metrics = jax.lax.scan(update, carry, draws)
         return carry, jax.tree.map(jnp.mean, metrics)
 
     def no_updates(carry: Changing) -> tuple[Changing, Metrics]:
@@ -150,13 +165,28 @@ def iterate(
 
 def sample(algorithm: Algorithm, hyper: HyperParams, memory: Replay, key: Key[Array, ""]) -> Minibatch:
     """A minibatch of slots from the replay."""
-    size, replacement = algorithm.sizes.batch_size, algorithm.replacement
+    size, replacement = algorithm.sizes.batch_size, algorithm.replacement and not algorithm.on_policy
     if algorithm.prioritised:
         alpha, beta = hyper.priority_alpha, hyper.priority_beta
         minibatch = replay.sample_prioritised(memory, key, size, alpha, beta, replacement)
     else:
         minibatch = replay.sample(memory, key, size, replacement)
-    return minibatch._replace(slots=storage.unpack(algorithm.storage, minibatch.slots))
+    return _unpacked(algorithm, minibatch)
+
+
+def newest(algorithm: Algorithm, hyper: HyperParams, memory: Replay, places: Int[Array, " M"]) -> Minibatch:
+    """The newest sequences of these environments: the replay holds no others."""
+    del hyper
+    return _unpacked(algorithm, replay.read(memory, places, jnp.ones(places.shape[0])))
+
+
+def _unpacked(algorithm: Algorithm, minibatch: Minibatch) -> Minibatch:
+    """A minibatch as losses read it: its first slots are those to burn in."""
+    slots, count = storage.unpack(algorithm.storage, minibatch.slots), algorithm.sizes.burn_in
+    if not count or minibatch.start is None:
+        return minibatch._replace(slots=slots)
+    burn_in, slots = jax.tree.map(lambda x: x[:count], slots), jax.tree.map(lambda x: x[count:], slots)
+    return minibatch._replace(slots=slots, start=minibatch.start._replace(burn_in=burn_in))
 
 
 def _copy_after_episodes(hyper: HyperParams, learner: Learner, episodes: Int[Array, ""]) -> Learner:
@@ -188,9 +218,8 @@ def end_epoch(
 
 def _warning_signs(algorithm: Algorithm, hyper: HyperParams, state: TrainState) -> Metrics:
     key = jax.random.fold_in(state.key, 0)
-    stored = replay.sample(state.replay, key, algorithm.sizes.batch_size).slots
-    batch = storage.unpack(algorithm.storage, stored)
-    signs = algorithm.method.warning_signs(algorithm, hyper, state.learner, batch)
+    minibatch = _unpacked(algorithm, replay.sample(state.replay, key, algorithm.sizes.batch_size))
+    signs = algorithm.method.warning_signs(algorithm, hyper, state.learner, minibatch.slots, minibatch.start)
     return {**signs, "target_lag": target_lag(state.learner)}
 
 

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from qmix_jax.acting.explore import masked_argmax
-from qmix_jax.algorithms.base import Algorithm
+from qmix_jax.algorithms.base import Algorithm, TargetUpdate
 from qmix_jax.envs.base import Env
 from qmix_jax.errors import ConfigError
 from qmix_jax.learning import standardise
 from qmix_jax.learning.targets import Sequence
-from qmix_jax.learning.values import like
+from qmix_jax.learning.values import action_values, like
 from qmix_jax.mixers.base import example_input
 from qmix_jax.replay.sequences import Minibatch
 from qmix_jax.types import HyperParams, Learner, Slot, Statistics
@@ -51,6 +51,15 @@ def targets(
         returns = standardise.update(returns, y, mask)
         y = standardise.standardise(returns, y)
     return y, returns
+
+
+def target_values(
+    algorithm: Algorithm, learner: Learner, online_q: Float[Array, "T M N A"], minibatch: Minibatch
+) -> Float[Array, "T M N A"]:
+    """Action values of the target agents; without a target network those of the online ones, without a gradient."""
+    if algorithm.target_update is TargetUpdate.ONLINE:
+        return jax.lax.stop_gradient(online_q)
+    return action_values(algorithm.agent, learner.target.agent, minibatch.slots, minibatch.start)
 
 
 def deciding_action(

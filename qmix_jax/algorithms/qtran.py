@@ -12,12 +12,11 @@ from qmix_jax.acting.explore import masked_argmax
 from qmix_jax.algorithms import pieces
 from qmix_jax.algorithms.base import Algorithm, LossInfo, Method, Metrics
 from qmix_jax.errors import ConfigError, require, unknown_choice
-from qmix_jax.learning.values import chosen_values
+from qmix_jax.learning.values import chosen_values, unroll_inputs
 from qmix_jax.mixers.vdn import VDNMixer
-from qmix_jax.networks.agents import last_actions
 from qmix_jax.networks.dense import Dense
 from qmix_jax.replay.sequences import Minibatch
-from qmix_jax.types import HyperParams, Learner, Slot
+from qmix_jax.types import HyperParams, Learner, Slot, Start
 
 FORMS = ("hidden_states", "actions")
 
@@ -180,7 +179,7 @@ class QTRAN(Method):
     ) -> tuple[Float[Array, ""], LossInfo]:
         """The three losses together; see the class."""
         batch = minibatch.slots
-        errors, returns = self.errors(algorithm, hyper, online, learner, batch)
+        errors, returns = self.errors(algorithm, hyper, online, learner, batch, minibatch.start)
         count = pieces.transition_count(batch, transitions)
         below = errors.nopt if self.alternative else jnp.minimum(errors.nopt, 0.0)
         nopt = (below**2).reshape(*batch.mask.shape, -1).mean(axis=-1)
@@ -203,12 +202,18 @@ class QTRAN(Method):
         return loss * (0.5 if algorithm.half_loss else 1.0), info
 
     def errors(
-        self, algorithm: Algorithm, hyper: HyperParams, online: QTRANNetworks, learner: Learner, batch: Slot
+        self,
+        algorithm: Algorithm,
+        hyper: HyperParams,
+        online: QTRANNetworks,
+        learner: Learner,
+        batch: Slot,
+        start: Start | None = None,
     ) -> tuple[Errors, Any]:
         """The three errors in every slot, and the statistics of returns."""
         avail, target = batch.step.avail_actions, learner.target
-        hidden, online_q = outputs_and_values(algorithm, online.agent, batch)
-        target_hidden, target_q = outputs_and_values(algorithm, target.agent, batch)
+        hidden, online_q = outputs_and_values(algorithm, online.agent, batch, start)
+        target_hidden, target_q = outputs_and_values(algorithm, target.agent, batch, start)
         network = self.network(algorithm, hidden.shape[-1])
         greedy = masked_argmax(jax.lax.stop_gradient(online_q), avail)
         bootstrap = pieces.deciding_action(algorithm, online_q, target_q, batch)
@@ -236,20 +241,28 @@ class QTRAN(Method):
         opt = total(greedy) - jax.lax.stop_gradient(joint_greedy) + v
         return Errors(joint_q - y, opt, nopt, joint_q, joint_greedy, v, value, y), returns
 
-    def warning_signs(self, algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot) -> Metrics:
+    def warning_signs(
+        self,
+        algorithm: Algorithm,
+        hyper: HyperParams,
+        learner: Learner,
+        batch: Slot,
+        start: Start | None = None,
+    ) -> Metrics:
         """``q_tot_excess`` of the joint network: above 1 values explode."""
         if algorithm.standardise_returns:  # values are in another unit than returns
             return {}
-        joint_q = self.errors(algorithm, hyper, learner.online, learner, batch)[0].joint_q
-        return {"q_tot_excess": pieces.excess((jnp.abs(joint_q) * batch.mask).max(), algorithm.env, hyper, learner)}
+        joint_q = self.errors(algorithm, hyper, learner.online, learner, batch, start)[0].joint_q
+        largest = (jnp.abs(joint_q) * batch.mask).max()
+        return {"q_tot_excess": pieces.excess(largest, algorithm.env, hyper, learner)}
 
 
 def outputs_and_values(
-    algorithm: Algorithm, params: Any, batch: Slot
+    algorithm: Algorithm, params: Any, batch: Slot, start: Start | None
 ) -> tuple[Float[Array, "T M N H"], Float[Array, "T M N A"]]:
     """Hidden states and action values of one pass."""
-    last_action = last_actions(batch.action, batch.first)
-    hidden = algorithm.agent.apply(params, batch.step.obs, last_action, batch.first, method="outputs")
+    inputs = unroll_inputs(algorithm.agent, params, batch, start)
+    hidden = algorithm.agent.apply(params, *inputs, method="outputs")
     return hidden, algorithm.agent.apply(params, hidden, method="values")
 
 

@@ -13,7 +13,7 @@ from qmix_jax.algorithms.base import Algorithm, LossInfo, Method, Metrics
 from qmix_jax.learning.values import action_values, joint_values, like, mixer_inputs
 from qmix_jax.mixers.base import example_input
 from qmix_jax.replay.sequences import Minibatch
-from qmix_jax.types import HyperParams, Learner, Networks, Params, Slot
+from qmix_jax.types import HyperParams, Learner, Networks, Params, Slot, Start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,8 @@ class ValueDecomposition(Method):
         ``sum(weights * mask * td_error^2) / sum(mask)``; without a mixer the sums run over agents as well.
         """
         batch = minibatch.slots
-        online_q = action_values(algorithm.agent, online.agent, batch)
-        target_q = action_values(algorithm.agent, learner.target.agent, batch)
+        online_q = action_values(algorithm.agent, online.agent, batch, minibatch.start)
+        target_q = pieces.target_values(algorithm, learner, online_q, minibatch)
         greedy_action = pieces.deciding_action(algorithm, online_q, target_q, batch)
         q_tot = mixed(algorithm, online, online_q, batch.action, batch)
         value = mixed(algorithm, learner.target, target_q, greedy_action, batch)
@@ -65,7 +65,14 @@ class ValueDecomposition(Method):
         )
         return squares * (0.5 if algorithm.half_loss else 1.0), info
 
-    def warning_signs(self, algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot) -> Metrics:
+    def warning_signs(
+        self,
+        algorithm: Algorithm,
+        hyper: HyperParams,
+        learner: Learner,
+        batch: Slot,
+        start: Start | None = None,
+    ) -> Metrics:
         """Early signs of a run that goes wrong, from one minibatch.
 
         ``q_tot_excess``: the largest ``|q_tot|`` over the largest return that rewards and discount allow; above 1
@@ -73,7 +80,7 @@ class ValueDecomposition(Method):
         hypernetworks are dead and agents learn nothing.
         """
         online = learner.online
-        q = action_values(algorithm.agent, online.agent, batch)
+        q = action_values(algorithm.agent, online.agent, batch, start)
         inputs = mixer_inputs(q, batch.action, batch.step)
 
         def total(chosen: Float[Array, "T M N"]) -> tuple[Float[Array, ""], Float[Array, "T M *N"]]:

@@ -19,7 +19,7 @@ from qmix_jax.networks.agents import AnyAgent, init_agent
 from qmix_jax.networks.dense import Dense
 from qmix_jax.networks.separate import SeparateAgents
 from qmix_jax.replay.sequences import Minibatch
-from qmix_jax.types import HyperParams, Learner, Slot
+from qmix_jax.types import HyperParams, Learner, Slot, Start
 
 WEIGHTINGS = ("central", "optimistic")
 
@@ -129,7 +129,7 @@ class WeightedQMIX(ValueDecomposition):
     ) -> tuple[Float[Array, ""], LossInfo]:
         """Both losses together; see the class."""
         batch = minibatch.slots
-        values = self.values(algorithm, online, learner.target, batch)
+        values = self.values(algorithm, online, learner.target, batch, minibatch.start)
         y, returns = pieces.targets(algorithm, hyper, learner, batch, values.target, values.taken_target)
         td_error = (values.q_tot - y) * batch.mask
         central_error = (values.central - y) * batch.mask
@@ -154,14 +154,24 @@ class WeightedQMIX(ValueDecomposition):
         loss = self.qmix_weight * qmix_loss + self.central_weight * central_loss
         return loss * (0.5 if algorithm.half_loss else 1.0), info
 
-    def values(self, algorithm: Algorithm, online: WeightedNetworks, target: WeightedNetworks, batch: Slot) -> Values:
+    def values(
+        self,
+        algorithm: Algorithm,
+        online: WeightedNetworks,
+        target: WeightedNetworks,
+        batch: Slot,
+        start: Start | None = None,
+    ) -> Values:
         """The values that the losses compare."""
-        online_q = action_values(algorithm.agent, online.agent, batch)
-        target_q = action_values(algorithm.agent, target.agent, batch)
+        online_q, target_q = (
+            action_values(algorithm.agent, networks.agent, batch, start) for networks in (online, target)
+        )
         greedy_action = pieces.deciding_action(algorithm, online_q, target_q, batch)
         central_agent = self.central_agent(algorithm)
+        if start is not None:  # central agents do not act, so nobody knows what they remember
+            start = start._replace(hidden=central_agent.initial_hidden(batch.mask.shape[1]))
         online_central, target_central = (
-            action_values(central_agent, networks.central_agent, batch) for networks in (online, target)
+            action_values(central_agent, networks.central_agent, batch, start) for networks in (online, target)
         )
 
         def central(networks: WeightedNetworks, q: Array, action: Array) -> Float[Array, "T M"]:

@@ -101,6 +101,7 @@ class Loop:
             "env_steps": total([state.env_steps for state in states]),
             "updates": total([state.learner.updates for state in states]),
             "peak_rss_bytes": peak_rss_bytes(),
+            "peak_device_bytes": peak_device_bytes(),
         }
 
     def program_bytes(self) -> dict[str, int]:
@@ -114,6 +115,13 @@ def peak_rss_bytes() -> int:
     """The peak memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_device_bytes() -> int | None:
+    """The peak memory of the fullest accelerator so far; None on CPU, which does not count it."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    found = [one["peak_bytes_in_use"] for one in stats if "peak_bytes_in_use" in one]
+    return int(max(found)) if found else None
 
 
 def replay_bytes(algorithm: Algorithm) -> dict[str, float]:

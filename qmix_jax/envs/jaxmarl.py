@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from qmix_jax.envs.adapter import TEAM_REWARDS, TIME_LIMITS, from_jaxmarl
+from qmix_jax.envs.adapter import TEAM_REWARDS, TIME_LIMITS, foreign_code, from_jaxmarl
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.jaxmarl_classes import known_of
+from qmix_jax.envs.jaxmarl_classes import ByAgent, known_of
 from qmix_jax.envs.lazy_package import make_lazy
-from qmix_jax.envs.settings import check_at_least, check_choice, check_known
+from qmix_jax.envs.opponents.sides import OneSide, of_the_game, sides_of
+from qmix_jax.envs.settings import check_at_least, check_choice, check_known, say
 from qmix_jax.errors import ConfigError
 
 __all__ = ["adapt", "from_jaxmarl", "make_jaxmarl", "make_mpe", "make_smax", "make_switch_riddle"]
@@ -203,6 +204,8 @@ def make_jaxmarl(
     time_limit: str = "bootstrap",
     reward: str | None = None,
     episode_limit: int | None = None,
+    team: str | None = None,
+    opponents: str = "random",
     **settings: Any,
 ) -> Env:
     """Any registered JaxMARL environment with discrete actions, by its ``id``; ``settings`` go to its constructor.
@@ -210,6 +213,9 @@ def make_jaxmarl(
     ``reward`` combines the agents' rewards into the team reward: ``sum``, ``mean`` or ``first``; by default as in
     JaxMARL's baselines, which take the first agent's in SMAX, Overcooked and Hanabi and the sum elsewhere (here the
     switch riddle's shared reward also counts once). For the end of an episode see :func:`from_jaxmarl`.
+
+    In a game of two opposed sides ``team`` names the side that is trained (``adversaries`` or ``good_agents``), and
+    ``opponents`` who plays the other one: ``random``, a ``module:function``, or the folder of a run that trained it.
 
     Raises :class:`ConfigError` for an unknown ``id`` or setting, for actions that are not discrete, and if the
     environment has no time limit and ``episode_limit`` is not given.
@@ -219,13 +225,33 @@ def make_jaxmarl(
     if reward is not None:
         check_choice("env.reward", reward, TEAM_REWARDS)
     env = _construct(id, settings)
-    return adapt(env, name=id, time_limit=time_limit, reward=reward, episode_limit=episode_limit)
+    options = {"time_limit": time_limit, "reward": reward, "episode_limit": episode_limit}
+    if team is None:
+        return adapt(env, name=id, **options)
+    known = known_of(env)
+    with foreign_code():
+        side = OneSide(env, team, opponents)
+    # What is known of the whole game reads its state.
+    for name in known.keys() & {"state", "terminated", "won", "render"}:
+        known[name] = of_the_game(name, known[name])
+    options = {name: value for name, value in options.items() if value is not None}
+    return from_jaxmarl(side, **{"name": f"{id}-{team}", **known, **options})
 
 
 def adapt(env: Any, **options: Any) -> Env:
     """:func:`from_jaxmarl` with what is known about JaxMARL's own environments; ``options`` that are None are unset."""
     options = {name: value for name, value in options.items() if value is not None}
-    return from_jaxmarl(env, **{**known_of(env), **options})
+    sides = sides_of(env)
+    if sides:
+        counts = ", ".join(f"{len(agents)} {side}" for side, agents in sides.items())
+        say(
+            f"note: {options.get('name', type(env).__name__)}: its sides ({counts}) have opposed rewards, and one team "
+            f"of all of them is trained; env=jaxmarl env.team={next(iter(sides))} env.opponents=random trains one side"
+        )
+    known = known_of(env)
+    if type(env).__name__ in ("InTheGrid", "InTheMatrix"):
+        env = ByAgent(env)
+    return from_jaxmarl(env, **{**known, **options})
 
 
 def _import(part: str) -> Any:

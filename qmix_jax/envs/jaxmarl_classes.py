@@ -1,6 +1,6 @@
 """Terminations, wins, rewards, states and renderers of JaxMARL's own classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,36 @@ from qmix_jax.envs.base import Episode
 from qmix_jax.envs.render import render_mpe, render_smax
 
 
+class ByAgent:
+    """A storm game that returns arrays ``[N, ...]``, with JaxMARL's dicts by agent.
+
+    The inventories that all agents see are a part of each observation.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        self.agents = [f"agent_{place}" for place in range(env.num_agents)]
+
+    def action_space(self, agent: str) -> Any:
+        """As in the game."""
+        return self.env.action_space(self.env.agents[self.agents.index(agent)])
+
+    def reset(self, key: Any) -> tuple[dict[str, Any], Any]:
+        """Start an episode."""
+        obs, state = self.env.reset(key)
+        return self._obs(obs), state
+
+    def step_env(self, key: Any, state: Any, actions: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Play one joint action."""
+        chosen = dict(zip(self.env.agents, actions.values(), strict=True))
+        obs, state, rewards, dones, infos = self.env.step_env(key, state, chosen)
+        return self._obs(obs), state, dict(zip(self.agents, rewards, strict=True)), dones, infos
+
+    def _obs(self, obs: Any) -> dict[str, Any]:
+        own, shared = (obs["observations"], obs["inventory"]) if isinstance(obs, Mapping) else (obs, None)
+        return {agent: (own[place], shared) for place, agent in enumerate(self.agents)}
+
+
 def known_of(env: Any) -> dict[str, Any]:
     """The arguments of :func:`from_jaxmarl` for JaxMARL's own classes; none for others."""
     known: dict[str, Callable[[Any], dict[str, Any]]] = {
@@ -23,6 +53,10 @@ def known_of(env: Any) -> dict[str, Any]:
         "HanabiEnv": _hanabi,
         "Overcooked": _overcooked,
         "OvercookedV2": _overcooked,
+        "CoinGame": _rounds,
+        "InTheGrid": _rounds,
+        "InTheGrid_2p": _rounds,
+        "InTheMatrix": _rounds,
     }
     # By name, because looking up the classes would import all environments.
     kinds = [kind.__name__ for kind in type(env).__mro__ if kind.__module__.startswith("jaxmarl.")]
@@ -91,6 +125,15 @@ def _hanabi(env: Any) -> dict[str, Any]:
 
 def _overcooked(env: Any) -> dict[str, Any]:
     return {"reward": "first"}
+
+
+def _rounds(env: Any) -> dict[str, Any]:
+    # The published episode: rounds of num_inner_steps, after the last of which the game starts anew within the step, so
+    # that the last observation is of another episode and nothing may be bootstrapped from it.
+    return {
+        "episode_limit": int(env.num_inner_steps * env.num_outer_steps),
+        "terminated": lambda transition: transition.done,
+    }
 
 
 def _render_smax(env: Any, episode: Episode, path: Path) -> None:

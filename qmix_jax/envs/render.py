@@ -99,6 +99,16 @@ def render_smax(visualizer: Callable[..., Any], env: Any, episode: Episode, path
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
 
 
+def render_jumanji(env: Any, episode: Episode, path: Path) -> None:
+    """Draw an episode with a jumanji game's own viewer as a GIF, one frame per state."""
+    import matplotlib
+
+    check_suffix(path, (".gif",))
+    states = [jax.device_get(state.replace(key=None)) for state in episode.env_states]
+    with _no_window(), matplotlib.rc_context({"animation.writer": "pillow"}):
+        env.animate(states, interval=200, save_path=str(path))
+
+
 def expand_smax(env: Any, episode: Episode) -> list[tuple[None, Any, dict[str, Any]]]:
     """The underlying game's states after every simulation step, preceded by the first state of the episode.
 

@@ -1,6 +1,8 @@
 """Checks of settings under ``env.``, shared by the factories; all raise :class:`ConfigError`."""
 
 import difflib
+import functools
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +11,7 @@ from qmix_jax.errors import ConfigError, unknown_choice
 HOSTED_CODE = {
     "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo": ("name",),
     "qmix_jax.envs.hosted.gymnasium.make_gymnasium": ("id", "import"),
+    "qmix_jax.envs.jaxmarl.make_jaxmarl": ("opponents",),
 }
 """By target, the keys whose values may name a module or a function."""
 KNOWN_IMPORTS = (None, "lbforaging", "rware")
@@ -61,3 +64,9 @@ def foreign_code(env: Mapping[str, Any]) -> list[str]:
     """
     keys = HOSTED_CODE.get(str(env.get("_target_")), ())
     return [key for key in keys if (env.get(key) not in KNOWN_IMPORTS if key == "import" else ":" in str(env.get(key)))]
+
+
+@functools.cache
+def say(line: str) -> None:
+    """Tell the user on standard error, once in a process."""
+    print(line, file=sys.stderr, flush=True)

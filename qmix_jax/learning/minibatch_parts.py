@@ -13,9 +13,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int
 
 from qmix_jax.replay.sequences import Minibatch
-
-AXIS = "parts"
-"""The mesh axis of the devices that share a seed's minibatches."""
+from qmix_jax.replay.shards import AXIS
+from qmix_jax.types import Start
 
 
 def in_parts(function: Callable[[Minibatch], Any], minibatch: Minibatch, parts: int, devices: int) -> Any:
@@ -42,14 +41,29 @@ def in_parts(function: Callable[[Minibatch], Any], minibatch: Minibatch, parts: 
 
 def _part(minibatch: Minibatch, first: Int[Array, ""], size: int) -> Minibatch:
     """``size`` sequences, from the one at ``first``."""
+    return _on_sequences(lambda x, axis: jax.lax.dynamic_slice_in_dim(x, first, size, axis=axis), minibatch)
 
-    def cut(x: jax.Array, axis: int) -> jax.Array:
-        return jax.lax.dynamic_slice_in_dim(x, first, size, axis=axis)
 
+def first_sequences(minibatch: Minibatch, count: int) -> Minibatch:
+    """The first ``count`` sequences."""
+    return _on_sequences(lambda x, axis: jax.lax.slice_in_dim(x, 0, count, axis=axis), minibatch)
+
+
+def _on_sequences(function: Callable[[Any, int], Any], minibatch: Minibatch) -> Minibatch:
+    """``function(array, axis of its sequences)`` of every array."""
     return Minibatch(
-        slots=jax.tree.map(lambda x: cut(x, 1), minibatch.slots),
-        places=cut(minibatch.places, 0),
-        weights=cut(minibatch.weights, 0),
+        slots=jax.tree.map(lambda x: function(x, 1), minibatch.slots),
+        places=function(minibatch.places, 0),
+        weights=function(minibatch.weights, 0),
+        start=minibatch.start and _of_start(function, minibatch.start),
+    )
+
+
+def _of_start(function: Callable[[Any, int], Any], start: Start) -> Start:
+    return Start(
+        hidden=function(start.hidden, 0),
+        last_action=function(start.last_action, 0),
+        burn_in=jax.tree.map(lambda x: function(x, 1), start.burn_in),
     )
 
 

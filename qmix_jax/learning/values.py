@@ -4,17 +4,54 @@ from typing import Any, cast
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from qmix_jax.acting.explore import masked_argmax
 from qmix_jax.mixers.base import MixerInput
-from qmix_jax.networks.agents import AnyAgent, last_actions, unroll
-from qmix_jax.types import Slot, TimeStep
+from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act, last_actions, unroll
+from qmix_jax.types import Slot, Start, TimeStep
 
 
-def action_values(agent: AnyAgent, agent_params: Any, batch: Slot) -> Float[Array, "T M N A"]:
-    """``Q_a`` of every action in every slot, from a fresh hidden state at the start of each episode."""
-    return unroll(agent, agent_params, batch.step.obs, last_actions(batch.action, batch.first), batch.first)
+def action_values(
+    agent: AnyAgent, agent_params: Any, batch: Slot, start: Start | None = None
+) -> Float[Array, "T M N A"]:
+    """``Q_a`` of every action in every slot, from a fresh hidden state at the start of each episode.
+
+    Sequences that began in mid-episode go on from what ``start`` says.
+    """
+    return unroll(agent, agent_params, *unroll_inputs(agent, agent_params, batch, start))
+
+
+def unroll_inputs(
+    agent: AnyAgent, agent_params: Any, batch: Slot, start: Start | None
+) -> tuple[Array, Array, Array] | tuple[Array, Array, Array, Array]:
+    """What ``unroll`` and ``outputs`` of an agent take: observations, last actions, starts of episodes, hidden state.
+
+    The hidden state is that of ``start`` after its burn-in slots, without a gradient; left out without a ``start``.
+    """
+    if start is None:
+        return batch.step.obs, last_actions(batch.action, batch.first), batch.first
+    hidden, last_action = _burnt_in(agent, agent_params, start)
+    actions = last_actions(batch.action, batch.first, last_action)
+    return batch.step.obs, actions, batch.first, jax.lax.stop_gradient(hidden)
+
+
+def _burnt_in(agent: AnyAgent, agent_params: Any, start: Start) -> tuple[Float[Array, "M N H"], Int[Array, "M N"]]:
+    """Hidden state and last action after the burn-in slots (Kapturowski et al. 2019, section 3)."""
+    slots: Slot | None = start.burn_in
+    if slots is None:
+        return start.hidden, start.last_action
+    fresh = agent.initial_hidden(slots.first.shape[1])
+    agent_params = jax.lax.stop_gradient(agent_params)
+
+    def step(carry: tuple[Array, Array], slot: Slot) -> tuple[tuple[Array, Array], None]:
+        first = slot.first[:, None]
+        hidden = jnp.where(first[..., None], fresh, carry[0])
+        hidden, _ = act(agent, agent_params, hidden, slot.step.obs, jnp.where(first, NO_ACTION, carry[1]))
+        return (hidden, slot.action), None
+
+    return jax.lax.scan(step, (start.hidden, start.last_action), slots)[0]
 
 
 def chosen_values(

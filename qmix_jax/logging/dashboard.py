@@ -24,9 +24,9 @@ class Panel(NamedTuple):
     title: str
     metrics: Sequence[str]
     """Of a line plot the metrics over ``env_steps``; of media their keys; of parallel coordinates what ends them."""
-    kind: Literal["line", "media", "parallel"] = "line"
+    kind: Literal["line", "band", "media", "parallel"] = "line"
     settings: Sequence[str] = ()
-    """Of parallel coordinates: the settings, as axes."""
+    """Of parallel coordinates: the settings, as axes. Of a band: the setting whose values are a line each."""
 
 
 class Section(NamedTuple):
@@ -53,6 +53,15 @@ SECTIONS = (
             Panel("greedy win rate", with_interval("eval_win_rate")),
             Panel("greedy return", with_interval("eval_return")),
             Panel("pictures and a greedy episode", ("curves", "sweep", "episode"), "media"),
+        ),
+    ),
+    Section(
+        "Methods",
+        "The mean over all seeds of an algorithm, of all runs in the report, and a band of one standard error.",
+        "seed",
+        (
+            Panel("greedy win rate", ("eval_win_rate",), "band", ("algorithm.name",)),
+            Panel("greedy return", ("eval_return",), "band", ("algorithm.name",)),
         ),
     ),
     Section(
@@ -142,7 +151,11 @@ def _panel(library: Any, panel: dict[str, Any], index: int, x: str) -> Any:
         columns = [column(metric=library.Config(key), log=key in LOG_SCALED) for key in panel["settings"]]
         columns += [column(metric=library.SummaryMetric(name)) for name in panel["metrics"]]
         return library.ParallelCoordinatesPlot(title=panel["title"], columns=columns, layout=layout)
-    return library.LinePlot(title=panel["title"], x=x, y=list(panel["metrics"]), layout=layout)
+    bands = {}
+    if panel["kind"] == "band":
+        groups = library.Config(panel["settings"][0])
+        bands = {"groupby": groups, "groupby_aggfunc": "mean", "groupby_rangefunc": "stderr", "aggregate": True}
+    return library.LinePlot(title=panel["title"], x=x, y=list(panel["metrics"]), layout=layout, **bands)
 
 
 def is_logged_in() -> bool:

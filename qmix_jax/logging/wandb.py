@@ -1,5 +1,6 @@
 """Weights & Biases: offline by default, never asks for an account, never stops a run."""
 
+import contextlib
 import math
 import os
 import secrets
@@ -189,6 +190,9 @@ class WandbSink:
             self._runs = []
             self.location = None
             lines = str(error).strip().splitlines() or [""]
+            if isinstance(error, ConnectionError):  # Its service is gone, and must not be asked again at the exit.
+                with contextlib.suppress(ConnectionError):
+                    sys.modules["wandb"].teardown()
             self._warn(f"W&B {what_failed}, the run goes on without it: {type(error).__name__}: {lines[0]}")
 
 

@@ -73,17 +73,18 @@ class StateMixer(nn.Module):
         """The second layer of ``v(s)``, from the first one's output before its ReLU."""
         return self.dense(nn.relu(hidden), 1, "value")[0]
 
-    def dense(self, x: Float[Array, " I"], size: int, name: str) -> Float[Array, " size"]:
+    def dense(self, x: Float[Array, "*batch I"], size: int, name: str) -> Float[Array, "*batch size"]:
         """A linear layer."""
         return self._layers(x, {name: size})[name]
 
-    def _layers(self, x: Float[Array, " I"], sizes: Mapping[str, int]) -> dict[str, Float[Array, " size"]]:
+    def _layers(self, x: Float[Array, "*batch I"], sizes: Mapping[str, int]) -> dict[str, Float[Array, "*batch size"]]:
         """Linear layers of one input, as one product. Biases are rows of it: XLA is slow at their gradients."""
         initialize = uniform_fan_in(x.shape[-1], self.init_scale)
         kernels = [_Layer(x.shape[-1], size, initialize, name=name)() for name, size in sizes.items()]
-        outputs = jnp.append(x, jnp.ones(1, x.dtype)) @ jnp.concatenate(kernels, axis=-1)
+        with_one = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
+        outputs = with_one @ jnp.concatenate(kernels, axis=-1)
         ends = list(itertools.accumulate(sizes.values()))
-        return dict(zip(sizes, jnp.split(outputs, ends[:-1]), strict=True))
+        return dict(zip(sizes, jnp.split(outputs, ends[:-1], axis=-1), strict=True))
 
 
 class _Layer(nn.Module):

@@ -19,6 +19,9 @@ from qmix_jax.networks.gru import GRUWeights, gru_step, gru_unroll
 from qmix_jax.networks.linear import add_bias, product, uniform_fan_in, with_leading_axes
 
 Initializer = Callable[..., jax.Array]
+Rows = Float[Array, "T R H"]
+Carry = Float[Array, "R C"] | None
+"""The hidden state of R rows; None is zero."""
 
 NO_ACTION = -1
 """The last action at the start of an episode: its one-hot vector is all zeros."""
@@ -64,8 +67,8 @@ class Agent(nn.Module):
         """One step: the new hidden state and the input of the output layer."""
         raise NotImplementedError
 
-    def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
-        """All steps of R rows from a zero hidden state; ``keep`` is 0 where an episode starts."""
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry = None) -> Rows:
+        """All steps of R rows from the hidden state ``start``; ``keep`` is 0 where an episode starts."""
         raise NotImplementedError
 
     def setup(self) -> None:
@@ -97,21 +100,24 @@ class Agent(nn.Module):
         obs: Float[Array, "T *batch N O"],
         last_action: Int[Array, "T *batch N"],
         first: Bool[Array, "T *batch"],
+        start: Float[Array, "*batch N C"] | None = None,
     ) -> Float[Array, "T *batch N A"]:
-        """Action values along a sequence, from a zero hidden state; ``first`` marks the start of an episode."""
-        return self.values(self.outputs(obs, last_action, first))
+        """Action values along a sequence from ``start`` (None: a zero hidden state); ``first`` marks an episode's."""
+        return self.values(self.outputs(obs, last_action, first, start))
 
     def outputs(
         self,
         obs: Float[Array, "T *batch N O"],
         last_action: Int[Array, "T *batch N"],
         first: Bool[Array, "T *batch"],
+        start: Float[Array, "*batch N C"] | None = None,
     ) -> Float[Array, "T *batch N H"]:
         """What the output layer reads along a sequence: of recurrent agents the hidden state after each slot."""
         length, rows = obs.shape[0], math.prod(obs.shape[1:-1])
         x = self._first_layer(obs, last_action).reshape(length, rows, self.hidden_size)
         keep = jnp.broadcast_to(~first[..., None], obs.shape[:-1]).reshape(length, rows, 1).astype(obs.dtype)
-        return self.unroll_cell(x, keep).reshape(*obs.shape[:-1], self.hidden_size)
+        of_start = () if start is None else (start.reshape(rows, self.carry_size),)
+        return self.unroll_cell(x, keep, *of_start).reshape(*obs.shape[:-1], self.hidden_size)
 
     def initial_hidden(self, *batch: int) -> Float[Array, "*batch N C"]:
         """The hidden state at the start of an episode."""
@@ -159,9 +165,9 @@ class RecurrentAgent(Agent):
         hidden = gru_step(self._weights(), x, carry)
         return hidden, hidden
 
-    def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry = None) -> Rows:
         """See :func:`qmix_jax.networks.gru.gru_unroll`."""
-        return gru_unroll(self._weights(), x, keep)
+        return gru_unroll(self._weights(), x, keep, start)
 
     def _weights(self) -> GRUWeights:
         return GRUWeights(self.gru_input_kernel, self.gru_input_bias, self.gru_hidden_kernel, self.gru_hidden_bias)
@@ -196,7 +202,7 @@ class LSTMAgent(Agent):
         carry = self._step(x @ self.lstm_input_kernel + with_leading_axes(self.lstm_bias, x.ndim), carry)
         return carry, carry[..., : self.hidden_size]
 
-    def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry = None) -> Rows:
         """A scan over time; the input projections of all steps are computed before it."""
         inputs = (x.reshape(-1, self.hidden_size) @ self.lstm_input_kernel + self.lstm_bias[None]).reshape(
             *x.shape[:-1], 4 * self.hidden_size
@@ -206,7 +212,7 @@ class LSTMAgent(Agent):
             carry = self._step(slot[0], carry * slot[1])
             return carry, carry[..., : self.hidden_size]
 
-        start = jnp.zeros((x.shape[1], self.carry_size), x.dtype)
+        start = jnp.zeros((x.shape[1], self.carry_size), x.dtype) if start is None else start
         return jax.lax.scan(step, start, (inputs, keep))[1]
 
     def _step(self, inputs: Float[Array, "*batch 4H"], carry: Float[Array, "*batch 2H"]) -> Float[Array, "*batch 2H"]:
@@ -235,7 +241,7 @@ class FeedForwardAgent(Agent):
         """The second layer."""
         return carry, nn.relu(x @ self.second_kernel + with_leading_axes(self.second_bias, x.ndim))
 
-    def unroll_cell(self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry = None) -> Rows:
         """Every step on its own."""
         flat = x.reshape(-1, self.hidden_size)
         return nn.relu(flat @ self.second_kernel + self.second_bias[None]).reshape(x.shape)
@@ -281,12 +287,15 @@ def unroll(
     obs: Float[Array, "T *batch N O"],
     last_action: Int[Array, "T *batch N"],
     first: Bool[Array, "T *batch"],
+    *start: Float[Array, "*batch N C"],
 ) -> Float[Array, "T *batch N A"]:
     """Unroll ``agent`` with ``params`` over a sequence: see :meth:`Agent.unroll`."""
-    return cast(Array, agent.apply(params, obs, last_action, first, method="unroll"))
+    return cast(Array, agent.apply(params, obs, last_action, first, *start, method="unroll"))
 
 
-def last_actions(action: Int[Array, "T *batch N"], first: Bool[Array, "T *batch"]) -> Int[Array, "T *batch N"]:
-    """The action before each slot, :data:`NO_ACTION` at the start of an episode and of the sequence."""
-    before = jnp.concatenate([jnp.full_like(action[:1], NO_ACTION), action[:-1]])
-    return jnp.where(first[..., None], NO_ACTION, before)
+def last_actions(
+    action: Int[Array, "T *batch N"], first: Bool[Array, "T *batch"], start: Int[Array, "*batch N"] | None = None
+) -> Int[Array, "T *batch N"]:
+    """The action before each slot: :data:`NO_ACTION` at the start of an episode, ``start`` at that of the sequence."""
+    start = jnp.full_like(action[0], NO_ACTION) if start is None else start
+    return jnp.where(first[..., None], NO_ACTION, jnp.concatenate([start[None], action[:-1]]))

@@ -49,37 +49,47 @@ def gru_step(
     return _next(_gates(weights, _project(weights, x), hidden), hidden)
 
 
-@jax.custom_vjp
-def gru_unroll(weights: GRUWeights, x: Float[Array, "T R I"], keep: Float[Array, "T R 1"]) -> Float[Array, "T R H"]:
-    """Hidden states along a sequence, starting from zero.
+def gru_unroll(
+    weights: GRUWeights,
+    x: Float[Array, "T R I"],
+    keep: Float[Array, "T R 1"],
+    start: Float[Array, "R H"] | None = None,
+) -> Float[Array, "T R H"]:
+    """Hidden states along a sequence.
 
     Args:
         weights: the parameters.
         x: inputs of R independent rows.
         keep: 0 where a row starts a new episode at that step (its hidden state is zeroed before the step), else 1.
+        start: the hidden state before the first step; None is zero.
     """
-    return _scan(weights, _project(weights, x), keep)
+    return _unroll(weights, x, keep, _no_hidden(weights, keep) if start is None else start)
 
 
-def _scan(weights, projected, keep):
+@jax.custom_vjp
+def _unroll(weights, x, keep, start):
+    return _scan(weights, _project(weights, x), keep, start)
+
+
+def _scan(weights, projected, keep, start):
     def step(hidden, slot):
         projected, keep = slot
         hidden = hidden * keep
         hidden = _next(_gates(weights, projected, hidden), hidden)
         return hidden, hidden
 
-    return jax.lax.scan(step, _no_hidden(weights, keep), (projected, keep))[1]
+    return jax.lax.scan(step, start, (projected, keep))[1]
 
 
-def _forward(weights, x, keep):
+def _forward(weights, x, keep, start):
     projected = _project(weights, x)
-    hidden = _scan(weights, projected, keep)
-    return hidden, (weights, x, keep, projected, hidden)
+    hidden = _scan(weights, projected, keep, start)
+    return hidden, (weights, x, keep, start, projected, hidden)
 
 
 def _backward(residuals, d_output):
-    weights, x, keep, projected, hidden = residuals
-    before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-1]]) * keep
+    weights, x, keep, start, projected, hidden = residuals
+    before = jnp.concatenate([start[None], hidden[:-1]]) * keep
     in_scan = jax.default_backend() == "cpu"
 
     def step(carry, slot):
@@ -97,17 +107,17 @@ def _backward(residuals, d_output):
         d_weights = jax.tree.map(jnp.add, d_weights, _weight_gradients(x, hidden, d_by_input, d_by_hidden))
         return (d_before, d_weights), d_by_input @ weights.input_kernel.T
 
-    start = (_no_hidden(weights, keep), jax.tree.map(jnp.zeros_like, weights) if in_scan else None)
+    end = (_no_hidden(weights, keep), jax.tree.map(jnp.zeros_like, weights) if in_scan else None)
     slots = (x, keep, projected, before, d_output)
-    (_, d_weights), d_gates = jax.lax.scan(step, start, slots, reverse=True)
+    (d_start, d_weights), d_gates = jax.lax.scan(step, end, slots, reverse=True)
     if in_scan:
-        return d_weights, d_gates, jnp.zeros_like(keep)
+        return d_weights, d_gates, jnp.zeros_like(keep), d_start
     d_by_input, d_by_hidden = d_gates
     d_weights = _weight_gradients(x, before, d_by_input, d_by_hidden)
-    return d_weights, d_by_input @ weights.input_kernel.T, jnp.zeros_like(keep)
+    return d_weights, d_by_input @ weights.input_kernel.T, jnp.zeros_like(keep), d_start
 
 
-gru_unroll.defvjp(_forward, _backward)
+_unroll.defvjp(_forward, _backward)
 
 
 def _project(weights: GRUWeights, x: Float[Array, "*rows I"]) -> list[Float[Array, "*rows H"]]:

@@ -32,13 +32,15 @@ class SeparateAgents(NamedTuple):
 
             return jax.vmap(values, in_axes=(0, -2), out_axes=-2)(params, *args)
         if method is not None:
-            obs, last_action, first = args
+            obs, last_action, first, *start = args
 
-            def unroll(params: Any, obs: Array, last_action: Array) -> Array:
-                q = self.one.apply(params, obs[..., None, :], last_action[..., None], first, method=method)
+            def unroll(params: Any, obs: Array, last_action: Array, *start: Array) -> Array:
+                own = (x[..., None, :] for x in start)
+                q = self.one.apply(params, obs[..., None, :], last_action[..., None], first, *own, method=method)
                 return cast(Array, q)[..., 0, :]
 
-            return jax.vmap(unroll, in_axes=(0, -2, -1), out_axes=-2)(params, obs, last_action)
+            in_axes = (0, -2, -1, *(-2 for _ in start))
+            return jax.vmap(unroll, in_axes=in_axes, out_axes=-2)(params, obs, last_action, *start)
 
         def step(params: Any, hidden: Array, obs: Array, last_action: Array) -> tuple[Array, Array]:
             out = self.one.apply(params, hidden[..., None, :], obs[..., None, :], last_action[..., None])

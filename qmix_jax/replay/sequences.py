@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from qmix_jax.types import Replay
+from qmix_jax.replay import shards
+from qmix_jax.types import Replay, Start
 
 SMALLEST_PRIORITY = 1e-6
 
@@ -26,26 +27,37 @@ class Minibatch(NamedTuple):
     places: Int[Array, " M"]
     weights: Float[Array, " M"]
     """Importance-sampling weights; 1 for uniform sampling."""
+    start: Start | None = None
+    """What the sequences started from, ``[M]``; None where each starts with an episode."""
 
 
-def init(example: Any, capacity: int, length: int) -> Replay:
-    """An empty ring of ``capacity`` sequences of ``length`` slots, each shaped like ``example`` (any pytree)."""
-    slots = jax.tree.map(lambda x: jnp.zeros((capacity, length, *x.shape), x.dtype), example)
+def init(example: Any, capacity: int, length: int, devices: int = 1, start: Start | None = None) -> Replay:
+    """An empty ring of ``capacity`` sequences of ``length`` slots, each shaped like ``example`` (any pytree).
+
+    Of several ``devices`` each keeps an equal block of the slots. ``start`` is an example of what a sequence starts
+    from, where they continue.
+    """
+    slots = jax.tree.map(lambda x: jnp.zeros((capacity // devices, length, *x.shape), x.dtype), example)
     return Replay(
         slots=slots,
         priority=jnp.zeros(capacity),
         max_priority=jnp.ones(()),
         cursor=jnp.zeros((), jnp.int32),
         size=jnp.zeros((), jnp.int32),
+        starts=jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), start),
     )
 
 
-def add(replay: Replay, slots: Any) -> Replay:
-    """Store sequences ``[B, T]`` with the largest priority seen so far; a full ring overwrites the oldest."""
+def add(replay: Replay, slots: Any, starts: Start | None = None) -> Replay:
+    """Store sequences ``[B, T]`` with the largest priority seen so far; a full ring overwrites the oldest.
+
+    ``starts`` ``[B]`` are what they started from, where they continue.
+    """
     capacity, added = replay.priority.shape[0], jax.tree.leaves(slots)[0].shape[0]
     places = (replay.cursor + jnp.arange(added, dtype=jnp.int32)) % capacity
     return replay._replace(
-        slots=jax.tree.map(lambda stored, new: stored.at[places].set(new), replay.slots, slots),
+        slots=jax.tree.map(lambda stored, new: shards.write(stored, places, new, capacity), replay.slots, slots),
+        starts=jax.tree.map(lambda stored, new: stored.at[places].set(new), replay.starts, starts),
         priority=replay.priority.at[places].set(replay.max_priority),
         cursor=(replay.cursor + added) % capacity,
         size=jnp.minimum(replay.size + added, capacity),
@@ -62,7 +74,7 @@ def sample(replay: Replay, key: Key[Array, ""], batch_size: int, replacement: bo
         places = (jax.random.bits(key, (batch_size,)) % replay.size.astype(jnp.uint32)).astype(jnp.int32)
     else:
         places = _largest(key, jnp.zeros_like(replay.priority), replay.size, batch_size)
-    return Minibatch(_read(replay, places), places, jnp.ones(batch_size))
+    return read(replay, places, jnp.ones(batch_size))
 
 
 def sample_prioritised(
@@ -90,7 +102,7 @@ def sample_prioritised(
         places = _largest(key, alpha * jnp.log(replay.priority), replay.size, batch_size)
     # (size P)^-beta / max = (mass / smallest mass)^-beta: the sums cancel.
     smallest = jnp.where(stored, mass, jnp.inf).min()
-    return Minibatch(_read(replay, places), places, (mass[places] / smallest) ** -beta)
+    return read(replay, places, (mass[places] / smallest) ** -beta)
 
 
 def update_priorities(priorities: Priorities, places: Int[Array, " M"], priority: Float[Array, " M"]) -> Priorities:
@@ -102,8 +114,11 @@ def update_priorities(priorities: Priorities, places: Int[Array, " M"], priority
     )
 
 
-def _read(replay: Replay, places: Int[Array, " M"]) -> Any:
-    return jax.tree.map(lambda stored: jnp.swapaxes(stored[places], 0, 1), replay.slots)
+def read(replay: Replay, places: Int[Array, " M"], weights: Float[Array, " M"]) -> Minibatch:
+    """The sequences at these places, time first."""
+    capacity = replay.priority.shape[0]
+    slots = jax.tree.map(lambda stored: jnp.swapaxes(shards.read(stored, places, capacity), 0, 1), replay.slots)
+    return Minibatch(slots, places, weights, jax.tree.map(lambda stored: stored[places], replay.starts))
 
 
 def _largest(key: Key[Array, ""], logits: Float[Array, " C"], size: Int[Array, ""], count: int) -> Int[Array, " M"]:

@@ -1,6 +1,6 @@
 """A saved policy that acts: for one team, for a batch of teams, or through whole episodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -139,3 +139,31 @@ _act_batch = jax.jit(
     lambda agent, params, obs, memory, avail: jax.vmap(lambda *each: _one(agent, params, *each))(obs, memory, avail),
     static_argnums=0,
 )
+
+
+def load_players(run_dir: str, sizes: tuple[int, int, int]) -> tuple[Callable[[], Memory], Callable[..., Any]]:
+    """The final policy of a run's first seed as the players of one side of a game (``envs/opponents/players.py``).
+
+    ``sizes`` are agents, observation features and actions. Raises :class:`ConfigError` unless they are the policy's.
+    """
+    team = load_team(Choice(run_dir))
+    env, agent = team.env, team.agent
+    own = (env.num_agents, env.obs_size, env.num_actions)
+    if own != sizes:
+        raise ConfigError(
+            f"env.opponents={run_dir}: plays {env.name} with (agents, observation, actions) {own}; the other side has "
+            f"{sizes}"
+        )
+    params = next(iter(team.policies.values()))
+
+    def start() -> Memory:
+        return Memory(agent.initial_hidden(), jnp.full(env.num_agents, NO_ACTION, jnp.int32))
+
+    def act(
+        key: Array, memory: Memory, obs: Float[Array, "N O"], avail_actions: Bool[Array, "N A"]
+    ) -> tuple[Memory, Int[Array, " N"]]:
+        del key
+        action, memory = _one(agent, params, obs, memory, avail_actions)
+        return memory, action
+
+    return start, act

@@ -197,10 +197,22 @@ def _versions() -> dict[str, str | None]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, if it is one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit of the checkout that this code runs from, if it is one.
+
+    An environment with this package may lie in somebody else's repository, which does not track its files.
+    """
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about the folder of this file, None where it fails."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=10, check=False, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() or None
+    return None if answer.returncode else answer.stdout.strip() or None

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -65,6 +66,7 @@ class Checkpoints:
         self._write = write or write_checkpoint
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
+        self.seconds: float | None = None  # that it took to write the latest one
 
     def save(self, epoch: int, arrays: Any, record: Mapping[str, Any]) -> None:
         """Start to write a checkpoint of ``arrays``, a pytree on the host that nobody changes any more.
@@ -81,6 +83,7 @@ class Checkpoints:
             pending.result()
 
     def _save(self, epoch: int, arrays: Any, record: Mapping[str, Any]) -> None:
+        started = time.monotonic()
         path = self.folder / f"{epoch:08d}"
         partial = path.with_name(path.name + PARTIAL)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -95,6 +98,7 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         _sync(self.folder)
+        self.seconds = time.monotonic() - started
         for old in self._paths()[self._keep :]:
             shutil.rmtree(old)
 
@@ -177,8 +181,7 @@ def _is_small(leaf: Leaf) -> bool:
 def _orbax_can(path: Path) -> bool:
     """Orbax writes the arrays of the first process only, takes brackets for a pattern, and needs UTF-8 paths."""
     text = str(path.absolute())
-    is_plain = not set("[]\\") & set(text) and text.encode("utf-8", "replace").decode("utf-8") == text
-    return jax.process_count() == 1 and is_plain
+    return jax.process_count() == 1 and not set("[]\\") & set(text) and text.encode("utf-8", "replace").decode() == text
 
 
 def _write_large(folder: Path, arrays: Mapping[str, Leaf]) -> None:
@@ -289,10 +292,9 @@ def _digest(content: bytes) -> str:
 
 def _sync(folder: Path) -> None:
     """Flush a folder's list of files to the disk, where the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.build import as_env, make_env
+from qmix_jax.envs.build import ADAPTER_SETTINGS, as_env, make_env
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink, write_json
 from qmix_jax.logging.tensorboard import check_tensorboard
@@ -52,7 +53,17 @@ class Prepared(NamedTuple):
     """Slots of a sequence."""
 
 
-def run(request: Request, given_env: object = None, keep_process: bool = False) -> int:
+class Ended(NamedTuple):
+    """How a run has ended."""
+
+    status: int
+    """The exit status: 0, 1 if something could not be saved or numbers went wrong under ``on_nonfinite=stop``, 130 or
+    143 after Ctrl-C or SIGTERM."""
+    run_dir: Path
+    """Its folder: the one that was asked for, unless a name of the program's own choice was taken."""
+
+
+def run(request: Request, given_env: object = None, keep_process: bool = False) -> Ended:
     """One training run.
 
     Args:
@@ -60,17 +71,18 @@ def run(request: Request, given_env: object = None, keep_process: bool = False) 
         given_env: an environment to use in place of the one that the configuration describes.
         keep_process: raise ``KeyboardInterrupt`` where Ctrl-C would end the process.
 
-    Returns the exit status: 0, 1 if something could not be saved or numbers went wrong under ``on_nonfinite=stop``,
-    130 or 143 after Ctrl-C or SIGTERM. Raises :class:`ConfigError` for settings that cannot be used here.
+    Raises :class:`ConfigError` for settings that cannot be used here.
     """
     clock = Clock()
+    _refuse_forks()
     request, resumed = _of_the_folder(request)
     config, container, cells, run_dir = request
     all_lanes = lanes(len(cells), list(range(config.seed, config.seed + config.num_seeds)))
     hosts = _start_jax(config, container, len(all_lanes))
     ready = prepare(config, cells, all_lanes, hosts, resumed, given_env)
     container["replay"] = {**container["replay"], "capacity": ready.plan.capacity}
-    _make_run_dir(run_dir)
+    run_dir = _make_run_dir(run_dir, own_name=config.run_dir is None)
+    container["run_dir"] = str(run_dir)
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
     for line in memory.describe(ready.plan, config.checkpoint.every_minutes):
         console.message(line)
@@ -96,7 +108,21 @@ def run(request: Request, given_env: object = None, keep_process: bool = False) 
             write_json(run_dir / CONFIG_FILE, container)
         status = session.run()
     disconnect(hosts)
-    return status
+    return Ended(status, run_dir)
+
+
+_pids: set[int] = set()
+"""Processes, from the first ancestor on, that have started a run with this copy of the module."""
+
+
+def _refuse_forks() -> None:
+    """JAX's threads do not survive a fork, and the child would wait for them for ever."""
+    if _pids and os.getpid() not in _pids:
+        raise ConfigError(
+            "this process is a fork of one that has trained, where JAX hangs; start it with "
+            'multiprocessing.get_context("spawn")'
+        )
+    _pids.add(os.getpid())
 
 
 def _of_the_folder(request: Request) -> tuple[Request, bool]:
@@ -105,6 +131,8 @@ def _of_the_folder(request: Request) -> tuple[Request, bool]:
     Raises :class:`ConfigError` if they do not fit.
     """
     config, container, _, run_dir = request
+    if config.run_dir is None:  # A name of the program's own choice: a new run.
+        return request, False
     saved = read_config(run_dir)
     if config.resume is False:
         if saved is not None or (run_dir / "metrics.jsonl").exists():
@@ -160,7 +188,7 @@ def prepare(
 
     Raises :class:`ConfigError` for parts that cannot be built or do not fit.
     """
-    env = make_env(config.parts["env"]) if given_env is None else as_env(given_env)
+    env = make_env(config.parts["env"]) if given_env is None else _adapted(given_env, config)
     if config.logger.tensorboard:
         check_tensorboard()
     algorithm, hyper = build(config, env)
@@ -175,13 +203,20 @@ def prepare(
         may=memory.May(config.devices.count is None, config.replay.capacity is None and hosts.count == 1),
         resumed=resumed,
     )
-    algorithm = algorithm._replace(sizes=algorithm.sizes._replace(capacity=plan.capacity))
+    chosen = algorithm.sizes._replace(capacity=plan.capacity, shared_replay=plan.replay_devices > 1)
+    algorithm = algorithm._replace(sizes=chosen)
     if cells:
         of_all = hyper_params_of([cell.config for cell in cells], config.num_seeds)
         hyper = jax.tree.map(lambda x: np.asarray(x)[hosts.share], of_all)
     seeds = [all_lanes[place].seed for place in hosts.share]
     waves = _waves(config, algorithm, hyper, seeds, devices[: plan.num_devices])
     return Prepared(env, waves, plan, algorithm.sizes.length)
+
+
+def _adapted(given_env: object, config: Config) -> Env:
+    """An environment object, with the settings of its adapter where it needs one."""
+    settings = config.parts["env"]
+    return as_env(given_env, **{name: settings[name] for name in ADAPTER_SETTINGS if name in settings})
 
 
 def _waves(config: Config, algorithm: Algorithm, hyper: HyperParams, seeds: list[int], devices: list[Any]) -> Waves:
@@ -203,10 +238,10 @@ def _devices(config: Config, num_lanes: int) -> list[Any]:
 def notices(config: Config, length: int, episode_limit: int) -> list[str]:
     """What a user may not expect of these settings; ``length`` slots make a sequence."""
     found = []
-    if length <= episode_limit:
+    if length <= episode_limit and config.rollout.sequences == "fresh":
         found.append(
             f"rollout.length={length}: an episode has up to {episode_limit} transitions; those after its first "
-            f"{length - 1} are never learned from"
+            f"{length - 1} are never learned from (rollout.sequences=continue learns from all of them)"
         )
     interval = config.evaluation.interval_env_steps
     if interval > config.total_env_steps:
@@ -217,11 +252,19 @@ def notices(config: Config, length: int, episode_limit: int) -> list[str]:
     return found
 
 
-def _make_run_dir(run_dir: Path) -> None:
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"run_dir={run_dir}: cannot be made: {error.strerror}") from error
+def _make_run_dir(run_dir: Path, own_name: bool = False) -> Path:
+    """Make the folder; where the name is not the user's, another one if a run that started beside it has this."""
+    number, made = 1, run_dir
+    while True:
+        try:
+            made.mkdir(parents=True, exist_ok=not own_name)
+        except OSError as error:
+            if not (own_name and isinstance(error, FileExistsError)):
+                raise ConfigError(f"run_dir={run_dir}: cannot be made: {error.strerror}") from error
+            number += 1
+            made = run_dir.with_name(f"{run_dir.name}-{number}")
+        else:
+            return made
 
 
 @contextlib.contextmanager

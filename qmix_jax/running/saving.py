@@ -9,9 +9,12 @@ import jax
 import numpy as np
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.running.checkpoint import Checkpoints, Saved
+from qmix_jax.running.checkpoint import RECORD, Checkpoints, Saved
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.settings.config import CheckpointConfig
+
+LONG = 10.0
+"""Seconds from which on the time that a checkpoint takes is told."""
 
 
 class Saving:
@@ -22,15 +25,25 @@ class Saving:
         run_dir: the folder of the run.
         hosts: the processes of this run; each saves its own lanes.
         copies: whether there is memory to copy all states, so that training goes on while they are written.
+        tell: told once what a checkpoint costs, if that is much.
     """
 
-    def __init__(self, config: CheckpointConfig, run_dir: Path, hosts: Hosts, copies: bool = True) -> None:
+    def __init__(
+        self,
+        config: CheckpointConfig,
+        run_dir: Path,
+        hosts: Hosts,
+        copies: bool = True,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         folder = run_dir / "checkpoints"
         own = folder if hosts.count == 1 else folder / f"process_{hosts.index}"
         self._checkpoints = Checkpoints(own, config.keep)
         self._run_dir = run_dir
         self._hosts = hosts
         self._copies = copies
+        self._every_minutes = config.every_minutes
+        self._tell = tell
         self._saved_epochs = 0
         self.is_on = config.every_minutes is not None
         """Whether this run saves checkpoints at all."""
@@ -43,6 +56,8 @@ class Saving:
         Raises :class:`ConfigError` where processes have none of one epoch in common.
         """
         saved = self._checkpoints.latest(warn)
+        if saved is not None:
+            _check_number(saved, "epochs", int)
         epochs = self._hosts.each(-1 if saved is None else int(saved.record["epochs"]))
         common = min(epochs)
         if saved is not None and common != int(saved.record["epochs"]):
@@ -84,6 +99,14 @@ class Saving:
             self.failed = True
         else:
             self.failed = self.failed and not wait
+            self._tell_cost()
+
+    def _tell_cost(self) -> None:
+        seconds = self._checkpoints.seconds
+        if seconds is not None and seconds >= LONG and self._tell is not None:
+            often = f"checkpoint.every_minutes={self._every_minutes:g}"
+            self._tell(f"a checkpoint takes {seconds:.0f} s here ({often} says how often)")
+            self._tell = None
 
 
 def sections(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
@@ -93,6 +116,24 @@ def sections(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray
         section, _, rest = name.partition(".")
         parts.setdefault(section, {})[rest] = value
     return parts
+
+
+def check_saved(saved: Saved, num_lanes: int) -> None:
+    """Raise :class:`ConfigError` for a checkpoint with valid digests that is not one of a run with so many lanes."""
+    for key in ("train_seconds", "wall_seconds"):
+        _check_number(saved, key, int | float)
+    for name, array in saved.arrays.items():
+        if not name.startswith("states.") and array.shape != (num_lanes,):
+            raise ConfigError(f"{saved.path}: {name} has the shape {list(array.shape)}, not [{num_lanes}]")
+    for name in ("told.nonfinite", "told.active", "rows.env_steps", "rows.updates"):
+        if name not in saved.arrays:
+            raise ConfigError(f"{saved.path}: has no {name}")
+
+
+def _check_number(saved: Saved, key: str, kind: Any) -> None:
+    value = saved.record.get(key)
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value < 2**31:
+        raise ConfigError(f"{saved.path / RECORD}: {key}={value}: must be a number of at least 0")
 
 
 def warn(text: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, TensorBoardSink, WandbSink
-from qmix_jax.results.explanation.mixers import save_mixers
+from qmix_jax.results.explanation.mixers import save_best_mixers, save_mixers
 from qmix_jax.results.report import Progress, write_report
 from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies
 from qmix_jax.results.video import draw_best_episode
@@ -18,7 +18,7 @@ from qmix_jax.running.checkpoint import unflatten
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.running.interrupt import Interruption
-from qmix_jax.running.saving import Saving, sections, warn
+from qmix_jax.running.saving import Saving, check_saved, sections, warn
 from qmix_jax.running.waves import Waves
 from qmix_jax.settings.cells import Cell
 from qmix_jax.settings.config import Config
@@ -67,7 +67,7 @@ class Session:
         self._console = console
         self._clock = clock
         self._keep_process = keep_process
-        self._saving = Saving(config.checkpoint, run_dir, hosts, copies)
+        self._saving = Saving(config.checkpoint, run_dir, hosts, copies, console.message)
         self._stopped = False
         self._failure: EnvError | None = None
         count = len(self._lanes)
@@ -82,6 +82,7 @@ class Session:
         if saved is None:
             self._console.message(f"no checkpoint in {self._info.run_dir}: starting from the beginning")
             return
+        check_saved(saved, len(self._lanes))
         parts = sections(saved.arrays)
         told = parts["told"]
         self._progress = Progress(parts["rows"], told["nonfinite"], told["active"], parts["best"])
@@ -188,6 +189,9 @@ class Session:
     def _epoch(self) -> None:
         """Train all lanes for one epoch, and tell of those that have just been frozen."""
         own = {"rows": self._waves.epoch(), "nonfinite": self._waves.nonfinite_updates()}
+        lanes = [self._lanes[place] for place in self._own_places()]
+        steps = self._waves.best_env_steps()
+        save_best_mixers(self._waves.online, lanes, steps, steps == own["rows"]["env_steps"], self._info)
         told = self._hosts.gather(own)
         before, active = self._progress, self._progress.active
         self._progress = before._replace(

@@ -3,6 +3,7 @@
 Saving and restoring a replay of gigabytes so takes a piece's memory, not a copy of the replay.
 """
 
+import mmap
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,11 +36,14 @@ class LaneArray:
         """All numbers in their order, as arrays on the host."""
         left = self.shape[0]
         for part in self._parts:
-            shards = {shard.index[0].start or 0: shard.data for shard in part.addressable_shards}
-            for _, shard in sorted(shards.items()):
-                for row in range(min(left, shard.shape[0])):
-                    yield from _pieces_of_row(shard, row)
-                left -= min(left, shard.shape[0])
+            blocks = {tuple(axis.start or 0 for axis in s.index[:2]): s.data for s in part.addressable_shards}
+            for first in sorted({lane for lane, *_ in blocks}):
+                # A lane's array may lie in several blocks, one on each device.
+                of_lane = [shard for (lane, *_), shard in sorted(blocks.items()) if lane == first]
+                for row in range(min(left, of_lane[0].shape[0])):
+                    for shard in of_lane:
+                        yield from _pieces_of_row(shard, row)
+                left -= min(left, of_lane[0].shape[0])
 
 
 Leaf = np.ndarray | LaneArray
@@ -81,14 +85,24 @@ def place(x: np.ndarray, places: np.ndarray, sharding: NamedSharding) -> Array:
     shape = (len(places), *x.shape[1:])
     shards = []
     for device, index in sharding.addressable_devices_indices_map(shape).items():
-        own = places[index[0]] if index else places
+        lanes, block = (*(index or ()), slice(None), slice(None))[:2]
+        own, (first, last, _) = places[lanes], block.indices(x.shape[1])
         with jax.default_device(device):
-            shard = jax.device_put(jnp.zeros((len(own), *x.shape[1:]), x.dtype), device)
+            shard = jax.device_put(jnp.zeros((len(own), last - first, *x.shape[2:]), x.dtype), device)
         for row, lane in enumerate(own):
-            for start, stop in _steps(x):
-                shard = _fill(shard, jax.device_put(np.asarray(x[lane, start:stop])[None], device), row, start)
+            for start, stop in _steps(shard):
+                piece = np.array(x[lane, first + start : first + stop])[None]
+                shard = _fill(shard, jax.device_put(piece, device), row, start)
+                _forget(x)
         shards.append(shard)
     return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+
+
+def _forget(x: np.ndarray) -> None:
+    """Let go of what has been read of a file: its pages would count as this process's memory."""
+    mapped = getattr(x, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _write(shard: Array, piece: Array, row: Any, start: Any) -> Array:

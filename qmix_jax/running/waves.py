@@ -7,14 +7,14 @@ CPU device takes one lane at a time, which is faster there than ``vmap`` and cop
 depend on which others run beside it, up to rounding.
 
 Where there are more devices than lanes, several share a lane. Each holds the whole state and does all the work, except
-that it learns from only some of a minibatch's parts (``learning/minibatch_parts.py``). That is another program for
-XLA, and its numbers may differ in the last digit.
+that it learns from only some of a minibatch's parts (``learning/minibatch_parts.py``) and keeps only its part of a
+large replay (``replay/shards.py``). That is another program for XLA, and its numbers may differ in the last digit.
 """
 
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,10 @@ from jaxtyping import Array
 
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
-from qmix_jax.learning.minibatch_parts import AXIS as PARTS
+from qmix_jax.replay.shards import AXIS as PARTS
 from qmix_jax.running.devices import tracing
 from qmix_jax.running.snapshot import gather, place
-from qmix_jax.types import Best, HyperParams, Networks, TrainState
+from qmix_jax.types import Best, HyperParams, Networks, Replay, TrainState
 
 COMPILER_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1}
 """For CPUs: a sixth less time to compile, into code of the same speed, and the widest vectors (experiments/speed)."""
@@ -73,11 +73,13 @@ class Waves:
         mesh = self.mesh = Mesh(np.array(devices).reshape(-1, shared_by), ("lanes", PARTS))
         self._devices = devices
         self._sharding = NamedSharding(mesh, P("lanes"))
-        self._init = self.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),), RUN_ONCE)
+        spec = self._spec = _state_spec(algorithm.sizes.replay_devices > 1)
+        self._init = self.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),), RUN_ONCE, spec)
         self._epoch_function = self.over_lanes(
             mesh,
             lambda state, hyper, iteration: qmix.epoch(algorithm, hyper, state, iteration),
-            (P("lanes"), P("lanes"), P()),
+            (spec, P("lanes"), P()),
+            out_specs=(spec, P("lanes")),
             donate_argnums=0,
         )
         self._iterations_per_epoch = algorithm.sizes.iterations_per_epoch
@@ -88,13 +90,18 @@ class Waves:
 
     @staticmethod
     def over_lanes(
-        mesh: Mesh, function: Callable, in_specs: tuple, on_cpu: dict = COMPILER_OPTIONS, **jit_options: Any
+        mesh: Mesh,
+        function: Callable,
+        in_specs: tuple,
+        on_cpu: dict = COMPILER_OPTIONS,
+        out_specs: Any = None,
+        **jit_options: Any,
     ) -> Any:
         """``function`` of one lane, mapped over the sharded leading axis of the arguments whose spec says so.
 
-        ``on_cpu`` are XLA's options there.
+        ``on_cpu`` are XLA's options there, ``out_specs`` those of the results where they are spread otherwise.
         """
-        axes = tuple(0 if spec == P("lanes") else None for spec in in_specs)
+        axes = tuple(None if spec == P() else 0 for spec in in_specs)
 
         def of_one_device(*args: Any) -> Any:
             sizes = {
@@ -108,8 +115,10 @@ class Waves:
             return jax.tree.map(lambda x: x[None], function(*one))
 
         # check_vma off: it would refuse scans that start from constants. Devices exchange data only in
-        # `minibatch_parts.py`.
-        mapped = jax.shard_map(of_one_device, mesh=mesh, in_specs=in_specs, out_specs=P("lanes"), check_vma=False)
+        # `minibatch_parts.py` and `shards.py`.
+        mapped = jax.shard_map(
+            of_one_device, mesh=mesh, in_specs=in_specs, out_specs=out_specs or P("lanes"), check_vma=False
+        )
         options = on_cpu if mesh.devices.flat[0].platform == "cpu" else None
         return jax.jit(mapped, compiler_options=options, **jit_options)
 
@@ -131,12 +140,14 @@ class Waves:
     def compile(self) -> None:
         """Compile an epoch, and make the initial states unless there are others."""
 
-        def whole_wave(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((self.wave_size, *x.shape), x.dtype, sharding=self._sharding)
+        def whole_wave(x: jax.ShapeDtypeStruct, spec: Any = None) -> jax.ShapeDtypeStruct:
+            sharding = NamedSharding(self.mesh, spec or P("lanes"))
+            return jax.ShapeDtypeStruct((self.wave_size, *x.shape), x.dtype, sharding=sharding)
 
         # From shapes alone: the same program, found in the cache, whether states are new or from a checkpoint.
         with tracing():
-            wave = jax.tree.map(whole_wave, self._one_state())
+            state = self._one_state()
+            wave = jax.tree.map(whole_wave, state, self._specs(state))
             hyper = jax.tree.map(lambda x: whole_wave(jax.ShapeDtypeStruct((), x.dtype)), self.hyper)
             lowered = self._epoch_function.lower(wave, hyper, jax.ShapeDtypeStruct((), jnp.int32))
         # Side by side: XLA leaves cores idle while it compiles one program.
@@ -164,6 +175,10 @@ class Waves:
         """The best agent of every lane and its evaluation, on the host, ``[L, ...]``."""
         return self._gather([state.best for state in self._states])
 
+    def best_env_steps(self) -> np.ndarray:
+        """The environment steps of every lane when its best agent was evaluated; ``[L]``."""
+        return self._gather([state.best.env_steps for state in self._states])
+
     def nonfinite_updates(self) -> np.ndarray:
         """For every lane the first update whose numbers were not finite, or -1; ``[L]``."""
         return self._gather([state.learner.nonfinite_update for state in self._states])
@@ -187,18 +202,23 @@ class Waves:
         keys = jax.ShapeDtypeStruct((self.wave_size,), jax.random.key(0).dtype, sharding=self._sharding)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._init.eval_shape(keys))
 
+    def _specs(self, state: TrainState) -> Any:
+        """How every array of the state is spread over the devices."""
+        return jax.tree.map(lambda spec, part: jax.tree.map(lambda _: spec, part), self._spec, state)
+
     def restore(self, snapshot: TrainState, epochs: int) -> None:
         """Go on from a :meth:`snapshot` that was taken after ``epochs`` epochs, on these or other devices."""
         to_keys = jax.jit(jax.random.wrap_key_data, out_shardings=self._sharding)
         example = self._one_state()
+        specs = self._specs(example)
         self._states.clear()
         for places in self._places():
 
-            def put(like: Any, x: np.ndarray, places: np.ndarray = places) -> Array:
-                placed = self._of_wave(x, places)
+            def put(like: Any, spec: P, x: np.ndarray, places: np.ndarray = places) -> Array:
+                placed = place(x, places, NamedSharding(self.mesh, spec))
                 return to_keys(placed) if jnp.issubdtype(like.dtype, jax.dtypes.prng_key) else placed
 
-            self._states.append(jax.tree.map(put, example, snapshot))
+            self._states.append(jax.tree.map(put, example, specs, snapshot))
         self.epochs = epochs
 
     def only(self, places: np.ndarray) -> "Waves":
@@ -241,6 +261,15 @@ class Waves:
             return np.concatenate([np.asarray(part) for part in parts])[: len(self.seeds)]
 
         return jax.tree.map(join, *waves)
+
+
+def _state_spec(shared_replay: bool) -> Any:
+    """How states are spread over the devices: a prefix of the tree."""
+    lanes: Any = P("lanes")
+    if not shared_replay:
+        return lanes
+    replay = Replay(*(lanes for _ in Replay._fields))._replace(slots=cast(Any, P("lanes", PARTS)))
+    return TrainState(*(lanes for _ in TrainState._fields))._replace(replay=replay)
 
 
 def devices_per_seed(minibatch_parts: int, num_seeds: int, num_devices: int) -> int:

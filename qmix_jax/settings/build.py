@@ -14,12 +14,12 @@ from qmix_jax.acting.explore import Exploration
 from qmix_jax.algorithms.base import Algorithm, Sizes, TargetUpdate
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.learning.targets import Sequence as TargetSequence
 from qmix_jax.networks.agents import AnyAgent
 from qmix_jax.networks.separate import SeparateAgents
 from qmix_jax.replay.packing import OBS_DTYPES
-from qmix_jax.settings.config import PARTS_ON_CPU, Config
+from qmix_jax.settings.config import PARTS_ON_CPU, Config, TargetConfig
 from qmix_jax.types import HyperParams
 
 ROWS_OF_A_PART = 1024
@@ -42,9 +42,10 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
         optimizer=build_part("optimizer", parts["optimizer"]),
         sizes=sizes(config, env),
         double_q=config.target.double_q,
-        target_update=TargetUpdate("soft" if config.target.update == "soft" else config.target.update_unit),
+        target_update=target_update(config.target),
         prioritised=config.replay.priority is not None,
         replacement=config.replay.replacement,
+        on_policy=config.replay.on_policy,
         explore=build_exploration(parts["exploration"]),
         exploration_level=config.exploration.level,
         exponential_exploration=config.exploration.schedule == "exponential",
@@ -57,11 +58,32 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
     return algorithm, hyper_params(config)
 
 
+NORMS = ("none", "layer")
+"""Of the agents' dense layers, ``agent.norm``."""
+
+
+def target_update(target: TargetConfig) -> TargetUpdate:
+    """How the target network follows, or that there is none."""
+    if target.network == "online":
+        return TargetUpdate.ONLINE
+    return TargetUpdate("soft" if target.update == "soft" else target.update_unit)
+
+
 def build_agent(settings: Mapping[str, Any], env: Env) -> AnyAgent:
     """The agent networks for the sizes of an environment: one for all, or with ``shared: false`` one each."""
     settings = dict(settings)
     shared = settings.pop("shared", True)
     check_kind("agent.shared", shared, True)
+    norm = settings.pop("norm", None)
+    if norm == "batch":
+        raise ConfigError(
+            "agent.norm=batch: statistics of a batch are no parameters, and an agent that acts alone has no batch; "
+            "use layer"
+        )
+    if norm not in (None, *NORMS):
+        raise unknown_choice("agent.norm", norm, NORMS)
+    if norm is not None:
+        settings["layer_norm"] = norm == "layer"
     sizes = {"obs_size": env.obs_size, "num_actions": env.num_actions}
     if shared:
         return build_part("agent", settings, num_agents=env.num_agents, **sizes)
@@ -129,6 +151,19 @@ def sizes(config: Config, env: Env) -> Sizes:
             f"rollout.length={length}: without rollout.auto_reset a sequence must hold a whole episode of "
             f"{env.episode_limit} transitions; use at least {env.episode_limit + 1}"
         )
+    if rollout.sequences == "continue" and env.hosted is not None:
+        raise ConfigError(
+            f"rollout.sequences=continue: the worker processes of {env.name} cannot be saved in mid-episode, and all "
+            f"seeds share them; use fresh{', and replay.memory_window=0' if replay.memory_window else ''}"
+        )
+    burn_in, window = config.learner.burn_in, replay.memory_window
+    if burn_in + window > length - 1:
+        keys = {"learner.burn_in": burn_in, "replay.memory_window": window}
+        given = " ".join(f"{key}={value}" for key, value in keys.items() if value)
+        raise ConfigError(
+            f"{given}: the sequence before has only {length - 1} slots to repeat (rollout.length={length}); use at "
+            f"most {length - 1}{' together' if burn_in and window else ''}"
+        )
     steps = rollout.num_envs * (length - 1)
     for_minibatch = math.ceil(replay.batch_size / rollout.num_envs)
     return Sizes(
@@ -144,6 +179,9 @@ def sizes(config: Config, env: Env) -> Sizes:
         evaluation_episodes=config.evaluation.episodes,
         evaluation_seed=config.evaluation.seed,
         minibatch_parts=_minibatch_parts(config, rows=length * replay.batch_size * env.num_agents),
+        continues=rollout.sequences == "continue",
+        burn_in=burn_in,
+        memory_window=config.replay.memory_window,
     )
 
 

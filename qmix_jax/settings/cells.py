@@ -202,6 +202,8 @@ def _check_effect(key: str, container: Mapping[str, Any]) -> None:
             raise ConfigError(f"sweep.{key}: {path} is no setting here; choose {choose} for it")
         section = section[name]
     update = {"tau": "soft", "target_update_interval": "hard"}.get(key)
+    if update is not None and container["target"]["network"] == "online":
+        raise ConfigError(f"sweep.{key}: has no effect with target.network=online; use target")
     if update is not None and container["target"]["update"] != update:
         raise ConfigError(
             f"sweep.{key}: has no effect with target.update={container['target']['update']}; use {update}"

@@ -10,6 +10,8 @@ LONGEST_EPOCH = 10_000_000
 def check_together(config: Config) -> None:
     """Raise :class:`ConfigError` for two settings that do not fit each other; the message names both."""
     _check_minibatch(config)
+    _check_sequences(config)
+    _check_on_policy(config)
     _check_exploration(config.exploration)
     _check_distributed(config)
     interval, total = config.evaluation.interval_env_steps, config.total_env_steps
@@ -43,6 +45,52 @@ def _check_minibatch(config: Config) -> None:
         raise ConfigError(
             f"replay.capacity={capacity}: must hold the rollout.num_envs={rollout.num_envs} sequences of one "
             f"iteration; use at least {rollout.num_envs}"
+        )
+
+
+def _check_sequences(config: Config) -> None:
+    rollout, burn_in = config.rollout, config.learner.burn_in
+    if rollout.sequences == "fresh":
+        for key, value in (("learner.burn_in", burn_in), ("replay.memory_window", config.replay.memory_window)):
+            if value:
+                raise ConfigError(
+                    f"{key}={value}: sequences that begin with an episode have nothing before them; use 0, or "
+                    f"rollout.sequences=continue"
+                )
+        return
+    if not rollout.auto_reset:
+        raise ConfigError(
+            "rollout.sequences=continue: plays one episode after the other, and rollout.auto_reset=false one per "
+            "sequence; use rollout.auto_reset=true"
+        )
+    if rollout.overlap:
+        raise ConfigError(
+            "rollout.overlap=true: only for hosted environments, which cannot continue; use rollout.sequences=fresh"
+        )
+
+
+def _check_on_policy(config: Config) -> None:
+    replay, num_envs, updates = config.replay, config.rollout.num_envs, config.learner.updates_per_iteration
+    if not replay.on_policy:
+        if replay.memory_window:
+            raise ConfigError(
+                f"replay.memory_window={replay.memory_window}: a memory that is sampled from, by priority or "
+                f"otherwise, keeps those slots anyway; use replay=on_policy, or 0"
+            )
+        return
+    if replay.priority is not None:
+        raise ConfigError("replay.priority: replay=on_policy learns from all sequences equally often; use null")
+    if num_envs % replay.batch_size:
+        fits = max(size for size in range(1, replay.batch_size) if num_envs % size == 0)
+        raise ConfigError(
+            f"replay.batch_size={replay.batch_size}: does not divide rollout.num_envs={num_envs}, the sequences of one "
+            f"iteration; use {fits}"
+        )
+    one_pass = num_envs // replay.batch_size
+    if updates % one_pass:
+        raise ConfigError(
+            f"learner.updates_per_iteration={updates}: a pass over rollout.num_envs={num_envs} sequences takes "
+            f"{one_pass} updates; use {max(1, round(updates / one_pass)) * one_pass}"
         )
 
 

@@ -135,7 +135,7 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
             raise ConfigError(f"{override.input_line}: several values need --multirun; {_instead(override)}")
         _check_choice(override, config_dir)
     try:
-        return _compose(overrides, config_dir)
+        tree = _compose(overrides, config_dir)
     except (HydraException, OmegaConfBaseException) as error:
         # Where the choices alone compose, a key is at fault.
         with contextlib.suppress(HydraException, OmegaConfBaseException):
@@ -144,6 +144,28 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
         own = [file for file in files if Path(file).is_file()]
         references = [argument for argument in overrides if "${" in argument]
         raise ConfigError(f"{' '.join([*own, *references, ''])}{_first_line(error)}{_remedy(error)}") from error
+    _check_effect(tree, parsed)
+    return tree
+
+
+_NO_NETWORK = ("target.network", "online", "there is no target network", "use target.network=target")
+WITHOUT_EFFECT = {
+    "target.update": _NO_NETWORK,
+    "target.update_unit": _NO_NETWORK,
+    "target.update_interval": _NO_NETWORK,
+    "target.tau": _NO_NETWORK,
+    "replay.capacity": ("replay.on_policy", True, "one iteration's sequences are kept", "use replay=uniform"),
+}
+"""Keys that nothing reads with a setting, what that is, and what else to do."""
+
+
+def _check_effect(tree: DictConfig, overrides: Iterable[Override]) -> None:
+    """What is typed must have an effect; what a file says need not, for presets are combined."""
+    for override in overrides:
+        key, value, reason, remedy = WITHOUT_EFFECT.get(override.key_or_group, ("", None, "", ""))
+        if key and OmegaConf.select(tree, key) == value:
+            choice = "replay=on_policy" if key == "replay.on_policy" else f"{key}={value}"
+            raise ConfigError(f"{override.input_line}: with {choice} {reason}; leave it out, or {remedy}")
 
 
 def _compose(overrides: Sequence[str], config_dir: Path | None) -> DictConfig:

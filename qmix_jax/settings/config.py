@@ -19,6 +19,7 @@ class TargetConfig:
 
     td_lambda: float = number(0, 1, default=0.0)
     double_q: bool
+    network: Literal["target", "online"]
     update: Literal["hard", "soft"]
     update_unit: Literal["updates", "episodes"]
     update_interval: int = number(1)
@@ -33,6 +34,7 @@ class RolloutConfig:
     length: int | None = number(2)
     overlap: bool
     auto_reset: bool
+    sequences: Literal["fresh", "continue"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,9 +55,16 @@ class ReplayConfig:
     replacement: bool
     obs_dtype: Literal["float32", "float16", "bfloat16"]
     priority: PriorityConfig | None
+    on_policy: bool = False
+    memory_window: int = number(0, default=0)
 
     def sequences(self, num_envs: int) -> int:
-        """``capacity``; where it is not set, 1000 or as many as an iteration of ``num_envs`` or a minibatch has."""
+        """``capacity``; where it is not set, 1000 or as many as an iteration of ``num_envs`` or a minibatch has.
+
+        With ``on_policy`` the sequences of one iteration, whatever is set.
+        """
+        if self.on_policy:
+            return num_envs
         return self.capacity or max(DEFAULT_CAPACITY, self.batch_size, num_envs)
 
 
@@ -68,6 +77,7 @@ class LearnerConfig:
     max_grad_norm: float | None = number(0, above=True)
     half_loss: bool
     minibatch_parts: int | None = number(1, 1024)
+    burn_in: int = number(0)
 
     @property
     def most_parts(self) -> int:

@@ -19,6 +19,8 @@ TEXTS = (
     "logger.wandb.entity",
 )
 """Keys whose value is taken as it stands, whatever characters it holds."""
+SAME_AS = {"logger=tensorboard": "logger.tensorboard=true", "logger=wandb": "logger.wandb.mode=offline"}
+"""Arguments that are written like the choice of a group, and the keys that they set."""
 WORDS = ("null", "true", "false")
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
@@ -26,9 +28,13 @@ BRACKETS = {"[": "]", "{": "}", "(": ")"}
 def as_text(argument: str, multirun: bool = False) -> str:
     """An argument whose value is a path or a name, quoted for Hydra; others as they are.
 
-    What is quoted already stays, and so does a list of values for a multirun.
+    What is quoted already stays, and so does a list of values for a multirun. Raises :class:`ConfigError` for a logger
+    that there is none of.
     """
+    argument = SAME_AS.get(argument, argument)
     key, equals, value = argument.partition("=")
+    if argument.startswith("logger="):
+        raise ConfigError(f"{argument}: unknown; did you mean {' or '.join(SAME_AS)}? (progress, W&B: --help)")
     if not equals or key.lstrip("+") not in TEXTS or value.lower() in WORDS or (multirun and "," in value):
         return argument
     quotes = value[:1] + value[-1:]

@@ -22,6 +22,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "env.scenario": ("map_name", "map", "scenario_name", "scenario"),
     "env.task": ("map_name", "task", "task_name", "scenario", "env_name"),
     "agent.hidden_size": ("hidden_dim", "hidden", "rnn_hidden_dim", "agent_hidden_dim", "hidden_layer_size"),
+    "agent.norm": ("layer_norm", "norm_type", "use_layer_norm", "normalization"),
     "mixer.embed_size": ("mixing_embed_dim", "mixer_embedding_dim", "embed_dim", "embedding_dim"),
     "mixer.hypernet_size": ("hypernet_embed", "mixer_hypernet_hidden_dim", "hypernet_dim", "hypernet_hidden_dim"),
     "mixer.init_scale": ("mixer_init_scale",),

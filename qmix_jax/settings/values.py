@@ -19,6 +19,8 @@ class Range(NamedTuple):
 
 LARGEST = {int: 2**31 - 1, float: 1e38}
 """On the device numbers have 32 bits."""
+SMALLEST = 1.2e-38
+"""Smaller ones are 0 on the device."""
 
 
 def number(
@@ -112,6 +114,8 @@ def _check_range(value: Any, key: str, limits: Range | None) -> Any:
         raise ConfigError(f"{key}={value}: must be a finite number")
     if low is not None and (value < low or (above and value == low)):
         raise ConfigError(f"{key}={value}: must be {'more than' if above else 'at least'} {low}")
+    if 0 < abs(value) < SMALLEST:
+        raise ConfigError(f"{key}={value}: is 0 on the device; numbers have at least {SMALLEST:g}")
     if high is not None and value > high:
         raise ConfigError(f"{key}={value}: must be at most {high}")
     return value

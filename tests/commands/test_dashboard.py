@@ -103,6 +103,8 @@ def test_the_library_accepts_the_report():
     grids = [block for block in report.blocks if type(block).__name__ == "PanelGrid"]
     assert [len(grid.panels) for grid in grids] == [len(section.panels) for section in SECTIONS]
     assert "smax_3m" in str(grids[0].runsets[0].filters)
+    band = grids[1].panels[0]
+    assert (band.groupby_aggfunc, band.groupby_rangefunc, band.groupby.name) == ("mean", "stderr", "algorithm.name")
     for grid in grids:
         for panel in grid.panels:
             assert panel._to_model()

@@ -69,6 +69,17 @@ def test_import_and_export_are_inverse(tmp_path, suffix, capsys):
     assert "policy=" in capsys.readouterr().out
 
 
+def test_a_file_s_name_may_look_like_a_setting(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_file(torch_agent(), "lr=1e-3 agent.safetensors")
+    main(["lr=1e-3 agent.safetensors", "run_dir=a=b", "env=two_step"])
+    assert (tmp_path / "a=b" / "policies" / "seed_0" / "final.safetensors").is_file()
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main(["lr=2e-3 agent.safetensors", "run_dir=c", "env=two_step"])
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 def test_an_imported_policy_is_played(tmp_path, capsys):
     save_file(torch_agent(), tmp_path / "agent.safetensors")
     main([str(tmp_path / "agent.safetensors"), f"run_dir={tmp_path / 'imported'}", "env=two_step"])

@@ -1,10 +1,12 @@
 """Training from Python: ``qmix_jax.run``, ``qmix_jax.open_run`` and what they return."""
 
+import importlib
 import json
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -137,7 +139,25 @@ def test_settings_are_a_list_of_texts(overrides, words):
         qmix_jax.run(overrides)
 
 
+def test_an_environment_object_is_adapted_as_the_arguments_say(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "example_package"))
+    game = importlib.import_module("example_envs.guess").Guess(length=3)
+    given = []
+    monkeypatch.setattr(launch, "run", lambda *a, **k: given.append(a))
+    monkeypatch.setattr("qmix_jax.results.opened.open_run", lambda path, env: env)
+    env = qmix_jax.run([*TINY, f"run_dir={tmp_path}", "env.time_limit=terminal", "+env.episode_limit=2"], env=game)
+    request, env_object = given[0]
+    assert env_object is game
+    own = {"time_limit": "terminal", "episode_limit": 2}
+    assert request.container["env"] == {"_target_": "example_envs.guess.Guess", "name": "Guess"} | own
+    assert launch._adapted(game, request.config).episode_limit == env.episode_limit == 2
+    with pytest.raises(qmix_jax.ConfigError, match=r"env\.length: .* beside it only env\.time_limit"):
+        qmix_jax.run(["env.length=3"], env=game)
+
+
 def test_an_environment_is_given_once(toy):
+    with pytest.raises(qmix_jax.ConfigError, match=r"env\.time_limit: .*leave out its settings"):
+        qmix_jax.run(["env.time_limit=terminal"], env=toy)
     with pytest.raises(qmix_jax.ConfigError, match="env: an environment object was given"):
         qmix_jax.run(["env=two_step"], env=toy)
     with pytest.raises(qmix_jax.ConfigError, match="env: a dict, which is neither"):
@@ -146,7 +166,12 @@ def test_an_environment_is_given_once(toy):
 
 def test_a_run_without_a_folder_gets_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "run", lambda request, *_, **__: made.append(request.run_dir))
+
+    def run(request, *_, **__):
+        made.append(request.run_dir)
+        return launch.Ended(0, request.run_dir)
+
+    monkeypatch.setattr(launch, "run", run)
     monkeypatch.setattr("qmix_jax.results.opened.open_run", lambda path, env: path)
     made = []
     assert qmix_jax.run(["env=mpe", "algorithm=vdn"]) == made[0]

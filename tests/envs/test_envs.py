@@ -58,7 +58,7 @@ TRACED = {
     "simple_tag": settings_of("jaxmarl", id="MPE_simple_tag_v3", reward="mean"),
     "hanabi": settings_of("jaxmarl", id="hanabi"),
     "overcooked": settings_of("jaxmarl", id="overcooked_v2"),
-    "coin_game": settings_of("jaxmarl", id="coin_game", episode_limit=20),
+    "coin_game": settings_of("jaxmarl", id="coin_game"),
 }
 
 
@@ -609,7 +609,6 @@ def test_a_jaxmarl_class_as_target_is_recognised():
         (settings_of("jaxmarl", id="hanaby"), "did you mean 'hanabi'"),
         (settings_of("jaxmarl", num_agent=4), "env.num_agent=4: unknown; did you mean 'env.num_agents'"),
         (settings_of("jaxmarl", id="hanabi", num_agent=4), "env.id=hanabi: "),
-        (settings_of("jaxmarl", id="coin_game"), "env.episode_limit: missing"),
         (settings_of("jaxmarl", action_type="Continuous"), "only Discrete action spaces"),
         (settings_of("penalty", k=1.0), "env.k=1.0: must be at most 0"),
         (settings_of("penalty", k="much"), "env.k=much: must be a number"),

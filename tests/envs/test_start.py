@@ -13,7 +13,7 @@ import pytest
 
 from qmix_jax.algorithms.loop import train
 from qmix_jax.envs.build import as_env, make_env
-from qmix_jax.envs.contract import start
+from qmix_jax.envs.settings import say
 from qmix_jax.errors import ConfigError
 from qmix_jax.library import make_algorithm
 
@@ -25,7 +25,7 @@ DOORS = "goes to env=pettingzoo, env=gymnasium or env=pymarl"
 @pytest.fixture(autouse=True)
 def broken_envs(monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
-    start._say.cache_clear()
+    say.cache_clear()
     yield
     sys.modules.pop("broken_envs", None)
 

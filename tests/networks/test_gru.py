@@ -99,6 +99,35 @@ def test_the_custom_gradient_equals_that_of_a_scan_of_steps(platform, monkeypatc
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), own, plain)
 
 
+def test_the_unroll_goes_on_from_a_hidden_state_and_has_its_gradient():
+    params, x, keep = random_gru()
+    start = np.random.default_rng(2).normal(size=(ROWS, HIDDEN))
+    weights_of_outputs = np.random.default_rng(1).normal(size=(LENGTH, ROWS, HIDDEN))
+
+    def own(weights, start):
+        return gru_unroll(weights, x, keep, start)
+
+    def plain(weights, hidden):
+        outputs = []
+        for t in range(LENGTH):
+            hidden = gru_step(weights, x[t], hidden * keep[t])
+            outputs.append(hidden)
+        return jnp.stack(outputs)
+
+    def total(unroll, params, start):
+        return (unroll(GRUWeights(**params), start) * weights_of_outputs).sum()
+
+    with jax.enable_x64(True):
+        found, expected = (
+            jax.jit(jax.value_and_grad(functools.partial(total, unroll), argnums=(0, 1)), compiler_options=QUICKLY)(
+                params, start
+            )
+            for unroll in (own, plain)
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), found, expected)
+    assert np.abs(found[1][1]).max() > 0.01
+
+
 def make_agent(kind: type[Agent] = RecurrentAgent, num_agents: int = AGENTS, **options) -> Agent:
     return kind(obs_size=OBS, num_agents=num_agents, num_actions=ACTIONS, hidden_size=HIDDEN, **options)
 

@@ -9,8 +9,9 @@ import pytest
 from compared_runs import write_run
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.results.comparison.alignment import common_steps, learning_curve
+from qmix_jax.results.comparison.alignment import FRACTIONS, aggregate_curve, common_steps, learning_curve
 from qmix_jax.results.comparison.comparison import compare
+from qmix_jax.results.comparison.records import Seed
 from qmix_jax.results.comparison.report import write
 from qmix_jax.results.comparison.run_folders import find, read
 from qmix_jax.results.comparison.statistics import (
@@ -269,3 +270,47 @@ def test_curves_answer_the_mouse_where_plotly_is_installed(tmp_path, monkeypatch
     assert [panel["title"] for panel in panels] == ["smax-3m: greedy win rate", "smax-3m: greedy return"]
     assert panels[0]["lines"][0]["key"] == "</script>"
     assert panels[0]["lines"][0]["count"] == [2] * 6
+
+
+def seed_of(steps: list[float], values: list[float]) -> Seed:
+    return Seed("", "seed", "env", {}, np.array(steps), np.zeros(len(steps)), {"eval_return": np.array(values)})
+
+
+def test_a_curve_over_environments_is_the_interquartile_mean_of_scaled_scores_at_fractions_of_the_budgets():
+    first = [seed_of([100, 1000], [0.0, 9.0]), seed_of([100, 1000], [9.0, 18.0])]
+    second = [seed_of([10, 20, 40], [1.0, 2.0, 2.0]), seed_of([10, 20, 40], [0.0, 1.0, 2.0])]
+    short = seed_of([100, 500], [3.0, 3.0])
+    found = aggregate_curve([[*first, short], second], "eval_return", [1000, 40], [(0.0, 18.0), (0.0, 2.0)])
+    assert found is not None
+    # Evaluations begin at a tenth of the first budget and at a quarter of the second.
+    np.testing.assert_allclose(found.fraction, FRACTIONS[FRACTIONS > 0.24])
+    for fraction, value, low, high in zip(found.fraction, found.iqm, found.low, found.high, strict=True):
+        scores = []
+        for seeds, budget, scale in ((first, 1000, 18), (second, 40, 2)):
+            for seed in seeds:
+                steps, _, values = seed.points("eval_return")
+                scores.append(np.interp(fraction * budget, steps, values) / scale)
+        assert value == pytest.approx(np.mean(sorted(scores)[1:3]))
+        assert low <= value <= high
+    assert aggregate_curve([first, [short]], "eval_return", [1000, 1000], [(0, 1), (0, 1)]) is None
+
+
+def test_curves_over_environments_and_times_to_thresholds_are_drawn(tmp_path):
+    for algorithm, level in (("qmix", 0.9), ("vdn", 0.3)):
+        for env in ("3m", "8m"):
+            write_run(tmp_path / algorithm / env, algorithm, env, level=level)
+    compared = compare([str(tmp_path)], threshold=[0.5])
+    assert list(compared.over_envs) == ["qmix", "vdn"]
+    assert compared.over_envs["qmix"].iqm[-1] == pytest.approx(
+        compared.aggregates["interquartile mean"]["qmix"].value, abs=0.02
+    )
+    page = write(compared, tmp_path / "report").read_text()
+    for name in ("curves_over_environments", "time_to_threshold"):
+        assert (tmp_path / "report" / f"{name}.pdf").stat().st_size > 1000
+        assert f'alt="{name}"' in page
+
+
+def test_one_environment_has_no_curve_over_environments(tmp_path):
+    compared = compare([str(write_run(tmp_path / "run"))])
+    assert compared.over_envs == {}
+    assert "curves_over_environments" not in write(compared, tmp_path / "report").read_text()

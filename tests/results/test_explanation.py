@@ -13,7 +13,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.logging import RunInfo
 from qmix_jax.mixers.base import example_input
 from qmix_jax.results.explanation.figures import frames_of, principal_components
-from qmix_jax.results.explanation.mixers import load_mixer, save_mixers
+from qmix_jax.results.explanation.mixers import load_mixer, save_best_mixers, save_mixers
 from qmix_jax.results.explanation.trace import discounted, trace
 from qmix_jax.results.explanation.write import explain
 from qmix_jax.results.play import Plan, first_episode
@@ -66,7 +66,7 @@ def test_an_episode_is_explained_by_the_command_line(qmix, tmp_path, capsys):
 
 def test_what_is_shown_is_what_was_played(qmix):
     team, plan = load_team(Choice(str(qmix))), Plan(3)
-    mixer = load_mixer(qmix / "policies" / "seed_0", team.env)
+    mixer = load_mixer(qmix / "policies" / "seed_0" / "final", team.env)
     assert mixer is not None
     found = trace(team, plan, mixer)
     assert found.episode.rewards == first_episode(team, plan).rewards
@@ -86,7 +86,7 @@ def test_what_is_shown_is_what_was_played(qmix):
 def test_mixers_without_parameters(mixer, tmp_path):
     run_dir = write_policies(tmp_path / "run", mixer)
     team = load_team(Choice(str(run_dir)))
-    loaded = load_mixer(run_dir / "policies" / "seed_0", team.env)
+    loaded = load_mixer(run_dir / "policies" / "seed_0" / "final", team.env)
     found = trace(team, Plan(1), loaded)
     if mixer == "none":
         assert found.q_tot is None
@@ -96,9 +96,36 @@ def test_mixers_without_parameters(mixer, tmp_path):
         np.testing.assert_allclose(found.slope, 1)
 
 
-def test_the_best_policy_is_shown_without_the_final_mixer(qmix, tmp_path):
-    evaluate.main([f"run_dir={qmix}", "episodes=1", "which=best", f"explain={tmp_path}"])
-    assert json.loads((tmp_path / "episode.json").read_text())["q_tot"] is None
+def test_the_best_policy_is_shown_with_its_own_mixer(tmp_path, capsys):
+    run_dir = write_policies(tmp_path / "run", "vdn")
+    own = run_dir / "policies" / "seed_0"
+    out = tmp_path / "out"
+
+    def q_tot(*arguments: str) -> Any:
+        evaluate.main(["episodes=1", f"explain={out}", *arguments])
+        return json.loads((out / "episode.json").read_text())["q_tot"]
+
+    assert q_tot(f"run_dir={run_dir}", "which=best") is None, "the mixer of the final policy is not its own"
+    config = to_container(compose_config(["env=two_step", "mixer=vdn"]))
+    run = RunInfo(run_dir, config, [0], 10, "vdn", "two_step", has_win_rate=False)
+    networks = Networks({}, {})
+    save_best_mixers(lambda: networks, run.lanes, np.array([20]), np.array([False]), run)
+    assert not (own / "best_mixer.json").exists()
+    save_best_mixers(lambda: networks, run.lanes, np.array([20]), np.array([True]), run)
+    assert q_tot(f"run_dir={run_dir}", "which=best") is None, "a mixer of 20 steps, and a policy of another time"
+    description = json.loads((own / "best.json").read_text())
+    (own / "best.json").write_text(json.dumps({**description, "env_steps": 20}))
+    assert len(q_tot(f"run_dir={run_dir}", "which=best")) == 2
+    assert len(q_tot(f"policy={own / 'best'}")) == 2
+
+
+def test_a_full_disk_does_not_end_training(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    (tmp_path / "run").write_text("not a folder")
+    config = to_container(compose_config(["env=two_step", "mixer=vdn"]))
+    run = RunInfo(run_dir, config, [0], 10, "vdn", "two_step", has_win_rate=False)
+    save_best_mixers(lambda: Networks({}, {}), run.lanes, np.array([20]), np.array([True]), run)
+    assert capsys.readouterr().err.startswith("warning: could not save the mixer of the best policy")
 
 
 def test_a_mixer_is_untrusted_data(qmix, tmp_path, capsys):

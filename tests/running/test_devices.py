@@ -2,6 +2,7 @@
 
 import gc
 import os
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from qmix_jax.running.devices import (
     avoid_wrong_reductions,
     check_matmul_precision,
     check_platform,
+    check_xla_flags,
     set_up,
     tracing,
 )
@@ -41,6 +43,16 @@ def test_flags_of_the_user_are_kept(monkeypatch, before, after):
     monkeypatch.setenv("XLA_FLAGS", before)
     avoid_wrong_reductions()
     assert os.environ["XLA_FLAGS"] == after
+
+
+def test_flags_that_xla_would_abort_for_are_refused(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", WITHOUT_YNN_REDUCTIONS)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("asked XLA about our own flag"))
+    check_xla_flags()
+    monkeypatch.undo()
+    monkeypatch.setenv("XLA_FLAGS", f"--nonsense {WITHOUT_YNN_REDUCTIONS}")
+    with pytest.raises(ConfigError, match=r"^XLA_FLAGS=--nonsense .*: Unknown flag in XLA_FLAGS: --nonsense"):
+        check_xla_flags()
 
 
 @pytest.mark.parametrize("precision", ["tensorfloat32", "bfloat16"])

@@ -2,7 +2,9 @@
 
 import math
 import re
+import resource
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import pytest
@@ -13,6 +15,22 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.running.memory import free
 from qmix_jax.running.memory import plan as memory
 from qmix_jax.running.memory.plan import May, Plan, SeedBytes
+
+
+class SizesOf(NamedTuple):
+    """What the plan reads of an algorithm's sizes."""
+
+    capacity: int
+    batch_size: int
+    num_envs: int
+    minibatch_parts: int
+
+
+class Parts(NamedTuple):
+    """What the plan reads of an algorithm."""
+
+    sizes: SizesOf
+
 
 ONE = SeedBytes(replay=1000, parameters=100, batches=10)
 
@@ -44,6 +62,14 @@ def test_batches_hold_the_minibatch_and_what_its_gradient_keeps(algorithm):
     grown = memory.seed_bytes(larger).batches - one.batches
     hidden_states = 8 * algorithm.sizes.length * algorithm.env.num_agents * 8 * 4
     assert grown > 2 * 8 * sequence + 2 * hidden_states
+
+
+def test_a_large_evaluation_and_many_updates_count(algorithm):
+    def batches(**sizes):
+        return memory.seed_bytes(algorithm._replace(sizes=algorithm.sizes._replace(**sizes))).batches
+
+    assert batches(evaluation_episodes=10**7) > 3 * 10**7 * 2 * 8 * 4  # two agents' hidden states at the least
+    assert batches(updates_per_iteration=10**8) > 10**8 * 8  # the random keys at the least
 
 
 @pytest.mark.parametrize(
@@ -81,9 +107,7 @@ def known(monkeypatch):
     monkeypatch.setattr(memory, "PROGRAM", 0)
 
     def algorithm(capacity, parts=1):
-        return SimpleNamespace(
-            sizes=SimpleNamespace(capacity=capacity, batch_size=8, num_envs=4, minibatch_parts=parts)
-        )
+        return Parts(SizesOf(capacity, 8, 4, parts))
 
     return algorithm
 
@@ -118,11 +142,11 @@ def test_what_the_program_chose_itself_it_chooses_otherwise(known):
 def test_a_replay_that_nobody_asked_for_is_made_smaller(known):
     devices, may = [device("cpu")] * 2, May(fewer_devices=True, smaller_replay=True)
     fits = memory.check(known(400), 1, devices[:1], limit=10**9).total
-    plan = memory.check(known(1000, 2), 1, devices, limit=math.ceil(fits / memory.ROOMY), may=may)
+    plan = memory.check(known(1000, 2), 1, devices, limit=math.ceil((fits + 20) / memory.ROOMY), may=may)
     assert (plan.capacity, plan.num_devices, plan.total) == (400, 1, fits)
     assert memory.describe(plan)[1] == (
         "memory: chose devices.count=1 replay.capacity=400, since by default (1000 sequences on 2 device(s), "
-        "39.5 KiB) the run would not fit"
+        "39.3 KiB) the run would not fit"
     )
     with pytest.raises(ConfigError, match="would take"):  # too small to learn from
         memory.check(known(1000), 1, devices, limit=memory.SMALLEST * 20, may=may)
@@ -141,6 +165,17 @@ def test_a_checkpoint_is_written_without_a_copy_where_that_does_not_fit(known):
     assert (tight.copies, tight.snapshots, tight.total) == (False, 0, states)
     roomy = memory.check(known(50), 3, [device("cpu")], checkpoints=True, limit=3 * states)
     assert (roomy.copies, roomy.snapshots) == (True, 3)
+
+
+def test_devices_that_share_a_seed_spread_a_large_replay(known, monkeypatch):
+    devices = [device("cpu")] * 2
+    whole = memory.check(known(50, 2), 1, devices, limit=10**9)
+    monkeypatch.setattr(memory, "SPREAD_FROM", 1000)
+    spread = memory.check(known(50, 2), 1, devices, limit=10**9)
+    assert (whole.replay_devices, spread.replay_devices) == (1, 2)
+    assert whole.total - spread.total == whole.one.replay
+    assert memory.check(known(51, 2), 1, devices, limit=10**9).replay_devices == 1  # cannot be halved
+    assert memory.check(known(50, 2), 2, devices, limit=10**9).replay_devices == 1  # a device for every seed
 
 
 def test_what_fits_is_described(known):
@@ -189,7 +224,9 @@ def test_a_refusal_names_the_largest_capacity_that_fits(known, platform, checkpo
 
 
 def test_no_replay_is_named_that_a_minibatch_does_not_fit_into(known):
-    with pytest.raises(ConfigError, match=r"214 B are free; make replay.batch_size or rollout.length smaller"):
+    with pytest.raises(
+        ConfigError, match=r"214 B are free; make replay.batch_size, rollout.num_envs, rollout.length or "
+    ):
         memory.check(known(50), 1, [device()], limit=214)
     with pytest.raises(ConfigError, match=r"314 B are free; use at most replay.capacity=9$"):
         memory.check(known(50), 1, [device()], limit=314)
@@ -210,6 +247,7 @@ def test_this_machine_has_some():
     ("group", "files", "expected"),
     [
         ("0::/job/task", {"job/memory.max": "1000\n", "job/memory.stat": "anon 300\nfile 600"}, [700]),
+        ("0::/job", {"job/memory.max": "1000", "job/memory.stat": "anon 300\nfile 600\nshmem 100"}, [600]),
         ("0::/job/task", {"job/memory.max": "max\n", "job/memory.stat": "anon 300"}, []),
         ("0::/elsewhere", {"memory.max": "1000", "memory.stat": "anon 1"}, [999]),
         ("4:cpu,memory:/job", {"memory/job/memory.limit_in_bytes": "500", "memory/job/memory.stat": "rss 1"}, [500]),
@@ -226,3 +264,11 @@ def test_limits_of_control_groups_are_found(tmp_path, group, files, expected):
 
 def test_without_control_groups_there_is_no_limit(tmp_path):
     assert free._free_in_control_groups(tmp_path, tmp_path / "missing") == []
+
+
+def test_limits_of_the_process_count(tmp_path, monkeypatch):
+    (tmp_path / "status").write_text("Name:\tpython\nVmSize:\t 300 kB\nVmData:\t 100 kB\n")
+    limits = {resource.RLIMIT_DATA: 2**20, resource.RLIMIT_AS: resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], limits[kind]))
+    assert free._free_in_process(tmp_path / "status") == [2**20 - 100 * 1024]
+    assert free._free_in_process(tmp_path / "missing") == []

@@ -59,5 +59,18 @@ def test_a_saved_target_is_found_where_it_is_now(old, new):
     }
 
 
+def test_layer_norm_has_another_name():
+    older = {"agent": {"hidden_size": 8, "layer_norm": True}, "mixer": {"layer_norm": True}}
+    assert current_settings(older) == {"agent": {"hidden_size": 8, "norm": "layer"}, "mixer": {"layer_norm": True}}
+    assert current_settings({"agent": {"layer_norm": False}}) == {"agent": {"norm": "none"}}
+
+
 def test_other_targets_stay():
     assert current_target("my_package.agents.Agent") == "my_package.agents.Agent"
+
+
+def test_what_one_environment_gained_is_added_to_it_alone():
+    ours, other = {"_target_": "qmix_jax.envs.smax.make_smax", "scenario": "3m"}, {"_target_": "mine.make"}
+    assert current_settings({"env": ours})["env"] == {**ours, "physics": "smax", "terrain": False}
+    assert current_settings({"env": {**ours, "physics": "smac"}})["env"]["physics"] == "smac"
+    assert current_settings({"env": other})["env"] == other

@@ -1,5 +1,6 @@
 """A run that was interrupted, killed or extended is the run that was not."""
 
+import dataclasses
 import json
 import re
 import runpy
@@ -17,10 +18,10 @@ from wandb_record import history
 
 from qmix_jax import library
 from qmix_jax.errors import ConfigError
-from qmix_jax.running.resume import check_run_dir, check_same, locked, settings_to_resume
+from qmix_jax.running.resume import check_idle, check_run_dir, check_same, locked, settings_to_resume
 from qmix_jax.running.waves import Waves
 from qmix_jax.settings.command_line import compose_config
-from qmix_jax.settings.reading import to_container
+from qmix_jax.settings.reading import parse, to_container
 
 SETTINGS = (
     "experiment=two_step_game",
@@ -227,6 +228,17 @@ def test_a_folder_is_trained_in_by_one_process_only(tmp_path):
         again.__enter__()
     with locked(tmp_path):
         pass
+
+
+def test_a_second_start_is_refused_before_anything_else(tmp_path):
+    distributed = parse(to_container(compose_config(["env=two_step"]))).distributed
+    check_idle(tmp_path / "new", distributed)
+    check_idle(tmp_path, distributed)
+    with locked(tmp_path):
+        with pytest.raises(ConfigError, match="another process is training there"):
+            check_idle(tmp_path, distributed)
+        # One of several processes that train there together.
+        check_idle(tmp_path, dataclasses.replace(distributed, coordinator="localhost:1"))
 
 
 def test_a_snapshot_goes_on_bit_for_bit_in_another_layout():

@@ -1,12 +1,15 @@
 """When checkpoints are copied, and that a run goes on where one cannot be saved."""
 
 import errno
+import re
 
 import numpy as np
 import pytest
 
+from qmix_jax.errors import ConfigError
+from qmix_jax.running.checkpoint import write_checkpoint
 from qmix_jax.running.hosts import Hosts
-from qmix_jax.running.saving import Saving
+from qmix_jax.running.saving import Saving, check_saved
 from qmix_jax.settings.config import CheckpointConfig
 
 ON = CheckpointConfig(every_minutes=0.0, keep=2)
@@ -58,6 +61,47 @@ def test_where_one_cannot_be_saved_the_run_goes_on_and_says_so_once(tmp_path, ca
     saves.save(Arrays(), {"epochs": 3}, wait=True)
     assert not saves.failed
     assert (tmp_path / "checkpoints" / "00000003").is_dir()
+
+
+def test_what_a_checkpoint_costs_is_told_once_if_it_is_much(tmp_path, monkeypatch):
+    told = []
+    saves = Saving(ON, tmp_path, Hosts(1), tell=told.append)
+    saves.save(Arrays(), {"epochs": 1}, wait=True)
+    assert told == []
+    monkeypatch.setattr("qmix_jax.running.saving.LONG", 0.0)
+    for epochs in (2, 3):
+        saves.save(Arrays(), {"epochs": epochs}, wait=True)
+    assert told == ["a checkpoint takes 0 s here (checkpoint.every_minutes=0 says how often)"]
+
+
+def check_newest(folder) -> None:
+    saved = saving(folder).newest()
+    assert saved is not None
+    check_saved(saved, 2)
+
+
+def test_a_changed_checkpoint_with_valid_digests_is_refused(tmp_path):
+    record = {"epochs": 1, "train_seconds": 1.5, "wall_seconds": 2.5}
+    told = {"nonfinite": np.zeros(2, np.int32), "active": np.ones(2, bool)}
+    arrays = {"told": told, "rows": {"env_steps": np.ones(2), "updates": np.ones(2)}}
+    changes = [
+        ({"epochs": None}, {}, "epochs=None"),
+        ({"epochs": 1.5}, {}, "epochs=1.5"),
+        ({"epochs": -1}, {}, "epochs=-1"),
+        ({"train_seconds": "1"}, {}, "train_seconds=1"),
+        ({"wall_seconds": float("nan")}, {}, "wall_seconds="),
+        ({}, {"told": {"active": np.ones(2, bool)}}, "has no told.nonfinite"),
+        ({}, {"rows": {"env_steps": np.ones(3), "updates": np.ones(2)}}, "rows.env_steps has the shape"),
+    ]
+    for index, (others, other_arrays, words) in enumerate([({}, {}, ""), *changes]):
+        folder = tmp_path / str(index) / "checkpoints"
+        folder.mkdir(parents=True)
+        write_checkpoint(folder / "00000001", {**arrays, **other_arrays}, {**record, **others})
+        if not words:
+            check_newest(folder.parent)
+            continue
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            check_newest(folder.parent)
 
 
 def test_a_run_may_save_none(tmp_path):

@@ -286,15 +286,25 @@ assert differ(*(jax.tree.map(lambda x: x[i], one[1]) for i in (0, 1))), "the lea
 SHARING = (
     ON_DEVICES[: ON_DEVICES.index("rates")]
     + """
-sizes = ALGORITHM.sizes._replace(minibatch_parts=4, batch_size=8)
-algorithm = ALGORITHM._replace(mixer=VDNMixer(2, 2), sizes=sizes, prioritised=True)
+import tempfile
+from pathlib import Path
+from qmix_jax.running import checkpoint, snapshot
+checkpoint.LARGE = snapshot.LARGE = 64
 
-def run(count):
+def run(count, spread=False):
+    sizes = ALGORITHM.sizes._replace(minibatch_parts=4, batch_size=8, capacity=24, shared_replay=spread)
+    algorithm = ALGORITHM._replace(mixer=VDNMixer(2, 2), sizes=sizes, prioritised=True)
     waves = Waves(algorithm, HYPER, [1, 2], None, jax.devices()[:count])
     assert waves.algorithm.sizes.devices_per_seed == count // 2
     waves.compile()
     metrics = [waves.epoch()]
-    after_one = waves.snapshot()
+    rewards = waves._states[0].replay.slots.reward
+    blocks = {shard.data.shape[1] for shard in rewards.addressable_shards}
+    assert blocks == {24 // (count // 2) if spread else 24}, blocks
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.write_checkpoint(Path(folder) / "1", waves.snapshot(copy=False), {})
+        saved = checkpoint.read_checkpoint(Path(folder) / "1")
+        after_one = jax.tree.map(np.array, checkpoint.unflatten(waves.snapshot_like(), saved))
     metrics.append(waves.epoch())
     after_two = waves.snapshot()
     waves.restore(after_one, epochs=1)
@@ -305,7 +315,7 @@ def run(count):
 two = run(2)
 assert two[0][1]["loss"].all() and two[1].learner.updates.all()
 for count in (4, 8):
-    for a, b in zip(jax.tree.leaves(two), jax.tree.leaves(run(count)), strict=True):
+    for a, b in zip(jax.tree.leaves(two), jax.tree.leaves(run(count, spread=count == 8)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 """
 )

@@ -20,13 +20,19 @@ CHOICES = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF /
 COMBINATIONS = [
     ["agent.shared=false"],
     ["agent=lstm", "agent.shared=false", "mixer=none"],
-    ["agent=feed_forward", "agent.layer_norm=true", "replay=prioritised", "replay.replacement=false"],
+    ["agent=feed_forward", "agent.norm=layer", "replay=prioritised", "replay.replacement=false"],
     ["mixer=none", "replay=prioritised", "reward.standardise=true", "reward.standardise_returns=true"],
     ["mixer=cross_channel", "mixer.learned=true", "target.update=soft", "learner.max_grad_norm=null"],
     ["algorithm=cw_qmix", "replay=prioritised", "algorithm.central_hidden_size=8", "agent.shared=false"],
     ["algorithm=qtran", "replay=prioritised", "agent.shared=false", "algorithm.joint=actions"],
     ["algorithm=qtran_alt", "agent=lstm", "reward.standardise_returns=true"],
     ["algorithm=qplex", "agent=feed_forward", "mixer.attention_layers=3", "mixer.weighted_head=false"],
+    ["rollout.sequences=continue", "rollout.length=5", "learner.burn_in=2", "agent=lstm", "replay=prioritised"],
+    ["rollout.sequences=continue", "learner.burn_in=1", "algorithm=ow_qmix", "algorithm.central_hidden_size=8"],
+    ["rollout.sequences=continue", "learner.burn_in=1", "algorithm=qtran", "agent.shared=false"],
+    ["rollout.sequences=continue", "algorithm=qplex", "replay=on_policy", "agent=feed_forward"],
+    ["algorithm=pqn_vdn", "mixer=qplex", "rollout.sequences=fresh", "replay.memory_window=0", "agent=lstm"],
+    ["algorithm=cw_qmix", "target.network=online", "reward.standardise_returns=true"],
     ["target.update_unit=episodes", "exploration.schedule=exponential", "learner.half_loss=true"],
 ]
 

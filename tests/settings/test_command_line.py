@@ -216,6 +216,9 @@ class TestValues:
             ("gamma=.nan", "must be a finite number"),
             ("optimizer.learning_rate=.inf", "must be a finite number"),
             ("optimizer.learning_rate=0", "must be more than 0"),
+            ("optimizer.learning_rate=1e-46", "is 0 on the device"),
+            ("num_seeds=100000", "must be at most 65536"),
+            ("sweep.samples=1000000000", "must be at most 10000"),
             ("learner.max_grad_norm=0", "must be more than 0"),
             ("target.tau=0", "must be more than 0"),
             ("target.td_lambda=2", "must be at most 1"),
@@ -459,7 +462,7 @@ class TestConfigurationFiles:
             ["agent.hidden_size=3"],
             ["agent.last_action=false"],
             ["agent.agent_id=false"],
-            ["agent.layer_norm=true"],
+            ["agent.norm=layer"],
             ["agent.shared=false"],
             ["mixer=vdn_s"],
             ["mixer=qmix_lin"],
@@ -649,6 +652,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     [
         (["rollout.length=64"], ["rollout.length=64: an episode has up to 101 transitions; those after its first 63"]),
         (["rollout.length=102"], []),
+        (["rollout.length=64", "rollout.sequences=continue"], []),
         (["rollout.length=102", "total_env_steps=10"], ["evaluation.interval_env_steps=50000 environment steps, one"]),
     ],
 )

@@ -8,8 +8,9 @@ from qmix_jax.envs.jaxmarl import SMAX_SCENARIOS
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings import spelling
 from qmix_jax.settings.arguments import check_form, split_options
-from qmix_jax.settings.command_line import _known_keys, check
+from qmix_jax.settings.command_line import _known_keys, check, compose_config, for_hydra
 from qmix_jax.settings.groups import choices, group_names
+from qmix_jax.settings.reading import to_container
 from qmix_jax.settings.spelling import nearest_key, unknown_group_choice
 
 KEYS = {
@@ -130,6 +131,7 @@ WORDS = {
     "total_env_steps=1M": "must be a whole number, like 1_000_000",
     "total_env_steps=1,000,000": "a number is 1_000_000",
     "env=smax_jaxmarl env.scenario=MMM2": "env=smax has it",
+    "logger=tensorbord": "did you mean logger=tensorboard",
     "lr=1e-3": "lr=0.001: unknown key; did you mean optimizer.learning_rate=0.001?",
     "--multirun gama=0.9,0.8": "gama=0.9: unknown key; did you mean gamma=0.9?",
     "--multirun gamma=0.9,2": "gamma=2.0: must be at most 1",
@@ -194,3 +196,9 @@ def test_a_folder_may_have_any_name():
     for name in odd:
         check_form([f"run_dir={name}"])
     assert os.sep not in "".join(odd)
+
+
+def test_a_logger_is_chosen_like_a_group():
+    assert to_container(compose_config(["logger=tensorboard"]))["logger"]["tensorboard"] is True
+    assert to_container(compose_config([]))["logger"]["tensorboard"] is False
+    assert for_hydra(["logger=tensorboard", "seed=1"]) == ["logger.tensorboard=true", "seed=1"]

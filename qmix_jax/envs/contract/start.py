@@ -3,7 +3,6 @@ training. What can be put right without a guess is put right, and said once.
 """
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from qmix_jax.envs.adapter import TEAM_REWARDS
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.contract import types
 from qmix_jax.envs.contract.findings import Finding, broken, failure, few
+from qmix_jax.envs.settings import say
 from qmix_jax.errors import ConfigError
 from qmix_jax.types import EnvState, Outcome, TimeStep
 
@@ -73,7 +73,7 @@ def fit_env(env: Env, told: str, reward: str | None = None) -> Env:
         env = env._replace(reset=_mended_reset(env, repairs), step=_mended_step(env, repairs))
     _play_a_step(env, told)
     for note in notes:
-        _say(f"note: {told}: {note}")
+        say(f"note: {told}: {note}")
     return env
 
 
@@ -204,9 +204,3 @@ def _check(told: str, finding: Finding) -> None:
 def _as_refusal(told: str, finding: Finding) -> BrokenPromiseError:
     in_numpy = any(words in finding.words for words in ("use jax.numpy", "index a jnp array"))
     return BrokenPromiseError(told, finding._replace(words=f"{finding.words}; {PYTHON_DOORS}") if in_numpy else finding)
-
-
-@functools.cache
-def _say(line: str) -> None:
-    """Once in a process."""
-    print(line, file=sys.stderr, flush=True)

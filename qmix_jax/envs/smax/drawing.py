@@ -10,18 +10,20 @@ import numpy as np
 
 from qmix_jax.envs.base import Episode
 from qmix_jax.envs.render import check_suffix
-from qmix_jax.envs.smax.battle import MAP_SIZE, MOVES, NOBODY, Rules
+from qmix_jax.envs.smax.rules import MAP_SIZE, MOVES, NOBODY, Rules
 from qmix_jax.envs.smax.slots import targets
-from qmix_jax.envs.smax.units import BLAST_RADIUS, TABLE, UNIT_TYPES, Stats
+from qmix_jax.envs.smax.units import BLAST_RADIUS, MAX_ENERGY, SMAC_UNIT_TYPES, TABLE, UNIT_TYPES, Stats
 
 FRAMES = 3
 """Frames of one transition; in between, units are drawn on the straight line from where they were."""
+WALL_COLOUR = "#b8b2a7"
+SHIELD_COLOUR = "#3498db"
 SIDES = ("#2f6fb5", "#c0392b")
 FRAME_MILLISECONDS = 160
 
 
 def render(rules: Rules, episode: Episode, path: Path) -> None:
-    """Draw an episode: circles with a letter for the type, blue for allies; bars of health and of energy.
+    """Draw an episode: circles with a letter for the type, blue for allies; bars of health, shield and energy.
 
     Lines are shots that were fired in a transition, green where a healer healed; a ring is a blast.
     """
@@ -48,15 +50,23 @@ def render(rules: Rules, episode: Episode, path: Path) -> None:
 
 def draw(axes: Any, rules: Rules, before: Any, after: Any, part: float) -> None:
     """Draw the battle on its way from one state to the next, ``part`` of it done."""
+    from matplotlib.patches import Rectangle
+
     axes.clear()
     axes.set(xlim=(0, MAP_SIZE), ylim=(0, MAP_SIZE), xticks=[], yticks=[], aspect="equal")
+    for left, bottom, right, top in rules.terrain.walls:
+        axes.add_patch(Rectangle((left, bottom), right - left, top - bottom, color=WALL_COLOUR, linewidth=0))
     position = (1 - part) * before.battle.position + part * after.battle.position
     health = (1 - part) * before.battle.health + part * after.battle.health
+    kinds = SMAC_UNIT_TYPES if rules.smac else UNIT_TYPES
     for unit in np.flatnonzero(before.battle.health > 0):
-        kind = UNIT_TYPES[before.types[unit]]
+        kind = kinds[before.types[unit]]
         _unit(axes, position[:, unit], kind, SIDES[int(unit >= rules.num_allies)], health[unit] / kind.health)
         if kind.heals:
-            _bar(axes, position[:, unit], kind.radius, 0.3, before.battle.energy[unit] / 200, "#8e44ad")
+            _bar(axes, position[:, unit], kind.radius, 0.3, before.battle.energy[unit] / MAX_ENERGY, "#8e44ad")
+        if kind.shield:
+            shield = (1 - part) * before.battle.shield[unit] + part * after.battle.shield[unit]
+            _bar(axes, position[:, unit], kind.radius, 0.3, shield / kind.shield, SHIELD_COLOUR)
     for unit, other in exchanged(rules, before, after):
         _exchange(axes, position, unit, other, UNIT_TYPES[before.types[unit]])
 

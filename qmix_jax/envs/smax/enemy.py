@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from qmix_jax.envs.smax.battle import DIRECTIONS, MAP_SIZE, MOVES, NOBODY, STOP, Battle, Rules, may_target, separations
+from qmix_jax.envs.smax import terrain
+from qmix_jax.envs.smax.rules import MAP_SIZE, MOVES, NOBODY, Battle, Rules, may_target, naming_distances, separations
 from qmix_jax.envs.smax.slots import by_slot
 from qmix_jax.envs.smax.units import Stats
 
@@ -42,7 +43,9 @@ def decide(
     x, y, distance = separations(battle.position)
     seen = (distance < stats.sight[:, None]) & alive[:, None] & alive[None, :] & may_target(rules, stats)
     open_to = seen & _worth_it(rules, stats, battle)[None, :] if rules.heals else seen
-    in_range = open_to & (distance < stats.reach[:, None])
+    in_range = open_to & (distance < naming_distances(rules, stats))
+    if rules.smac and rules.terrain.walls:
+        in_range = in_range & _can_get_at(rules, stats, battle, distance)
     x, y, distance, seen, in_range = by_slot(rules, stats, 1, x, y, distance, seen, in_range)
     pick = pick_slot(in_range, draws[1]) if random_target else jnp.argmin(jnp.where(in_range, distance, 1e6), axis=1)
     keeps = (mind.last != NOBODY) & _at(in_range, mind.last)
@@ -53,8 +56,7 @@ def decide(
     goal = jnp.where(first[None, :], MAP_SIZE - own, mind.goal)
     towards = pick_slot(seen, draws[0])
     way = jnp.where(jnp.any(seen, axis=1)[None, :], jnp.stack([_at(x, towards), _at(y, towards)]), goal - own)
-    similarity = jnp.sum(DIRECTIONS[:, :STOP, None] * way[:, None, :], axis=0)
-    move = jnp.argmax(similarity, axis=0).astype(jnp.int32)
+    move = terrain.heading(rules, stats, slice(rules.num_allies, None), own, way)
     shoots = jnp.any(in_range, axis=1) & shoot
     return jnp.where(shoots, pick + MOVES, move), Mind(goal=goal, last=last)
 
@@ -70,6 +72,16 @@ def _worth_it(rules: Rules, stats: Stats, battle: Battle) -> Bool[Array, " units
     """Rivals always are; units of one's own side, whom only healers name, where health is missing."""
     own = jnp.arange(len(stats.health)) >= rules.num_allies
     return ~own | (battle.health < stats.health)
+
+
+def _can_get_at(
+    rules: Rules, stats: Stats, battle: Battle, distance: Float[Array, "units units"]
+) -> Bool[Array, "units units"]:
+    """Whether unit i can hit unit j from where it is, or has no wall before it as it closes in."""
+    margin = jnp.where(stats.flies | stats.climbs, terrain.OVER, stats.radius)
+    place = battle.position
+    walled = terrain.crosses(rules.terrain, place[:, :, None], place[:, None, :], margin[:, None])
+    return ~walled | (distance < stats.reach[:, None] + stats.radius[:, None] + stats.radius[None, :])
 
 
 def _at(values: Array, slot: Int[Array, " enemies"]) -> Array:

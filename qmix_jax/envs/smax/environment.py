@@ -6,22 +6,26 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax.envs.adapter import TIME_LIMITS
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_at_least, check_choice
 from qmix_jax.envs.smax import battle as simulation
 from qmix_jax.envs.smax import drawing, enemy, observations, slots, starts
-from qmix_jax.envs.smax.battle import DIRECTIONS, NOBODY, STOP, TICK, Battle, Orders, Rules
 from qmix_jax.envs.smax.enemy import Mind
-from qmix_jax.envs.smax.scenarios import Scenario, find_scenario
-from qmix_jax.envs.smax.units import START_ENERGY, Stats, numbers_of, stats_of
+from qmix_jax.envs.smax.rules import DIRECTIONS, NOBODY, STOP, TICK, Battle, Orders, Rules, Terrain
+from qmix_jax.envs.smax.scenarios import Scenario, find_scenario, rules_of
+from qmix_jax.envs.smax.units import SMAC_TABLE, START_ENERGY, TABLE, Stats, numbers_of, stats_of
+from qmix_jax.errors import ConfigError
 from qmix_jax.types import Outcome, TimeStep
 
 OBSERVATIONS = {"unit_list": observations.observe_list, "conic": observations.observe_conic}
 COOLDOWN_NOISE = (-TICK, 2 * TICK)
 """Added to the cooldown of a unit that attacks: uniform between these."""
+PHYSICS = ("smax", "smac")
+SMAC_KILL, SMAC_WIN, SMAC_MOST = 10.0, 200.0, 20.0
+"""SMAC's points for a kill and for winning, and what all points of a battle are scaled to."""
 
 
 class SmaxState(NamedTuple):
@@ -48,7 +52,7 @@ class Settings(NamedTuple):
     scenario: Scenario
     rules: Rules
     time_limit: str
-    max_steps: int
+    episode_limit: int
     won_battle_bonus: float
     see_enemy_actions: bool
     enemy_shoots: bool
@@ -74,6 +78,8 @@ def make_smax(
     world_steps_per_env_step: int = 8,
     allies: object = None,
     enemies: object = None,
+    physics: str = "smax",
+    terrain: bool = True,
 ) -> Env:
     """SMAX, the StarCraft-like battle against a heuristic enemy, with all of SMAC's maps.
 
@@ -90,30 +96,41 @@ def make_smax(
       scenarios and SMAC's limit on the others. With ``time_limit`` ``terminal``, SMAC's convention, running out of
       time is a defeat (discount 0); with ``bootstrap`` its discount is 1.
 
+    ``physics="smac"`` is nearer to SMAC: units have SMAC's numbers, armor, shields and attribute bonuses; an agent can
+    name whom it has within SMAC's shooting range, 6, and closes in; zerg units and shields recover. The reward is the
+    health and shield that the enemies lost, 10 for a kill and 200 for winning, scaled so that all of them at once
+    are 20; what the enemies recover can be won again. A side of nothing but medivacs has lost. The map's edge does
+    not kill. An episode has up to
+    ``max_steps`` transitions, SMAC's number unless given.
+
+    ``terrain`` false makes plains of the maps that have walls, ``corridor`` and ``2c_vs_64zg``.
+
     Raises :class:`ConfigError` for settings that cannot be used.
     """
     found = find_scenario(scenario, allies, enemies)
+    check_choice("env.physics", physics, PHYSICS)
     check_choice("env.time_limit", time_limit, TIME_LIMITS)
     check_choice("env.attack_mode", attack_mode, ("closest", "random"))
     check_choice("env.observation_type", observation_type, OBSERVATIONS)
     check_at_least("env.world_steps_per_env_step", world_steps_per_env_step, 1)
-    max_steps = found.max_steps if max_steps is None else max_steps
+    smac = physics == "smac"
+    if smac and won_battle_bonus != 1.0:
+        raise ConfigError(
+            f"env.won_battle_bonus={won_battle_bonus}: must be 1.0 with env.physics=smac, which has its own"
+        )
+    default_steps = found.smac_steps if smac and found.smac_steps else found.max_steps
+    max_steps = default_steps if max_steps is None else max_steps
     check_at_least("env.max_steps", max_steps, 1)
-    stats = stats_of(numbers_of(found.allies + found.enemies))
-    rules = Rules(
-        num_allies=len(found.allies),
+    rules = rules_of(found, smac)._replace(
+        terrain=found.terrain if terrain else Terrain(),
         ticks=world_steps_per_env_step,
-        walls_cause_death=walls_cause_death,
-        heals=bool(stats.heals.any()),
-        flies=bool(stats.flies.any()),
-        beams=bool(stats.beam.any()),
-        blasts=bool(stats.blast.any()),
+        walls_cause_death=walls_cause_death and not smac,
     )
     settings = Settings(
         scenario=found,
         rules=rules,
         time_limit=time_limit,
-        max_steps=max_steps,
+        episode_limit=max_steps if smac else max_steps + 1,
         won_battle_bonus=float(won_battle_bonus),
         see_enemy_actions=see_enemy_actions,
         enemy_shoots=enemy_shoots,
@@ -121,10 +138,14 @@ def make_smax(
         observation_type=observation_type,
     )
     name = scenario if allies is None else "own"
-    return _make_env(settings, name, stats)
+    return _make_env(settings, f"{name}-smac" if smac else name)
 
 
-def _make_env(settings: Settings, name: str, stats: Stats) -> Env:
+def _make_env(settings: Settings, name: str) -> Env:
+    rules = settings.rules
+    # What is healed or comes back can be lost again.
+    bounded = not (rules.heals or rules.shields or rules.regenerates)
+    most = SMAC_MOST if rules.smac else 1.0 + abs(settings.won_battle_bonus)
     first = jax.eval_shape(partial(reset, settings), jax.random.key(0))[1]
     return Env(
         name=f"smax-{name}",
@@ -132,13 +153,12 @@ def _make_env(settings: Settings, name: str, stats: Stats) -> Env:
         num_actions=first.avail_actions.shape[1],
         obs_size=first.obs.shape[1],
         state_size=first.state.shape[0],
-        episode_limit=settings.max_steps + 1,
+        episode_limit=settings.episode_limit,
         reset=partial(reset, settings),
         step=partial(step, settings),
         has_win_rate=True,
-        render=partial(drawing.render, settings.rules),
-        # What is healed can be lost again.
-        max_return=None if settings.rules.heals else 1.0 + abs(settings.won_battle_bonus),
+        render=partial(drawing.render, rules),
+        max_return=most if bounded else None,
     )
 
 
@@ -166,6 +186,8 @@ def start(
             cooldown=jnp.zeros(units),
             energy=START_ENERGY * jnp.asarray(stats.heals, jnp.float32),
             patient=jnp.full(units, NOBODY, jnp.int32),
+            shield=jnp.asarray(stats.shield) if settings.rules.shields else None,
+            shield_wait=jnp.zeros(units) if settings.rules.shields else None,
         ),
         types=types,
         last_action=jnp.full(units, STOP, jnp.int32),
@@ -230,22 +252,33 @@ def see(settings: Settings, env_state: SmaxState) -> TimeStep:
 
 def _stats(settings: Settings, types: Int[Array, " units"]) -> Stats:
     """Constants of the program wherever types are."""
-    return stats_of(types if settings.scenario.random else settings.types)
+    table = SMAC_TABLE if settings.rules.smac else TABLE
+    return stats_of(types if settings.scenario.random else settings.types, table)
 
 
 def _outcome(settings: Settings, stats: Stats, before: Battle, after: Battle, played: Int[Array, ""]) -> Outcome:
-    allies = settings.rules.num_allies
-    ally_lives, enemy_lives = jnp.any(after.health[:allies] > 0), jnp.any(after.health[allies:] > 0)
-    lost = (before.health - after.health)[allies:] / stats.health[allies:]
+    rules, allies = settings.rules, settings.rules.num_allies
+    fights = after.health > 0
+    fights = fights & ~stats.heals if rules.smac and rules.heals else fights
+    ally_lives, enemy_lives = jnp.any(fights[:allies]), jnp.any(fights[allies:])
     won = ally_lives & ~enemy_lives
-    # Enemies can gain more by healing than they lose.
-    damage = jnp.maximum(jnp.mean(lost), 0.0)
     over = ~ally_lives | ~enemy_lives
-    last = over | (played > settings.max_steps)
+    last = over | (played >= settings.episode_limit)
     no_more = last if settings.time_limit == "terminal" else over
-    return Outcome(
-        reward=damage + jnp.where(won, settings.won_battle_bonus, 0.0),
-        discount=1.0 - no_more.astype(jnp.float32),
-        last=last,
-        won=won & last,
-    )
+    if rules.smac:
+        reward = _smac_reward(allies, stats, before, after, won)
+    else:
+        lost = (before.health - after.health)[allies:] / stats.health[allies:]
+        # Enemies can gain more by healing than they lose.
+        reward = jnp.maximum(jnp.mean(lost), 0.0) + jnp.where(won, settings.won_battle_bonus, 0.0)
+    return Outcome(reward=reward, discount=1.0 - no_more.astype(jnp.float32), last=last, won=won & last)
+
+
+def _smac_reward(allies: int, stats: Stats, before: Battle, after: Battle, won: Bool[Array, ""]) -> Float[Array, ""]:
+    """SMAC's reward, ``reward_scale`` and ``reward_only_positive`` on; recovery is not paid for, as it is there."""
+    left = [battle.health if battle.shield is None else battle.health + battle.shield for battle in (before, after)]
+    kills = jnp.sum((before.health > 0)[allies:] & (after.health <= 0)[allies:])
+    points = jnp.maximum(jnp.sum((left[0] - left[1])[allies:]) + SMAC_KILL * kills, 0.0)
+    enemies = stats.health.shape[0] - allies
+    most = jnp.sum((stats.health + stats.shield)[allies:]) + SMAC_KILL * enemies + SMAC_WIN
+    return (points + jnp.where(won, SMAC_WIN, 0.0)) * (SMAC_MOST / most)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from qmix_jax.envs.smax.battle import MAP_SIZE, MOVES, STOP, Battle, Rules, may_target, separations
+from qmix_jax.envs.smax.rules import MAP_SIZE, MOVES, STOP, Battle, Rules, may_target, naming_distances, separations
 from qmix_jax.envs.smax.slots import by_slot, num_slots
 from qmix_jax.envs.smax.units import MAX_ENERGY, Stats
 
@@ -23,14 +23,16 @@ def unit_features(
     see_enemy_actions: bool,
 ) -> Float[Array, "units features"]:
     """What every ally is told of a unit that it sees: health, then (after where it is, which depends on the observer)
-    last movement (x, y), last target, cooldown (a healer's energy) and the type.
+    last movement (x, y), last target, cooldown (a healer's energy), shield (in battles with shields) and the type.
     """
     enemy = np.arange(len(stats.health)) >= rules.num_allies
     largest = np.where(enemy, last_slot(rules, stats, 1), last_slot(rules, stats, 0)).astype(np.float32)
     targeted = jnp.where(last_action >= MOVES, last_action, 0) / largest
     did = jnp.stack([last_move[0], last_move[1], targeted])
     did = did if see_enemy_actions else jnp.where(enemy[None, :], 0.0, did)
-    columns = jnp.stack([battle.health / stats.health, *did, charge(rules, stats, battle)], axis=1)
+    columns = jnp.stack(
+        [battle.health / stats.health, *did, charge(rules, stats, battle), *shields(stats, battle)], axis=1
+    )
     return jnp.concatenate([columns, one_hot], axis=1)
 
 
@@ -45,12 +47,18 @@ def charge(rules: Rules, stats: Stats, battle: Battle) -> Float[Array, " units"]
     return jnp.where(stats.heals, battle.energy / MAX_ENERGY, waits) if rules.heals else waits
 
 
+def shields(stats: Stats, battle: Battle) -> list[Float[Array, " units"]]:
+    """How much of its shield each unit has, as one feature; none in battles without shields."""
+    return [] if battle.shield is None else [battle.shield / jnp.maximum(stats.shield, 1.0)]
+
+
 def own_features(
     rules: Rules, stats: Stats, battle: Battle, one_hot: Float[Array, "units types"]
 ) -> Float[Array, "units features"]:
-    """What every unit is told of itself: health, place on the map, cooldown and type; 0 for the dead."""
+    """What every unit is told of itself: health, place on the map, cooldown, shield and type; 0 for the dead."""
     x, y = battle.position / MAP_SIZE
-    columns = jnp.stack([battle.health / stats.health, x, y, charge(rules, stats, battle)], axis=1)
+    told = [battle.health / stats.health, x, y, charge(rules, stats, battle), *shields(stats, battle)]
+    columns = jnp.stack(told, axis=1)
     return jnp.where((battle.health > 0)[:, None], jnp.concatenate([columns, one_hot], axis=1), 0.0)
 
 
@@ -122,7 +130,7 @@ def global_state(
     rules: Rules, stats: Stats, battle: Battle, types: Int[Array, " units"], own: Float[Array, "units own"]
 ) -> Float[Array, " state"]:
     """All units' own features, with the cooldown in seconds; then their sides and the numbers of their types."""
-    units, num_types = len(stats.health), own.shape[1] - 4
+    units, num_types = len(stats.health), own.shape[1] - 4 - len(shields(stats, battle))
     waits = jnp.where(battle.health > 0, battle.cooldown, 0.0)
     waits = jnp.where(stats.heals, own[:, 3], waits) if rules.heals else waits
     rows = jnp.where(np.arange(own.shape[1])[None, :] == 3, waits[:, None], own)
@@ -134,7 +142,8 @@ def available(rules: Rules, stats: Stats, battle: Battle) -> Bool[Array, "allies
     """Moves and targets in range for the living; all may stop."""
     _, _, distance = separations(battle.position)
     alive = battle.health > 0
-    in_range = (distance < stats.reach[:, None]) & alive[:, None] & alive[None, :] & may_target(rules, stats)
+    near = distance < naming_distances(rules, stats)
+    in_range = near & alive[:, None] & alive[None, :] & may_target(rules, stats)
     (in_range,) = by_slot(rules, stats, 0, in_range)
     stops = np.arange(MOVES)[None, :] == STOP
     return jnp.concatenate([stops | alive[: rules.num_allies, None], in_range], axis=1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from qmix_jax.envs.smax.battle import MOVES, NOBODY, Rules
+from qmix_jax.envs.smax.rules import MOVES, NOBODY, Rules
 from qmix_jax.envs.smax.units import Stats
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from qmix_jax.envs.smax.battle import MAP_SIZE
+from qmix_jax.envs.smax.rules import MAP_SIZE
 from qmix_jax.envs.smax.scenarios import Scenario
 from qmix_jax.envs.smax.units import JAXMARL_TYPES
 

@@ -12,6 +12,8 @@ SAME_STEP = 0.05
 """Evaluations whose steps differ by less than this fraction count as one step."""
 RESAMPLES = 1000
 """Enough for the band of a figure."""
+FRACTIONS = np.linspace(0.05, 1.0, 20)
+"""Of the budget, at which curves over environments are computed."""
 A_LITTLE = 0.02
 """A seed may end this much earlier than another and still count at its last step."""
 
@@ -72,6 +74,49 @@ def common_steps(points: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.nd
     more = np.arange(rarest[-1], last, max(_spacing(rarest), 1.0))[1:] if len(rarest) > 1 else np.array([])
     grid = np.concatenate([rarest[rarest >= min(first, rarest[-1])], more])
     return grid, np.stack([_interpolated(grid, *seed) for seed in points])
+
+
+class AggregateCurve(NamedTuple):
+    """Interquartile mean of all seeds in all environments, at F fractions of each environment's budget."""
+
+    fraction: np.ndarray
+    """[F]"""
+    iqm: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    """[F]; NaN where an environment has only one seed."""
+
+
+def aggregate_curve(
+    by_env: Sequence[Sequence[Seed]], metric: str, budgets: Sequence[float], scales: Sequence[tuple[float, float]]
+) -> AggregateCurve | None:
+    """The learning curve of one method over several environments, of scaled scores.
+
+    Seeds are interpolated linearly between evaluations; those without an evaluation at the budget are left out, and so
+    are the fractions before the first evaluation of any seed.
+
+    Args:
+        by_env: the seeds in each environment.
+        metric: the metric that is scored.
+        budgets: of each environment, in environment steps of one seed.
+        scales: what is scaled to 0 and 1 in each environment.
+
+    Returns None where an environment has no seed.
+    """
+    strata = []
+    for seeds, budget, (low, high) in zip(by_env, budgets, scales, strict=True):
+        points = [(steps, values) for steps, _, values in (seed.points(metric) for seed in seeds)]
+        there = [(steps, values) for steps, values in points if steps.size and steps[-1] >= (1 - A_LITTLE) * budget]
+        if not there:
+            return None
+        grid = FRACTIONS * budget
+        found = np.stack([np.interp(grid, steps, values, left=np.nan) for steps, values in there], axis=-1)
+        strata.append((found - low) / (high - low))
+    known = np.all([np.isfinite(stratum).all(axis=-1) for stratum in strata], axis=0)
+    if not known.any():
+        return None
+    estimate = bootstrap([stratum[known] for stratum in strata], iqm, RESAMPLES)
+    return AggregateCurve(FRACTIONS[known], estimate.value, estimate.low, estimate.high)
 
 
 def _spacing(steps: np.ndarray) -> float:

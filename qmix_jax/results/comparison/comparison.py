@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qmix_jax.errors import ConfigError, unknown_choice
-from qmix_jax.results.comparison.alignment import Curve, learning_curve
+from qmix_jax.results.comparison.alignment import AggregateCurve, Curve, aggregate_curve, learning_curve
 from qmix_jax.results.comparison.groups import Groups, group
 from qmix_jax.results.comparison.records import LINE_METRICS, Seed, Source, differing, words
 from qmix_jax.results.comparison.run_folders import find, read
@@ -41,6 +41,8 @@ class Comparison(NamedTuple):
     scores: Scores
     by_env: Mapping[tuple[str, str], Estimate]
     """(method, environment) to the interquartile mean of its scores, in the metric's unit."""
+    over_envs: Mapping[str, AggregateCurve]
+    """Method to its curve over ``shared_envs``, where there are several; of the ``SHOWN`` best."""
     shared_envs: Sequence[str]
     """The environments in the aggregates: those that all methods have."""
     aggregates: Mapping[str, Mapping[str, Estimate]]
@@ -113,6 +115,7 @@ def compare(
         curves={name: _curves(groups, methods[:SHOWN], name) for name in lines},
         scores=scores,
         by_env=by_env,
+        over_envs=_over_envs(groups, scores, metric, methods[:SHOWN], shared),
         shared_envs=shared,
         aggregates={
             name: {method: bootstrap(strata, statistic) for method, strata in of_methods.items()}
@@ -139,6 +142,19 @@ def _metric(seeds: Sequence[Seed]) -> str:
 def _curves(groups: Groups, methods: Sequence[str], metric: str) -> dict[tuple[str, str], Curve]:
     found = {pair: learning_curve(seeds, metric) for pair, seeds in groups.seeds.items() if pair[0] in methods}
     return {pair: curve for pair, curve in found.items() if curve is not None}
+
+
+def _over_envs(
+    groups: Groups, scores: Scores, metric: str, methods: Sequence[str], envs: Sequence[str]
+) -> dict[str, AggregateCurve]:
+    if len(envs) < 2:
+        return {}
+    budgets, scales = [scores.budgets[env] for env in envs], [scores.scales[env] for env in envs]
+    of_methods = {
+        method: [groups.seeds[method, env] for env in envs] for method in methods if (method, envs[0]) in scores.raw
+    }
+    found = {method: aggregate_curve(seeds, metric, budgets, scales) for method, seeds in of_methods.items()}
+    return {method: curve for method, curve in found.items() if curve is not None}
 
 
 def _aggregated(groups: Groups, scores: Scores) -> tuple[list[str], dict[str, list[np.ndarray]], list[str]]:

@@ -16,6 +16,8 @@ from qmix_jax.results.comparison.comparison import PROFILE_THRESHOLDS, Compariso
 from qmix_jax.results.comparison.statistics import Estimate
 from qmix_jax.results.curves import LABELS, LINE_STYLES, PALETTE, RATES
 
+MOST_THRESHOLDS = 8
+"""Pairs of environment and threshold in a figure; the page's table has all."""
 LONGEST_LINE = 48
 """Characters per line of a method's name."""
 
@@ -37,10 +39,14 @@ def draw(comparison: Comparison, folder: Path) -> dict[str, Path]:
     figures = {
         f"curves_{metric.removeprefix('eval_')}": _curves(comparison, metric, own) for metric in comparison.curves
     }
+    if comparison.over_envs:
+        figures["curves_over_environments"] = _over_envs(comparison, own)
     figures["aggregates"] = _aggregates(comparison, own)
     figures["performance_profiles"] = _profiles(comparison, own)
     if comparison.improvement:
         figures["probability_of_improvement"] = _improvement(comparison)
+    if comparison.reached:
+        figures["time_to_threshold"] = _time_to(comparison, own)
     saved = {}
     for name, figure in figures.items():
         for suffix in (".png", ".pdf"):
@@ -157,6 +163,64 @@ def _profiles(comparison: Comparison, own: Mapping[str, Style]) -> Figure:
     _plain(axes)
     _legend(figure, own)
     return figure
+
+
+def _over_envs(comparison: Comparison, own: Mapping[str, Style]) -> Figure:
+    """Scaled scores over all shared environments, against the fraction of each environment's budget."""
+    own = {method: own[method] for method in comparison.over_envs}
+    figure = _figure(7.0, 3.8 + 0.2 * _tall(list(own)))
+    axes = figure.add_subplot()
+    for method, curve in comparison.over_envs.items():
+        color, style = own[method]
+        axes.fill_between(curve.fraction, curve.low, curve.high, color=color, alpha=0.16, linewidth=0)
+        axes.plot(curve.fraction, curve.iqm, style, color=color, linewidth=2)
+    axes.set_xlabel("fraction of the environment steps at which methods are compared", fontsize=9)
+    axes.set_ylabel(f"scaled score over {len(comparison.shared_envs)} environments", fontsize=9)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlim(0, 1)
+    _plain(axes)
+    _legend(figure, own)
+    return figure
+
+
+def _time_to(comparison: Comparison, own: Mapping[str, Style]) -> Figure:
+    """When seeds reached a threshold, in steps and in seconds: the median, and the first to the last that did."""
+    wanted = list(dict.fromkeys((found.env, found.threshold) for found in comparison.reached))[:MOST_THRESHOLDS]
+    methods = [method for method in comparison.shown if any(found.method == method for found in comparison.reached)]
+    height = (0.24 * len(methods) + 0.9) * len(wanted) + 0.4
+    figure = _figure(0.075 * widest(methods) + 8.6, height)
+    all_axes = figure.subplots(len(wanted), 2, squeeze=False, sharey=True)
+    for row, (env, threshold) in zip(all_axes, wanted, strict=True):
+        there = [found for found in comparison.reached if (found.env, found.threshold) == (env, threshold)]
+        for axes, unit in zip(row, ("env_steps", "seconds"), strict=True):
+            for found in there:
+                if found.method in methods:
+                    place = len(methods) - 1 - methods.index(found.method)
+                    _first_to_last(axes, place, getattr(found, unit), own[found.method][0])
+            axes.set_yticks(range(len(methods)), [wrapped(method) for method in reversed(methods)])
+            axes.set_ylim(-0.6, len(methods) - 0.4)
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.set_xlabel({"env_steps": "environment steps per seed", "seconds": "seconds"}[unit], fontsize=8)
+            _plain(axes, "x")
+        told = f"{threshold:.0%}" if comparison.metric in RATES else f"{threshold:.4g}"
+        row[0].set_title(f"{env}: {LABELS.get(comparison.metric, comparison.metric)} {told}", loc="left", fontsize=10)
+    return figure
+
+
+def _first_to_last(axes: Axes, place: int, values: np.ndarray, color: str) -> None:
+    """The seeds that reached a threshold as a bar and their median over all seeds as a mark; how many never did."""
+    finite = values[np.isfinite(values)]
+    never = int(np.isposinf(values).sum())
+    if finite.size:
+        ends = [float(finite.min()), float(finite.max())]
+        axes.plot(ends, [place, place], color=color, linewidth=6, alpha=0.3, solid_capstyle="butt")
+        middle = float(np.median(values))
+        if np.isfinite(middle):
+            axes.plot([middle], [place], "|", color=color, markersize=12, markeredgewidth=2.5)
+    if never:
+        end = float(finite.max()) if finite.size else 0.0
+        axes.annotate(f" {never} never", (end, place), va="center", fontsize=8, color="0.4")
 
 
 def _improvement(comparison: Comparison) -> Figure:

@@ -32,7 +32,7 @@ def page(comparison: Comparison, figures: Mapping[str, Path], *, title: str = ""
         refresh: seconds after which a browser loads it again.
     """
     plotly = _plotly()
-    curves = [name for name in figures if name.startswith("curves_")]
+    curves = [f"curves_{metric.removeprefix('eval_')}" for metric in comparison.curves]
     parts = {
         "title": html.escape(title or _title(comparison)),
         "refresh": "" if refresh is None else f'<meta http-equiv="refresh" content="{refresh}">',
@@ -41,11 +41,11 @@ def page(comparison: Comparison, figures: Mapping[str, Path], *, title: str = ""
         "notes": "".join(f"<li>{html.escape(note)}</li>" for note in comparison.notes) or "<li>nothing</li>",
         "scores": _scores(comparison),
         "curves": _hover_panels(comparison) if plotly else "".join(_image(figures, name) for name in curves),
-        "aggregates": _image(figures, "aggregates"),
+        "aggregates": _image(figures, "aggregates") + _image(figures, "curves_over_environments"),
         "profiles": _image(figures, "performance_profiles"),
         "improvement": _image(figures, "probability_of_improvement")
         or "<p>Needs two methods in the same environments.</p>",
-        "reached": _reached(comparison),
+        "reached": _image(figures, "time_to_threshold") + _reached(comparison),
         "settings": _settings(comparison),
         "runs": _runs(comparison),
         "metric": html.escape(LABELS.get(comparison.metric, comparison.metric)),

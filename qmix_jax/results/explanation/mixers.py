@@ -1,24 +1,26 @@
 """Saved mixers: beside the policies, never needed to act, only to look at what training computed."""
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from qmix_jax.envs.base import Env
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import RunInfo
 from qmix_jax.mixers.base import MixerInput
-from qmix_jax.results.policies import load_arrays, save_arrays
+from qmix_jax.results.policies import load_arrays, load_policy, save_arrays
 from qmix_jax.results.team import trusted_section
 from qmix_jax.settings.build import build_part
 from qmix_jax.settings.cells import Lane
 
-NAME = "mixer"
+NAMES = {"final": "mixer", "best": "best_mixer"}
 FORMAT = "qmix_jax-mixer-1"
 
 
@@ -31,23 +33,49 @@ def save_mixers(networks: Any, lanes: Sequence[Lane], run: RunInfo) -> None:
         run: the run that they are part of.
     """
     mixers = getattr(networks, "mixer", None)
-    if not isinstance(mixers, Mapping):
-        return
-    for index, lane in enumerate(lanes):
-        config = run.config if lane.cell is None else run.cells[lane.cell].container
-        description = {
-            "format": FORMAT,
-            "mixer": config["mixer"],
-            "gamma": config["gamma"],
-            "reward_scale": config["reward"]["scale"],
-            "standardised": config["reward"]["standardise"] or config["reward"]["standardise_returns"],
-        }
-        own = jax.tree.map(lambda x, index=index: x[index], mixers)
-        save_arrays(run.run_dir / "policies" / lane.name / NAME, own, description)
+    if isinstance(mixers, Mapping):
+        for index, lane in enumerate(lanes):
+            _save(mixers, index, lane, run, "final", {})
+
+
+def save_best_mixers(
+    networks: Callable[[], Any], lanes: Sequence[Lane], env_steps: np.ndarray, is_best: np.ndarray, run: RunInfo
+) -> None:
+    """Write the mixers of the lanes whose agents are the best so far.
+
+    Args:
+        networks: gives those of all lanes, ``[L, ...]``.
+        lanes: which seed and cell each one is.
+        env_steps: when the best agent of each lane was evaluated, ``[L]``. It is kept with the mixer, which belongs to
+            no other: a run that was killed may go on from before.
+        is_best: the lanes whose best agent is the present one, ``[L]``.
+        run: the run that they are part of.
+    """
+    mixers = getattr(networks(), "mixer", None) if is_best.any() else None
+    if isinstance(mixers, Mapping):
+        for index in np.flatnonzero(is_best):
+            try:
+                _save(mixers, index, lanes[index], run, "best", {"env_steps": int(env_steps[index])})
+            except OSError as error:  # a full disk: training is worth more
+                print(f"warning: could not save the mixer of the best policy: {error}", file=sys.stderr)
+
+
+def _save(mixers: Any, index: Any, lane: Lane, run: RunInfo, which: str, more: Mapping[str, Any]) -> None:
+    config = run.config if lane.cell is None else run.cells[lane.cell].container
+    description = {
+        "format": FORMAT,
+        "mixer": config["mixer"],
+        "gamma": config["gamma"],
+        "reward_scale": config["reward"]["scale"],
+        "standardised": config["reward"]["standardise"] or config["reward"]["standardise_returns"],
+        **more,
+    }
+    own = jax.tree.map(lambda x: x[index], mixers)
+    save_arrays(run.run_dir / "policies" / lane.name / NAMES[which], own, description)
 
 
 class Mixer(NamedTuple):
-    """A mixer as it was at the end of training."""
+    """A mixer as it was when a policy was saved."""
 
     module: Any
     params: Any
@@ -69,15 +97,17 @@ class Mixer(NamedTuple):
         return jax.grad(joint)(inputs.chosen)
 
 
-def load_mixer(folder: Path, env: Env) -> Mixer | None:
-    """The mixer beside the policies in ``folder``; None where none was saved, or nothing is mixed (IQL).
+def load_mixer(policy: Path, env: Env) -> Mixer | None:
+    """The mixer of a policy (a path without suffix); None where none was saved, or nothing is mixed (IQL).
 
     Raises :class:`ConfigError` for files that are damaged, not to be trusted, or for another environment.
     """
-    path = folder / NAME
+    path = policy.with_name(NAMES.get(policy.name, "none"))
     if not path.with_suffix(".json").is_file():
         return None
     params, description = load_arrays(path, FORMAT)
+    if "env_steps" in description and description["env_steps"] != load_policy(policy).description.get("env_steps"):
+        return None
     module = build_part(
         "mixer", trusted_section("mixer", description, {}, path), num_agents=env.num_agents, state_size=env.state_size
     )

@@ -8,13 +8,14 @@ from qmix_jax.results.explanation.figures import draw_tables, draw_trace, frames
 from qmix_jax.results.explanation.mixers import load_mixer
 from qmix_jax.results.explanation.trace import trace
 from qmix_jax.results.play import Plan
+from qmix_jax.results.policies import find_policy
 from qmix_jax.results.team import Choice, Team, policies_folder
 
 
 def explain(choice: Choice, team: Team, plan: Plan, folder: Path) -> list[Path]:
     """Draw the first episode of the first policy, with what agents and mixer computed in it.
 
-    Only the final policy has its mixer; of others the agents are shown.
+    Policies of older runs, and those that come with the project, have no mixer; of them the agents are shown.
 
     Args:
         choice: which policies ``team`` has.
@@ -26,10 +27,12 @@ def explain(choice: Choice, team: Team, plan: Plan, folder: Path) -> list[Path]:
     Raises :class:`ConfigError` where a file cannot be read or written.
     """
     seed = next(iter(team.policies))
-    place = policies_folder(choice) / f"seed_{seed}"
-    mixer = load_mixer(place, team.env) if choice.which == "final" else None
+    place = policies_folder(choice) / f"seed_{seed}" / choice.which
+    place = place if choice.policy is None else find_policy(choice.policy)
+    mixer = load_mixer(place, team.env)
     found = trace(team, plan, mixer)
-    title = f"{choice.which} policy of seed {seed} on {team.env.name}: return {sum(found.episode.rewards):.4g}"
+    total = f"{sum(found.episode.rewards):.4g}"
+    title = f"{choice.policy or choice.which} policy of seed {seed} on {team.env.name}: return {total}"
     if mixer is not None and mixer.standardised:
         title += " (q_tot is of standardised rewards, returns are not)"
     figure = draw_trace(found, frames_of(team.env, found.episode), title)

@@ -1,50 +1,27 @@
-"""What a run will take in memory, from shapes alone, before anything is compiled.
-
-Replay and parameters are counted exactly. What an iteration needs for a moment is estimated:
-
-- the minibatch twice, as it is read from the replay and unpacked,
-- everything that automatic differentiation of the loss keeps between the forward and the backward pass, and again as
-  much for the backward pass itself,
-- the gradients and their steps, and the collected sequences twice.
-
-By XLA's own count of its CPU programs the estimate is somewhat high: 50 MB for 46 on MPE simple_spread with JaxMARL's
-sizes, 250 MB for 225 on SMAX 3m (replays and all). The environments' own states and the evaluation are left out; they
-are small beside the rest.
-"""
+"""What a run will take in memory, before anything is compiled, and what to choose where that is too much."""
 
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
-from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.errors import ConfigError
-from qmix_jax.replay import sequences as replay
 from qmix_jax.running.memory.free import available_bytes, free_on_host
+from qmix_jax.running.memory.seed import SeedBytes, seed_bytes
 from qmix_jax.running.waves import devices_per_seed
-from qmix_jax.types import HyperParams, Learner, Networks
 
 PROGRAM = 950 * 2**20
-"""What Python, JAX, its compiler and the libraries take at their peak, as measured on SMAX 3m and 27m_vs_30m."""
+"""What Python, JAX, its compiler and the libraries take at their peak, as measured."""
 FILLED = 0.75
 """Share of the memory that a run with copies for its checkpoints may take."""
 ROOMY = 0.9
 """Share of the memory that a run may take by what the program chooses itself."""
+SPREAD_FROM = 512 * 2**20
+"""Bytes of a replay from which on devices that share a seed spread it among them; a smaller one is faster whole."""
+BATCHES = "replay.batch_size, rollout.num_envs, rollout.length or evaluation.episodes"
+"""Settings that an iteration's memory grows with."""
 SMALLEST, STEP = 200, 50
 """The smallest replay that the program chooses itself, and what its capacity is a multiple of."""
-
-
-class SeedBytes(NamedTuple):
-    """What one seed takes, in bytes."""
-
-    replay: int
-    parameters: int
-    """Online and target network, the optimiser's state, the copy of the best agent, and counters."""
-    batches: int
-    """What an iteration needs for a moment; only for seeds that run at once."""
 
 
 class Plan(NamedTuple):
@@ -68,14 +45,17 @@ class Plan(NamedTuple):
     """Whether there is room to copy all states for a checkpoint, so that training goes on while it is written."""
     capacity: int = 0
     """Sequences that a replay holds."""
+    replay_devices: int = 1
+    """Devices that a seed's replay is spread over."""
     instead: str = ""
     """What would not have fitted, where something else was chosen."""
 
     @property
     def total(self) -> int:
         """Bytes that the run takes there."""
-        states = (self.resident + self.snapshots) * (self.one.replay + self.one.parameters)
-        return states + self.at_once * self.one.batches + self.program
+        one = self.one
+        states = self.resident * (one.replay // self.replay_devices + one.parameters)
+        return states + self.snapshots * (one.replay + one.parameters) + self.at_once * one.batches + self.program
 
     def fits(self, share: float = 1.0) -> bool:
         """Whether it takes no more than this share of the bytes that there are."""
@@ -123,8 +103,10 @@ def check(
 
     def planned(num_seeds: int, num_devices: int = len(devices)) -> Plan:
         resident, at_once = placement(num_seeds, num_devices, seeds_per_device, on_cpu, parts)
+        sharing = devices_per_seed(parts, num_seeds, num_devices)
+        spread = sharing if one.replay >= SPREAD_FROM and capacity % sharing == 0 else 1
         program = PROGRAM if on_cpu else 0
-        return Plan(one, num_seeds, resident, at_once, 0, limit, num_devices, program, capacity=capacity)
+        return Plan(one, num_seeds, resident, at_once, 0, limit, num_devices, program, True, capacity, spread)
 
     counts = range(len(devices), 0, -1) if may.fewer_devices else [len(devices)]
     plans = [planned(num_seeds, count) for count in counts]
@@ -193,37 +175,6 @@ def describe(plan: Plan, every_minutes: float | None = None) -> list[str]:
     return lines
 
 
-def seed_bytes(algorithm: Algorithm) -> SeedBytes:
-    """The bytes of one seed, from abstract shapes: nothing is computed or allocated."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(lambda key: qmix.init(algorithm, key), key)
-    sizes = algorithm.sizes
-    capacity = state.replay.priority.shape[0]
-    sequence = _bytes(state.replay.slots) // capacity
-    hyper = HyperParams(*(jnp.zeros(()) for _ in HyperParams._fields))
-    minibatch = jax.eval_shape(lambda memory, key: qmix.sample(algorithm, hyper, memory, key), state.replay, key)
-    kept = jax.eval_shape(lambda learner, batch: _kept(algorithm, hyper, learner, batch), state.learner, minibatch)
-    gradients = _bytes(state.learner.online)
-    read = sequence * sizes.batch_size + _bytes(minibatch.slots)
-    return SeedBytes(
-        replay=_bytes(state.replay),
-        parameters=_bytes(state) - _bytes(state.replay),
-        batches=read + 2 * sequence * sizes.num_envs + 2 * _bytes(kept) + 2 * gradients,
-    )
-
-
-def _kept(algorithm: Algorithm, hyper: HyperParams, learner: Learner, minibatch: replay.Minibatch) -> Any:
-    """What the gradient of the loss of one part of a minibatch keeps from its forward pass."""
-    size = algorithm.sizes.batch_size // algorithm.sizes.minibatch_parts
-    slots = jax.tree.map(lambda x: x[:, :size], minibatch.slots)
-    part = minibatch._replace(slots=slots, weights=minibatch.weights[:size])
-
-    def loss(online: Networks) -> jax.Array:
-        return algorithm.method.loss(algorithm, hyper, online, learner, part)[0]
-
-    return jax.vjp(loss, learner.online)[1]
-
-
 def placement(
     num_seeds: int, num_devices: int, seeds_per_device: int | None, on_cpu: bool, minibatch_parts: int = 1
 ) -> tuple[int, int]:
@@ -243,7 +194,7 @@ def largest_capacity(plan: Plan, algorithm: Algorithm) -> int | None:
         return None
     capacity = algorithm.sizes.capacity
     sequence = plan.one.replay / capacity
-    replays = plan.resident
+    replays = plan.resident / plan.replay_devices
     free = plan.limit - (plan.total - replays * plan.one.replay)
     # A few numbers of a replay do not grow with its capacity: one sequence less makes up for them.
     largest = math.floor(free / replays / sequence) - 1
@@ -258,7 +209,9 @@ def _host_has(count: int) -> bool:
 def _refusal(plan: Plan, limit: int, algorithm: Algorithm, capacity: int | None, seeds: int | None) -> str:
     remedies = [] if capacity is None else [f"replay.capacity={capacity}"]
     remedies += [] if seeds is None else [f"num_seeds={seeds}"]
-    advice = f"use at most {' or '.join(remedies)}" if remedies else "make replay.batch_size or rollout.length smaller"
+    one = plan.one
+    smaller = "agent.hidden_size or mixer.embed_size" if one.parameters > max(one.batches, one.replay) else BATCHES
+    advice = f"use at most {' or '.join(remedies)}" if remedies else f"make {smaller} smaller"
     return (
         f"replay.capacity={algorithm.sizes.capacity} num_seeds={plan.num_seeds}: {_would_take(plan, limit)}; {advice}"
     )
@@ -266,10 +219,6 @@ def _refusal(plan: Plan, limit: int, algorithm: Algorithm, capacity: int | None,
 
 def _would_take(plan: Plan, limit: int) -> str:
     return f"would take {_size(plan.total)} where {_size(limit)} are free"
-
-
-def _bytes(tree: Any) -> int:
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def _size(count: float) -> str:

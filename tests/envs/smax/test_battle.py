@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from qmix_jax.envs.smax import battle as simulation
-from qmix_jax.envs.smax.battle import DIRECTIONS, NOBODY, TICK, Battle, Orders, Rules, simulate
+from qmix_jax.envs.smax.battle import simulate
+from qmix_jax.envs.smax.rules import DIRECTIONS, NOBODY, TICK, Battle, Orders, Rules
 from qmix_jax.envs.smax.units import NUMBERS, TABLE, stats_of
 
 ALLIES, UNITS, TICKS = 4, 8, 8

@@ -12,21 +12,16 @@ from hypothesis import strategies as st
 
 from qmix_jax.envs.base import Episode
 from qmix_jax.envs.build import make_env
+from qmix_jax.envs.contract import check_contract
 from qmix_jax.envs.smax import enemy, environment, make_smax, observations, slots, starts
-from qmix_jax.envs.smax.battle import MOVES, NOBODY, STOP, Battle, Rules
+from qmix_jax.envs.smax.rules import MOVES, NOBODY, STOP, Battle, Rules
 from qmix_jax.envs.smax.scenarios import JAXMARL_SCENARIOS, SCENARIOS, find_scenario
-from qmix_jax.envs.smax.units import JAXMARL_TYPES, TABLE, UNIT_TYPES, numbers_of, stats_of
+from qmix_jax.envs.smax.units import JAXMARL_TYPES, SMAC_TABLE, TABLE, UNIT_TYPES, numbers_of, stats_of
 from qmix_jax.errors import ConfigError
 
 TARGET = "qmix_jax.envs.smax.make_smax"
 # A medivac, a baneling, a colossus and a spine crawler: every kind of rule in one small program.
 MIXED = {"allies": {"medivac": 1, "marine": 2, "colossus": 1}, "enemies": {"baneling": 2, "spine_crawler": 1}}
-
-
-@functools.cache
-def mixed():
-    env = make_smax(**MIXED, max_steps=20)
-    return env, jax.jit(env.reset), jax.jit(env.step)
 
 
 def test_the_first_types_and_all_their_numbers_are_jaxmarls():
@@ -184,12 +179,40 @@ def test_random_teams_are_alike_and_stand_on_the_map():
     np.testing.assert_allclose([mirrored.mean(), inside.mean(), outside.mean()], [0.5, 0.25, 0.25], atol=0.1)
 
 
+BATTLES = {
+    "mixed": {**MIXED, "max_steps": 20},
+    "mixed in smac's physics": {
+        "allies": {"medivac": 1, "stalker": 1, "colossus": 1, "marine": 1},
+        "enemies": {"baneling": 1, "spine_crawler": 1, "zergling": 1, "zealot": 1},
+        "max_steps": 20,
+        "physics": "smac",
+    },
+    "2s_vs_1sc": {"scenario": "2s_vs_1sc", "max_steps": 20, "physics": "smac"},
+    "MMM": {"scenario": "MMM", "max_steps": 20, "physics": "smac"},
+    "corridor": {"scenario": "corridor", "max_steps": 20},
+    "2c_vs_64zg": {"scenario": "2c_vs_64zg", "max_steps": 20, "physics": "smac"},
+}
+
+
+@functools.cache
+def programs(name):
+    env = make_smax(**BATTLES[name])
+    return env, jax.jit(env.reset), jax.jit(env.step)
+
+
+def slow_from_third(names):
+    return [pytest.param(n, marks=pytest.mark.slow) if at > 1 else n for at, n in enumerate(names)]
+
+
+@pytest.mark.parametrize("name", slow_from_third(BATTLES))
 @given(st.integers(0, 2**31), st.lists(st.integers(0, 10**6), min_size=22, max_size=22))
-@settings(max_examples=15)
-def test_whatever_is_played_the_battle_stays_sane(seed, choices):
-    env, reset, step = mixed()
+@settings(max_examples=10)
+def test_whatever_is_played_the_battle_stays_sane(name, seed, choices):
+    env, reset, step = programs(name)
+    rules = env.step.args[0].rules
+    table, most = (SMAC_TABLE, 20) if rules.smac else (TABLE, 2)
     state, seen = reset(jax.random.key(seed))
-    health = np.asarray(TABLE.health)[np.asarray(state.types)]
+    health, shield = (np.asarray(column)[np.asarray(state.types)] for column in (table.health, table.shield))
     for number, choice in enumerate(choices):
         assert seen.avail_actions.any(axis=1).all()
         # Any action at all, available or not.
@@ -199,19 +222,37 @@ def test_whatever_is_played_the_battle_stays_sane(seed, choices):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, seen, outcome)))
         assert ((state.battle.health >= 0) & (state.battle.health <= health)).all()
         assert ((state.battle.energy >= 0) & (state.battle.energy <= 200)).all()
+        if rules.shields:
+            assert ((state.battle.shield >= 0) & (state.battle.shield <= shield)).all()
+            assert (state.battle.shield[state.battle.health == 0] == 0).all()
         dead = np.asarray(before.battle.health) == 0
         assert (state.battle.health[dead] == 0).all()
         np.testing.assert_array_equal(state.battle.position[:, dead], np.asarray(before.battle.position)[:, dead])
-        assert 0 <= outcome.reward <= 2 + 1e-6
+        assert 0 <= outcome.reward <= most + 1e-5
         assert not seen.avail_actions[dead[: env.num_agents], MOVES:].any()
         if number >= env.episode_limit - 1:
             assert outcome.last
 
 
+CHECKED = [("2m_vs_1z", "smax"), ("2s_vs_1sc", "smac")]
+CHECKED += [(name, physics) for name in SCENARIOS for physics in ("smax", "smac") if (name, physics) not in CHECKED]
+
+
+@pytest.mark.parametrize(
+    ("name", "physics"), [*CHECKED[:2], *(pytest.param(*c, marks=pytest.mark.slow) for c in CHECKED[2:])]
+)
+def test_the_contract_is_kept(name, physics):
+    """Over a few transitions: long enough for fights where the sides begin near, short enough for every scenario."""
+    env = make_smax(name, physics=physics, max_steps=6)
+    twin = make_smax(name, physics=physics, max_steps=6)
+    found = check_contract(env, twin, episodes=2, time_limit="terminal")
+    assert [finding for finding in found if finding.result not in ("ok", "warning")] == []
+
+
 def test_a_battle_is_drawn(tmp_path):
     from PIL import Image
 
-    env, reset, step = mixed()
+    env, reset, step = programs("mixed")
     state, seen = reset(jax.random.key(0))
     states, actions, rewards = [state], [], []
     for number in range(3):
@@ -228,6 +269,8 @@ def test_a_battle_is_drawn(tmp_path):
 
 
 def test_own_scenarios():
+    env = make_smax(allies={"zealot": 2}, enemies={"zergling": 5}, physics="smac")
+    assert (env.name, env.num_agents, env.num_actions, env.episode_limit) == ("smax-own-smac", 2, MOVES + 5, 100)
     env = make_env({"_target_": TARGET, "allies": {"marine": 5, "medivac": 1}, "enemies": {"marine": 7}})
     assert (env.name, env.num_agents, env.num_actions) == ("smax-own", 6, MOVES + 7)
     assert find_scenario("3m", {"marine": 2, "baneling": 1}, {"zealot": 1}).allies == ("marine", "marine", "baneling")
