@@ -1,8 +1,7 @@
 """Agent networks: individual action values from an agent's own observation and history (DRQN).
 
 All agents share parameters unless they are :class:`SeparateAgents`. The network reads the observation, the last action
-and the agent's id. The first layer reads ``[obs, one_hot(last_action)]`` and adds a row of the ids' kernel. That equals
-one dense layer on all inputs.
+and the agent's id. The first layer is one product with ``[obs, one_hot(last_action)]``, plus the id's row of a kernel.
 """
 
 import math
