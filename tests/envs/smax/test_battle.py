@@ -108,6 +108,24 @@ def test_units_that_overlap_are_pushed_apart():
     np.testing.assert_array_equal(pushed, position)
 
 
+@pytest.mark.parametrize("units", [5, 30])
+def test_a_crowd_is_pushed_apart_pair_by_pair(units):
+    """The same by a loop in double precision, for few units and for many."""
+    rng = np.random.default_rng(units)
+    place, alive = rng.normal(16, 1.5, (2, units)).astype(np.float32), rng.random(units) < 0.8
+    radius = rng.uniform(0.3, 1, units).astype(np.float32)
+    touching = np.where(np.eye(units, dtype=bool), 0, radius[:, None] + radius[None, :]).astype(np.float32)
+    expected = place.astype(np.float64)
+    for one, other in np.ndindex(units, units):
+        away = place[:, one].astype(np.float64) - place[:, other]
+        distance = np.hypot(*away)
+        if one != other and alive[one] and alive[other] and distance < touching[one, other]:
+            expected[:, one] += away / (distance + 1e-6) * (touching[one, other] - distance) / 2
+    pushed = simulation.push_apart(jnp.asarray(place), jnp.asarray(alive), touching)
+    np.testing.assert_allclose(pushed, expected, atol=1e-5)
+    assert np.abs(expected - place).max() > 0.5
+
+
 def test_a_medivac_heals_for_energy():
     units = {0: ("medivac", 10, 10), 1: ("marine", 12, 10), 4: ("marine", 25, 25)}
     after = fight(units, targets={0: 1}, health={1: 20}, energy={0: 50})
