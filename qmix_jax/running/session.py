@@ -159,8 +159,7 @@ class Session:
         Returns the signal.
         """
         interruption.nothing_to_save = False
-        every = self._config.checkpoint.every_minutes
-        saved_at = self._clock.train_seconds
+        every, saved_at = self._config.checkpoint.every_minutes, self._clock.train_seconds
         while self._is_left():
             # Here, and not when a checkpoint has been made: what goes on from one halves as the run itself would.
             self._halve()
