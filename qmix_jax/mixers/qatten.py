@@ -52,9 +52,15 @@ class QattenMixer(StateMixer):
 
     def attention(self, state: Float[Array, " G"], units: Float[Array, "N U"], head: int) -> Float[Array, " N"]:
         """``lambda`` of one head: how much each agent counts, 1 in total."""
-        query = self.hypernetwork(state, self.embed_size, f"query_{head}")
+        query = self.query(state, f"query_{head}")
         keys = self.dense(units, self.embed_size, f"key_{head}")
         return jax.nn.softmax(keys @ query / self.embed_size**0.5)
+
+    def query(self, state: Float[Array, " G"], name: str) -> Float[Array, " E"]:
+        """The query of one head, of either sign."""
+        if self.hypernet_layers == 2:
+            state = nn.relu(self.dense(state, self.hypernet_size, f"{name}_hidden"))
+        return self.dense(state, self.embed_size, name)
 
     def units(self, state: Float[Array, " G"]) -> Float[Array, "N U"]:
         """The agents' own features."""
