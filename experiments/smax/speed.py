@@ -77,6 +77,9 @@ def measure(scenario: str, num_envs: int, length: int, repeats: int, both: bool)
                 times[side].append(seconds(program, repeat))
         rates[kind] = {side: num_envs * length / min(taken) for side, taken in times.items()}
         rates[f"compile {kind}"] = compiling
+        if both:
+            found = [theirs / ours for ours, theirs in zip(times["ours"], times["jaxmarl"], strict=True)]
+            print(f"{scenario:14s} {kind:15s} ratios of the repeats: {min(found):.2f} to {max(found):.2f}", flush=True)
     for kind, values in rates.items():
         ratio = values["ours"] / values["jaxmarl"] if both else float("nan")
         shown = " ".join(f"{side}={value:.4g}" for side, value in values.items())

@@ -77,7 +77,11 @@ def product_flop(jaxpr: Any) -> float:
 
 
 def size_in_bytes(tree: Any) -> int:
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended))
+    return sum(
+        x.size * x.dtype.itemsize
+        for x in jax.tree.leaves(tree)
+        if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+    )
 
 
 def update_pieces(algorithm: Algorithm, hyper: HyperParams) -> tuple[dict[str, Piece], Piece]:
@@ -90,7 +94,9 @@ def update_pieces(algorithm: Algorithm, hyper: HyperParams) -> tuple[dict[str, P
     whole = Piece(lambda learner, minibatch: learn(algorithm, hyper, learner, minibatch), (state.learner, minibatch))
     parts = algorithm.sizes.minibatch_parts
     size = minibatch.places.shape[0] // parts
-    part = Minibatch(jax.tree.map(lambda x: x[:, :size], minibatch.slots), minibatch.places[:size], minibatch.weights[:size])
+    part = Minibatch(
+        jax.tree.map(lambda x: x[:, :size], minibatch.slots), minibatch.places[:size], minibatch.weights[:size]
+    )
     found = {"replay: sample and unpack": read, **part_pieces(algorithm, hyper, state.learner, part)}
     found = {name: piece._replace(times=1 if piece is read else parts) for name, piece in found.items()}
     found["clipping, optimiser, target copy"] = step_piece(algorithm, hyper, state.learner)
@@ -140,7 +146,8 @@ def part_pieces(algorithm: Algorithm, hyper: HyperParams, learner: Learner, part
     def targets(mixer: Any, q: Any) -> Any:
         greedy = pieces.deciding_action(algorithm, q, q, batch)
         values = [
-            joint_values(algorithm.mixer, mixer, mixer_inputs(q, action, batch.step)) for action in (greedy, batch.action)
+            joint_values(algorithm.mixer, mixer, mixer_inputs(q, action, batch.step))
+            for action in (greedy, batch.action)
         ]
         return pieces.targets(algorithm, hyper, learner, batch, *values)[0]
 
@@ -154,7 +161,9 @@ def step_piece(algorithm: Algorithm, hyper: HyperParams, learner: Learner) -> Pi
     class Given:
         """A loss with a gradient that costs nothing."""
 
-        def loss(self, _algorithm: Any, _hyper: Any, online: Any, learner: Any, minibatch: Any, transitions: Any) -> Any:
+        def loss(
+            self, _algorithm: Any, _hyper: Any, online: Any, learner: Any, minibatch: Any, transitions: Any
+        ) -> Any:
             vector = ravel_pytree(online)[0]
             zero = jnp.zeros(())
             info = LossInfo({}, zero, zero, minibatch.weights, learner.returns)
@@ -203,7 +212,8 @@ def table(rows: dict[str, Row], whole: str, peak: float) -> str:
     for name, row in rows.items():
         rate = row.flop / row.milliseconds / 1e6 if row.milliseconds else 0.0
         lines.append(
-            f"| {name} | {row.milliseconds:.2f} | {row.flop / 1e6:.0f} | {row.bytes / 1e6:.1f} | {rate:.0f} | {rate / peak:.0%} |"
+            f"| {name} | {row.milliseconds:.2f} | {row.flop / 1e6:.0f} | {row.bytes / 1e6:.1f} "
+            f"| {rate:.0f} | {rate / peak:.0%} |"
         )
     rest = rows[whole].milliseconds - sum(row.milliseconds for name, row in rows.items() if name != whole)
     lines.append(f"| unaccounted | {rest:.2f} | | | | |")
@@ -228,7 +238,11 @@ def main() -> None:
     print(f"{' '.join(settings)}: peak of one core {gflops:.0f} GFLOP/s, a product of {PEAK_SIZE} x {PEAK_SIZE}\n")
     print(table(rows, "whole update", gflops))
     if options.save:
-        record = {"settings": settings, "peak_gflops": gflops, "rows": {name: row._asdict() for name, row in rows.items()}}
+        record = {
+            "settings": settings,
+            "peak_gflops": gflops,
+            "rows": {name: row._asdict() for name, row in rows.items()},
+        }
         with options.save.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
