@@ -83,6 +83,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return all(process.status() == psutil.STATUS_ZOMBIE for process in left)
 
 
+@pytest.mark.slow
 def test_workers_and_the_run_itself_are_killed_and_nothing_is_lost_or_left(tmp_path):
     arguments = ["env.name=pastures:pasture", "total_env_steps=100000"]
     run = Run(tmp_path / "run", *arguments)
@@ -121,6 +122,7 @@ def test_workers_and_the_run_itself_are_killed_and_nothing_is_lost_or_left(tmp_p
     assert (tmp_path / "run" / "summary.json").is_file()
 
 
+@pytest.mark.slow
 def test_an_environment_that_raises_after_100_steps_is_restarted_and_then_ends_the_run_saved(tmp_path):
     run = Run(tmp_path / "run", "env.name=pastures:tiring", "env.restarts=1", "total_env_steps=100000")
     assert run.process.wait(PATIENCE) == 1
