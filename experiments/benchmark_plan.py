@@ -22,12 +22,12 @@ ALGORITHMS = ("qmix", "vdn", "iql", "qplex", "cw_qmix", "ow_qmix", "qtran", "pqn
 MPE_ALGORITHMS = ("qmix", "vdn", "iql")
 PEER_DRIVER = Path(__file__).with_name("benchmark_peer.py")
 PEERS = {
-    "jaxmarl_qmix": ("QLearning/qmix_rnn.py", "QLearning/config/alg/ql_rnn_{kind}.yaml"),
-    "jaxmarl_pqn_vdn": ("QLearning/pqn_vdn_rnn.py", "QLearning/config/alg/pqn_vdn_rnn_{kind}.yaml"),
-    "jaxmarl_mappo": ("MAPPO/mappo_rnn_smax.py", "MAPPO/config/mappo_homogenous_rnn_smax.yaml"),
+    "peer_qmix": ("QLearning/qmix_rnn.py", "QLearning/config/alg/ql_rnn_{kind}.yaml"),
+    "peer_pqn_vdn": ("QLearning/pqn_vdn_rnn.py", "QLearning/config/alg/pqn_vdn_rnn_{kind}.yaml"),
+    "peer_mappo": ("MAPPO/mappo_rnn_smax.py", "MAPPO/config/mappo_homogenous_rnn_smax.yaml"),
 }
 """JaxMARL's programs and their settings, below ``baselines/`` of a checkout."""
-MPE_PEERS = ("jaxmarl_qmix",)
+MPE_PEERS = ("peer_qmix",)
 TINY_OVERRIDES = (
     "rollout.num_envs=2",
     "replay.capacity=20",

@@ -26,7 +26,7 @@ AT = (1_000_000, 2_000_000)
 """Environment steps of one seed."""
 THRESHOLDS = (0.5, 0.9)
 """Win rates whose time is in the table."""
-TRAINING_EPISODES = ("jaxmarl_mappo",)
+TRAINING_EPISODES = ("peer_mappo",)
 """Algorithms whose numbers are of the episodes that they train on."""
 
 
@@ -137,6 +137,8 @@ def markdown(groups: Sequence[Group], figure: str | None) -> str:
         "95% bootstrap interval; a single seed has no interval. Seconds: median over seeds to the first evaluation at "
         "or above the win rate, compiling included."
     ]
+    if any(group.algorithm in PEERS for group in groups):
+        text[0] += " `peer_...` are JaxMARL's own programs with their own settings."
     if figure is not None:
         text.append(f"![Learning curves of all recorded runs]({figure})")
     head = ["seeds", *(f"at {at / 1e6:g}M steps" for at in AT), "at the end", "steps"]

@@ -94,7 +94,7 @@ def joint_table(algorithm: Algorithm, networks: Any) -> jax.Array:
     )
     action = actions[None].astype(jnp.int32)
     if isinstance(algorithm.method, QTRAN):
-        hidden, _ = outputs_and_values(algorithm, networks.agent, batch)
+        hidden, _ = outputs_and_values(algorithm, networks.agent, batch, None)
         network = algorithm.method.network(algorithm, hidden.shape[-1])
         values = over_slots(network, networks.joint, batch.step.state, hidden, action, method="joint")
     else:

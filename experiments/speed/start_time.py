@@ -51,13 +51,15 @@ def start(arguments: list[str]) -> int:
 
         env = make_env(config.parts["env"])
     with part("import: running, logging, results"):
-        from qmix_jax.running import memory, session  # noqa: F401 - what the command imports next
+        from qmix_jax.running import launch  # noqa: F401 - what the command imports next
+        from qmix_jax.running.memory import plan as memory
         from qmix_jax.settings.build import build
     with part("build"):
         algorithm, hyper = build(config, env)
     with part("memory plan"):
-        memory.check(algorithm, config.num_seeds, jax.local_devices(), None)
-    return first_epoch(algorithm, hyper, config.num_seeds)
+        plan = memory.check(algorithm, config.num_seeds, jax.local_devices())
+    sizes = algorithm.sizes._replace(capacity=plan.capacity, iterations_per_epoch=1, warmup_iterations=0)
+    return first_epoch(algorithm._replace(sizes=sizes), hyper, config.num_seeds)
 
 
 def first_epoch(algorithm: Any, hyper: Any, num_seeds: int) -> int:
@@ -68,15 +70,16 @@ def first_epoch(algorithm: Any, hyper: Any, num_seeds: int) -> int:
     from qmix_jax.running.devices import tracing
     from qmix_jax.running.waves import Waves
 
-    sizes = algorithm.sizes._replace(iterations_per_epoch=1, warmup_iterations=0)
-    waves: Any = Waves(algorithm._replace(sizes=sizes), hyper, list(range(num_seeds)))
+    waves: Any = Waves(algorithm, hyper, list(range(num_seeds)))
 
-    def whole(x: Any) -> Any:
-        return jax.ShapeDtypeStruct((waves.wave_size, *x.shape), x.dtype, sharding=waves._sharding)
+    def whole(x: Any, spec: Any = None) -> Any:
+        sharding = waves._sharding if spec is None else jax.sharding.NamedSharding(waves.mesh, spec)
+        return jax.ShapeDtypeStruct((waves.wave_size, *x.shape), x.dtype, sharding=sharding)
 
     with tracing():
         with part("trace: initial state"):
-            states = jax.tree.map(whole, waves._one_state())
+            state = waves._one_state()
+            states = jax.tree.map(whole, state, waves._specs(state))
         with part("trace: epoch"):
             numbers = jax.tree.map(lambda x: whole(jax.ShapeDtypeStruct((), x.dtype)), waves.hyper)
             traced = waves._epoch_function.trace(states, numbers, jax.ShapeDtypeStruct((), jnp.int32))

@@ -212,7 +212,8 @@ def table(rows: dict[str, Row], whole: str, peak: float) -> str:
     for name, row in rows.items():
         rate = row.flop / row.milliseconds / 1e6 if row.milliseconds else 0.0
         lines.append(
-            f"| {name} | {row.milliseconds:.2f} | {row.flop / 1e6:.0f} | {row.bytes / 1e6:.1f} | {rate:.0f} | {rate / peak:.0%} |"
+            f"| {name} | {row.milliseconds:.2f} | {row.flop / 1e6:.0f} | {row.bytes / 1e6:.1f} "
+            f"| {rate:.0f} | {rate / peak:.0%} |"
         )
     rest = rows[whole].milliseconds - sum(row.milliseconds for name, row in rows.items() if name != whole)
     lines.append(f"| unaccounted | {rest:.2f} | | | | |")

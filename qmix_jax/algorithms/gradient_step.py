@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from qmix_jax.algorithms.base import Algorithm, LossInfo, Metrics, TargetUpdate
 from qmix_jax.learning import standardise
 from qmix_jax.learning.minibatch_parts import in_parts
-from qmix_jax.learning.optimizers import clip_by_global_norm
+from qmix_jax.learning.optimizers import clip_by_global_norm, global_norm
 from qmix_jax.replay.sequences import Minibatch
 from qmix_jax.types import HyperParams, Learner, Networks
 
@@ -72,7 +72,7 @@ def learn(
         returns=jax.tree.map(lambda x: x[0], info.returns),  # these are never learned in parts
         max_reward=jnp.maximum(learner.max_reward, info.max_reward.max()),
     )
-    finite = jnp.isfinite(value) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(online))
+    finite = jnp.isfinite(value) & jnp.isfinite(grad_norm) & jnp.isfinite(global_norm(online))
     learner = _unless_nonfinite(finite, updates, stepped, before)
     learner = learner._replace(**{name: restore(getattr(learner, name)) for name in ("online", "target")})
     metrics = {"loss": value, "grad_norm": grad_norm, "q_tot_max": info.q_tot_max.max(), **metrics}

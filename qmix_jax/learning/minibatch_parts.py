@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Int
 
 from qmix_jax.replay.sequences import Minibatch
 from qmix_jax.replay.shards import AXIS
@@ -27,14 +28,20 @@ def in_parts(function: Callable[[Minibatch], Any], minibatch: Minibatch, parts: 
     """
     if devices > 1:
         size = minibatch.places.shape[0] // devices
-        first = jax.lax.axis_index(AXIS) * size
-        minibatch = _on_sequences(lambda x, axis: jax.lax.dynamic_slice_in_dim(x, first, size, axis=axis), minibatch)
+        minibatch = _part(minibatch, jax.lax.axis_index(AXIS) * size, size)
     own = parts // devices
     if own == 1:
         results = jax.tree.map(lambda x: x[None], function(minibatch))
     else:
-        results = jax.lax.map(function, _on_sequences(lambda x, axis: _cut(x, own, axis), minibatch))
+        size = minibatch.places.shape[0] // own
+        # By index: parts as a leading axis would be copies of the minibatch.
+        results = jax.lax.map(lambda index: function(_part(minibatch, index * size, size)), jnp.arange(own))
     return results if devices == 1 else _of_all_devices(results)
+
+
+def _part(minibatch: Minibatch, first: Int[Array, ""], size: int) -> Minibatch:
+    """``size`` sequences, from the one at ``first``."""
+    return _on_sequences(lambda x, axis: jax.lax.dynamic_slice_in_dim(x, first, size, axis=axis), minibatch)
 
 
 def first_sequences(minibatch: Minibatch, count: int) -> Minibatch:
@@ -58,12 +65,6 @@ def _of_start(function: Callable[[Any, int], Any], start: Start) -> Start:
         last_action=function(start.last_action, 0),
         burn_in=jax.tree.map(lambda x: function(x, 1), start.burn_in),
     )
-
-
-def _cut(x: jax.Array, parts: int, axis: int) -> jax.Array:
-    """Split ``axis`` into ``parts``, a new first axis."""
-    shape = (*x.shape[:axis], parts, x.shape[axis] // parts, *x.shape[axis + 1 :])
-    return jnp.moveaxis(x.reshape(shape), axis, 0)
 
 
 def _of_all_devices(results: Any) -> Any:

@@ -37,9 +37,14 @@ def clip_by_global_norm(gradients: Any, max_norm: Float[Array, ""]) -> tuple[Any
 
     As PyTorch's ``clip_grad_norm_``: ``g * min(1, max_norm / (norm + 1e-6))``.
     """
-    norm = optax.tree.norm(gradients)
+    norm = global_norm(gradients)
     scale = jnp.minimum(1.0, max_norm / (norm + 1e-6))
     return jax.tree.map(lambda g: g * scale, gradients), norm
+
+
+def global_norm(tree: Any) -> Float[Array, ""]:
+    """The Euclidean norm of all numbers, from products of vectors, which XLA's CPU backend adds up faster."""
+    return jnp.sqrt(sum((jnp.vdot(x, x) for x in jax.tree.leaves(tree)), jnp.zeros(())))
 
 
 def _check(eps: float, **decays: float) -> None:

@@ -1,6 +1,7 @@
 """What several mixers are made of."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,9 @@ NONNEGATIVE: dict[str, Callable[[jax.Array], jax.Array]] = {
     "softplus": jax.nn.softplus,
     "square": jnp.square,
 }
+
+VALUE_HIDDEN = "value_hidden"
+"""The first layer of the state's own value."""
 
 
 class StateMixer(nn.Module):
@@ -48,19 +52,51 @@ class StateMixer(nn.Module):
 
     def weights(self, state: Float[Array, " G"], size: int, name: str) -> Float[Array, " size"]:
         """Non-negative weights from the state."""
-        return NONNEGATIVE[self.nonnegative](self.hypernetwork(state, size, name))
+        return self.from_state(state, {name: size}, {})[name]
 
-    def hypernetwork(self, state: Float[Array, " G"], size: int, name: str) -> Float[Array, " size"]:
-        """A network of ``hypernet_layers`` layers."""
+    def from_state(
+        self, state: Float[Array, " G"], weights: Mapping[str, int], others: Mapping[str, int]
+    ) -> dict[str, Float[Array, " size"]]:
+        """Non-negative weights and linear layers of the state, by name and size. One product does all first layers."""
+        hidden = {f"{name}_hidden": self.hypernet_size for name in weights} if self.hypernet_layers == 2 else weights
+        found = self._layers(state, {**hidden, **others})
         if self.hypernet_layers == 2:
-            state = nn.relu(self.dense(state, self.hypernet_size, f"{name}_hidden"))
-        return self.dense(state, size, name)
+            for name, size in weights.items():
+                found[name] = self.dense(nn.relu(found.pop(f"{name}_hidden")), size, name)
+        return {name: NONNEGATIVE[self.nonnegative](x) if name in weights else x for name, x in found.items()}
 
     def state_value(self, state: Float[Array, " G"]) -> Float[Array, ""]:
         """``v(s)``: a two-layer network."""
-        return self.dense(nn.relu(self.dense(state, self.embed_size, "value_hidden")), 1, "value")[0]
+        return self.value_of(self.dense(state, self.embed_size, VALUE_HIDDEN))
 
-    def dense(self, x: Float[Array, "*rows I"], size: int, name: str) -> Float[Array, "*rows size"]:
+    def value_of(self, hidden: Float[Array, " E"]) -> Float[Array, ""]:
+        """The second layer of ``v(s)``, from the first one's output before its ReLU."""
+        return self.dense(nn.relu(hidden), 1, "value")[0]
+
+    def dense(self, x: Float[Array, "*batch I"], size: int, name: str) -> Float[Array, "*batch size"]:
         """A linear layer."""
+        return self._layers(x, {name: size})[name]
+
+    def _layers(self, x: Float[Array, "*batch I"], sizes: Mapping[str, int]) -> dict[str, Float[Array, "*batch size"]]:
+        """Linear layers of one input, as one product. Biases are rows of it: XLA is slow at their gradients."""
         initialize = uniform_fan_in(x.shape[-1], self.init_scale)
-        return nn.Dense(size, kernel_init=initialize, bias_init=initialize, name=name)(x)
+        kernels = [_Layer(x.shape[-1], size, initialize, name=name)() for name, size in sizes.items()]
+        with_one = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
+        outputs = with_one @ jnp.concatenate(kernels, axis=-1)
+        ends = list(itertools.accumulate(sizes.values()))
+        return dict(zip(sizes, jnp.split(outputs, ends[:-1], axis=-1), strict=True))
+
+
+class _Layer(nn.Module):
+    """The parameters of a linear layer, as ``nn.Dense`` names and draws them."""
+
+    inputs: int
+    size: int
+    initialize: Callable[..., jax.Array]
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "I+1 size"]:
+        """The kernel, and the bias as its last row."""
+        kernel = self.param("kernel", self.initialize, (self.inputs, self.size), jnp.float32)
+        bias = self.param("bias", self.initialize, (self.size,), jnp.float32)
+        return jnp.concatenate([kernel, bias[None]])

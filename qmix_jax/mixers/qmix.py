@@ -4,7 +4,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from qmix_jax.mixers.base import MixerInput
-from qmix_jax.mixers.hypernetworks import StateMixer
+from qmix_jax.mixers.hypernetworks import VALUE_HIDDEN, StateMixer
 
 
 class QMIXMixer(StateMixer):
@@ -17,8 +17,10 @@ class QMIXMixer(StateMixer):
     @nn.compact
     def __call__(self, inputs: MixerInput) -> Float[Array, ""]:
         """The joint value ``q_tot`` of the agents' chosen action values."""
-        w1 = self.weights(inputs.state, self.num_agents * self.embed_size, "hyper_w1")
-        w1 = w1.reshape(self.num_agents, self.embed_size)
-        b1 = self.dense(inputs.state, self.embed_size, "hyper_b1")
-        w2 = self.weights(inputs.state, self.embed_size, "hyper_w2")
-        return nn.elu(inputs.chosen @ w1 + b1) @ w2 + self.state_value(inputs.state)
+        weights = {"hyper_w1": self.num_agents * self.embed_size, "hyper_w2": self.embed_size}
+        others = {"hyper_b1": self.embed_size, VALUE_HIDDEN: self.embed_size}
+        of_state = self.from_state(inputs.state, weights, others)
+        w1 = of_state["hyper_w1"].reshape(self.num_agents, self.embed_size)
+        # A sum, not a product: as one, XLA's CPU backend transposes the gradient of w1.
+        mixed = (inputs.chosen[:, None] * w1).sum(axis=0)
+        return nn.elu(mixed + of_state["hyper_b1"]) @ of_state["hyper_w2"] + self.value_of(of_state[VALUE_HIDDEN])

@@ -1,8 +1,7 @@
 """Agent networks: individual action values from an agent's own observation and history (DRQN).
 
 All agents share parameters unless they are :class:`SeparateAgents`. The network reads the observation, the last action
-and the agent's id. The first layer is split by input (``obs @ W_obs + one_hot(last_action) @ W_action + W_id``). That
-equals one dense layer on the concatenated inputs, without building them.
+and the agent's id. The first layer is one product with ``[obs, one_hot(last_action)]``, plus the id's row of a kernel.
 """
 
 import math
@@ -16,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax.errors import require
 from qmix_jax.networks.gru import GRUWeights, gru_step, gru_unroll
-from qmix_jax.networks.linear import add_bias, uniform_fan_in, with_leading_axes
+from qmix_jax.networks.linear import add_bias, product, uniform_fan_in, with_leading_axes
 
 Initializer = Callable[..., jax.Array]
 Rows = Float[Array, "T R H"]
@@ -127,10 +126,11 @@ class Agent(nn.Module):
         self, obs: Float[Array, "*batch N O"], last_action: Int[Array, "*batch N"]
     ) -> Float[Array, "*batch N H"]:
         # Flat matrices: with several leading axes XLA's CPU backend takes twice as long for the weight gradients.
-        x = obs.reshape(-1, self.obs_size) @ self.obs_kernel
+        x, kernel = obs.reshape(-1, self.obs_size), self.obs_kernel
         if self.last_action:
             one_hot = jax.nn.one_hot(last_action.reshape(-1), self.num_actions, dtype=obs.dtype)
-            x = x + one_hot @ self.last_action_kernel
+            x, kernel = jnp.concatenate([x, one_hot], axis=-1), jnp.concatenate([kernel, self.last_action_kernel])
+        x = x @ kernel
         if self.agent_id:
             of_team = self.agent_id_kernel + self.first_bias[None]
             x = add_bias(x.reshape(-1, of_team.size), of_team.reshape(-1))
@@ -142,7 +142,7 @@ class Agent(nn.Module):
 
     def values(self, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows A"]:
         """Action values from :meth:`outputs`."""
-        flat = hidden.reshape(-1, self.hidden_size) @ self.q_kernel
+        flat = product(hidden.reshape(-1, self.hidden_size), self.q_kernel)
         return add_bias(flat, self.q_bias).reshape(*hidden.shape[:-1], self.num_actions)
 
 

@@ -46,6 +46,29 @@ def _backward(_, d):
 add_bias.defvjp(_forward, _backward)
 
 
+@jax.custom_vjp
+def product(x: Float[Array, "R I"], kernel: Float[Array, "I K"]) -> Float[Array, "R K"]:
+    """``x @ kernel``, where the gradient of ``kernel`` on a CPU transposes ``x`` before the product.
+
+    With 64 columns, XLA's own ``x.T @ d`` takes up to three times as long there: the rows of ``x`` that it reads
+    together share a few sets of the cache.
+    """
+    return x @ kernel
+
+
+def _product_forward(x, kernel):
+    return x @ kernel, (x, kernel)
+
+
+def _product_backward(residuals, d):
+    x, kernel = residuals
+    columns = jax.lax.optimization_barrier(x.T) if jax.default_backend() == "cpu" else x.T
+    return d @ kernel.T, columns @ d
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
 def with_leading_axes(x: Array, ndim: int) -> Array:
     """``x`` with leading axes of size one, so that broadcasting is explicit."""
     return x.reshape((1,) * (ndim - x.ndim) + x.shape)

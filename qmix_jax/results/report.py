@@ -1,10 +1,11 @@
-"""The report at the end of a run: its summary, its figures, and its results for other tools."""
+"""What is said of a run at its start, and its report at the end: summary, figures, results for other tools."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.envs.base import Env
 from qmix_jax.logging import METRICS_FILE, RunInfo, write_json
 from qmix_jax.logging.files import read_rows
@@ -23,6 +24,21 @@ class Progress(NamedTuple):
     """[L]: lanes that are still training; the others were stopped by ``sweep.halving``."""
     best: dict[str, np.ndarray]
     """Best evaluations of lanes, from the moment when some were stopped."""
+
+
+def describe_run(config: Config, run: RunInfo, algorithm: Algorithm, placed: str) -> str:
+    """Two lines on what is about to run, the update : data ratio among it; ``placed`` says on which devices."""
+    env, s = algorithm.env, algorithm.sizes
+    steps = s.num_envs * (s.length - 1)
+    reuse = s.updates_per_iteration * s.batch_size / s.num_envs
+    cells = f"{len(run.cells)} cells x " if run.cells else ""
+    return (
+        f"{config.algorithm.name} on {env.name}: {env.num_agents} agents, {env.num_actions} actions, "
+        f"{cells}{config.num_seeds} seed(s) on {placed}\n"
+        f"update : data ratio: {s.updates_per_iteration} updates of {s.batch_size} sequences per {s.num_envs} "
+        f"collected sequences of {s.length} slots ({s.updates_per_iteration / steps:.2g} updates per environment "
+        f"step at full sequences; every step is learned from {reuse:g} times)"
+    )
 
 
 def write_report(

@@ -9,9 +9,9 @@ import numpy as np
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.team import EnvError
-from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, TensorBoardSink, WandbSink
+from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, Sinks, TensorBoardSink, WandbSink
 from qmix_jax.results.explanation.mixers import save_best_mixers, save_mixers
-from qmix_jax.results.report import Progress, write_report
+from qmix_jax.results.report import Progress, describe_run, write_report
 from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies
 from qmix_jax.results.video import draw_best_episode
 from qmix_jax.running.checkpoint import unflatten
@@ -147,7 +147,7 @@ class Session:
         return self._hosts.share[self._progress.active[self._hosts.share]]
 
     def _compile(self) -> None:
-        self._console.message(describe(self._config, self._info, self._waves))
+        self._console.message(describe_run(self._config, self._info, self._waves.algorithm, self._waves.describe()))
         self._clock.compiling()
         with self._console.compiling():
             self._waves.compile()
@@ -159,8 +159,7 @@ class Session:
         Returns the signal.
         """
         interruption.nothing_to_save = False
-        every = self._config.checkpoint.every_minutes
-        saved_at = self._clock.train_seconds
+        every, saved_at = self._config.checkpoint.every_minutes, self._clock.train_seconds
         while self._is_left():
             # Here, and not when a checkpoint has been made: what goes on from one halves as the run itself would.
             self._halve()
@@ -190,8 +189,7 @@ class Session:
         """Train all lanes for one epoch, and tell of those that have just been frozen."""
         own = {"rows": self._waves.epoch(), "nonfinite": self._waves.nonfinite_updates()}
         lanes = [self._lanes[place] for place in self._own_places()]
-        steps = self._waves.best_env_steps()
-        save_best_mixers(self._waves.online, lanes, steps, steps == own["rows"]["env_steps"], self._info)
+        save_best_mixers(self._waves.online, lanes, self._waves.best_env_steps(), own["rows"]["env_steps"], self._info)
         told = self._hosts.gather(own)
         before, active = self._progress, self._progress.active
         self._progress = before._replace(
@@ -274,22 +272,6 @@ class Session:
         if self._stopped:
             warn("stopped, since numbers have gone wrong and on_nonfinite=stop")
         return 1 if self._saving.failed or self._stopped else 0
-
-
-def describe(config: Config, run: RunInfo, waves: Waves) -> str:
-    """Two lines on what is about to run, the update : data ratio among it."""
-    algorithm = waves.algorithm
-    env, s = algorithm.env, algorithm.sizes
-    steps = s.num_envs * (s.length - 1)
-    reuse = s.updates_per_iteration * s.batch_size / s.num_envs
-    cells = f"{len(run.cells)} cells x " if run.cells else ""
-    return (
-        f"{config.algorithm.name} on {env.name}: {env.num_agents} agents, {env.num_actions} actions, "
-        f"{cells}{config.num_seeds} seed(s) on {waves.describe()}\n"
-        f"update : data ratio: {s.updates_per_iteration} updates of {s.batch_size} sequences per {s.num_envs} "
-        f"collected sequences of {s.length} slots ({s.updates_per_iteration / steps:.2g} updates per environment "
-        f"step at full sequences; every step is learned from {reuse:g} times)"
-    )
 
 
 def _merged(before: np.ndarray | None, now: np.ndarray, active: np.ndarray) -> np.ndarray:

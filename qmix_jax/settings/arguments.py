@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from qmix_jax import streams
+from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.errors import ConfigError, nearest
 from qmix_jax.settings.groups import group_of
 from qmix_jax.settings.reading import from_arguments
@@ -41,7 +42,7 @@ def run_command(usage: str, argv: Sequence[str] | None, command: Callable[[list[
         command: takes the arguments and returns the exit status, None for 0.
 
     Raises :class:`SystemExit` with status 2, and one line on standard error, where ``command`` raises
-    :class:`ConfigError`.
+    :class:`ConfigError`; with status 1 where the workers of an environment have failed too often.
     """
     if argv is None:
         streams.secure()
@@ -57,6 +58,9 @@ def run_command(usage: str, argv: Sequence[str] | None, command: Callable[[list[
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except EnvError as error:
+        print(f"error: the environment failed: {error}", file=sys.stderr)
+        sys.exit(1)
     if status:
         sys.exit(status)
 

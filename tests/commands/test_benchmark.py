@@ -101,7 +101,7 @@ def test_the_plan_trains_with_the_defaults_of_the_project():
         (["list", "seeds=x"], "0-4"),
         (["run", "steps=many"], "2M"),
         (["run", "cores=a"], "0,1"),
-        (["list", "map=MMM", "algorithm=jaxmarl_qmix"], "not compared"),
+        (["list", "map=MMM", "algorithm=peer_qmix"], "not compared"),
         (["list", "runs/x"], "key=value"),
         (["record", "nowhere"], "config.json"),
         (["table", "page=nowhere.md"], "nowhere.md"),

@@ -109,9 +109,9 @@ def test_the_best_policy_is_shown_with_its_own_mixer(tmp_path, capsys):
     config = to_container(compose_config(["env=two_step", "mixer=vdn"]))
     run = RunInfo(run_dir, config, [0], 10, "vdn", "two_step", has_win_rate=False)
     networks = Networks({}, {})
-    save_best_mixers(lambda: networks, run.lanes, np.array([20]), np.array([False]), run)
+    save_best_mixers(lambda: networks, run.lanes, np.array([20]), np.array([30]), run)
     assert not (own / "best_mixer.json").exists()
-    save_best_mixers(lambda: networks, run.lanes, np.array([20]), np.array([True]), run)
+    save_best_mixers(lambda: networks, run.lanes, np.array([20]), np.array([20]), run)
     assert q_tot(f"run_dir={run_dir}", "which=best") is None, "a mixer of 20 steps, and a policy of another time"
     description = json.loads((own / "best.json").read_text())
     (own / "best.json").write_text(json.dumps({**description, "env_steps": 20}))
@@ -124,7 +124,7 @@ def test_a_full_disk_does_not_end_training(tmp_path, capsys):
     (tmp_path / "run").write_text("not a folder")
     config = to_container(compose_config(["env=two_step", "mixer=vdn"]))
     run = RunInfo(run_dir, config, [0], 10, "vdn", "two_step", has_win_rate=False)
-    save_best_mixers(lambda: Networks({}, {}), run.lanes, np.array([20]), np.array([True]), run)
+    save_best_mixers(lambda: Networks({}, {}), run.lanes, np.array([20]), np.array([20]), run)
     assert capsys.readouterr().err.startswith("warning: could not save the mixer of the best policy")
 
 

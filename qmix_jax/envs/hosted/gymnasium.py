@@ -78,7 +78,8 @@ class GymnasiumDoor(Door):
 
     def _raw(self, obs: Any, info: Mapping[str, Any]) -> Raw:
         masks = info.get("action_mask")
-        seen = [flatten(space, value) for space, value in zip(self._spaces, obs, strict=True)]
+        seen = [flatten(space, value) for space, value in zip(self._spaces, obs, strict=False)]
+        seen += [None] * (len(obs) - len(seen))  # Too many, or too few, are reported by the team.
         return Raw(seen, [None] * len(seen) if masks is None else list(masks))
 
     def close(self) -> None:

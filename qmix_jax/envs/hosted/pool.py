@@ -1,12 +1,14 @@
 """Worker processes and what is shared with them: Gymnasium's ``AsyncVectorEnv``, watched."""
 
 import contextlib
+import errno
 import functools
 import multiprocessing
 import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ import numpy as np
 from qmix_jax.envs.hosted.team import EnvError
 
 T = TypeVar("T")
+STARTING = 120.0
+"""Seconds that workers have to start, at least: importing takes long on a busy machine."""
 GOODBYE = 5.0
 """Seconds that a worker has to close its environments."""
 
@@ -84,13 +88,22 @@ class Pool:
             )
             for i in range(self.workers)
         ]
+        others = set(multiprocessing.active_children())
+        late = threading.Timer(max(self._timeout, STARTING), _end_all_but, (others,))
+        late.start()
         try:
             with _main_stays_home():
                 self._vector = AsyncVectorEnv(
                     groups, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED
                 )
         except (EOFError, OSError) as error:
-            raise EnvError(f"environment workers cannot be started: {type(error).__name__} {error}") from error
+            _end_all_but(others)
+            self._words.cleanup()
+            no_space = getattr(error, "errno", None) == errno.ENOSPC
+            advice = "; free /dev/shm, which workers share memory in, or use fewer environments" if no_space else ""
+            raise EnvError(f"environment workers cannot be started: {type(error).__name__} {error}{advice}") from error
+        finally:
+            late.cancel()
 
     def reset(self, seed: int) -> Moment:
         """Start fresh episodes everywhere; ``seed`` determines all that follow until the next reset."""
@@ -183,6 +196,13 @@ class Pool:
         vector.error_queue.close()
         if self._words is not None:
             self._words.cleanup()
+
+
+def _end_all_but(others: set[Any]) -> None:
+    """Kill the processes that this one has started, apart from these: workers that never answered."""
+    for process in set(multiprocessing.active_children()) - others:
+        process.kill()
+        process.join()
 
 
 def _answers(pipe: Any) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
 
 METHODS = ("reset", "step", "get_obs", "get_state", "get_avail_actions", "get_env_info")
+SIZES = ("n_agents", "n_actions", "obs_shape")
 
 
 class PyMarlDoor(Door):
@@ -33,6 +34,9 @@ class PyMarlDoor(Door):
                 f"{target} made a {type(self.env).__name__}, which is no MultiAgentEnv: it has no {', '.join(missing)}"
             )
         info = self.env.get_env_info()
+        absent = [name for name in SIZES if name not in info]
+        if absent:
+            raise EnvError(f"get_env_info() has no {', '.join(absent)}; it needs {', '.join(SIZES)}")
         count = int(info["n_agents"])
         state_size = int(info.get("state_shape") or 0)
         self._has_state = state_size > 0
@@ -62,6 +66,11 @@ class PyMarlDoor(Door):
         results = self.env.step([int(choice) for choice in action])
         if len(results) == 5:
             _, reward, terminated, truncated, info = results
+        elif len(results) != 3:
+            raise EnvError(
+                f"step returns {len(results)} values; return (reward, terminated, info), or EPyMARL's five: (obs, "
+                "reward, terminated, truncated, info)"
+            )
         else:
             reward, terminated, info = results
             truncated = bool(terminated) and bool(info.get("episode_limit", False))

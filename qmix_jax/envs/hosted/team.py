@@ -144,10 +144,21 @@ class Team:
         if not np.isfinite(rewards).all():
             agent = self._names(~np.isfinite(np.atleast_1d(rewards))) if rewards.ndim else "the team"
             raise EnvError(f"step {self._played}: the reward of {agent} is not finite")
+        if rewards.ndim and rewards.size != len(self.spec.agents):
+            raise EnvError(
+                f"step {self._played}: {rewards.size} rewards for {len(self.spec.agents)} agents; return one number, "
+                "or one for each agent"
+            )
         return self._reward(rewards)
 
     def _view(self, raw: Raw) -> View:
         spec = self.spec
+        for what, values in (("observations", raw.obs), ("action masks", raw.avail)):
+            if len(values) != len(spec.agents):
+                raise EnvError(
+                    f"step {self._played}: {len(values)} {what} for {len(spec.agents)} agents; return one for each "
+                    f"of {', '.join(spec.agents)}, at every step"
+                )
         obs = np.zeros((len(spec.agents), max(spec.obs_sizes)), np.float32)
         avail = self._own_actions.copy()
         for place, (seen, allowed) in enumerate(zip(raw.obs, raw.avail, strict=True)):

@@ -39,23 +39,24 @@ def save_mixers(networks: Any, lanes: Sequence[Lane], run: RunInfo) -> None:
 
 
 def save_best_mixers(
-    networks: Callable[[], Any], lanes: Sequence[Lane], env_steps: np.ndarray, is_best: np.ndarray, run: RunInfo
+    networks: Callable[[], Any], lanes: Sequence[Lane], best_at: np.ndarray, env_steps: np.ndarray, run: RunInfo
 ) -> None:
     """Write the mixers of the lanes whose agents are the best so far.
 
     Args:
         networks: gives those of all lanes, ``[L, ...]``.
         lanes: which seed and cell each one is.
-        env_steps: when the best agent of each lane was evaluated, ``[L]``. It is kept with the mixer, which belongs to
-            no other: a run that was killed may go on from before.
-        is_best: the lanes whose best agent is the present one, ``[L]``.
+        best_at: the environment steps at which the best agent of each lane was evaluated, ``[L]``. They are kept with
+            the mixer, which belongs to no other agent: a run that was killed may go on from before.
+        env_steps: of each lane so far, ``[L]``; where both are equal, the present agent is the best.
         run: the run that they are part of.
     """
+    is_best = np.asarray(best_at) == np.asarray(env_steps)
     mixers = getattr(networks(), "mixer", None) if is_best.any() else None
     if isinstance(mixers, Mapping):
-        for index in np.flatnonzero(is_best):
+        for index in np.flatnonzero(is_best).tolist():
             try:
-                _save(mixers, index, lanes[index], run, "best", {"env_steps": int(env_steps[index])})
+                _save(mixers, index, lanes[index], run, "best", {"env_steps": int(best_at[index])})
             except OSError as error:  # a full disk: training is worth more
                 print(f"warning: could not save the mixer of the best policy: {error}", file=sys.stderr)
 

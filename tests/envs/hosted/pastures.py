@@ -26,8 +26,13 @@ class Pasture(ParallelEnv):
         self.max_cycles = 10
         self.dtype = np.dtype(dtype)
         self.agents = []
+        self.seen = {agent: self._space(agent) for agent in self.possible_agents}
+        self.chosen = {agent: spaces.Discrete(3) for agent in self.possible_agents}
 
     def observation_space(self, agent):
+        return self.seen[agent]
+
+    def _space(self, agent):
         size = 2 if agent == "early" else 3
         box = spaces.Box(0, 255, (size,), self.dtype)
         if self.mask != "obs":
@@ -35,7 +40,7 @@ class Pasture(ParallelEnv):
         return spaces.Dict({"observation": box, "action_mask": spaces.Box(0, 1, (3,), np.int8)})
 
     def action_space(self, agent):
-        return spaces.Discrete(3)
+        return self.chosen[agent]
 
     def reset(self, seed=None, options=None):
         self.time = 0
@@ -51,10 +56,10 @@ class Pasture(ParallelEnv):
             self.agents = [*self.agents, "late"]
         gone = {agent: agent == "early" and self.time == 2 for agent in there}
         over = self.time == self.length
-        terminated = {agent: gone[agent] or (over and self.how == "terminated") for agent in there}
-        truncated = {agent: over and self.how == "truncated" and not gone[agent] for agent in there}
         self.agents = [] if over else [agent for agent in self.agents if not gone.get(agent)]
         seen = sorted({*there, *self.agents})
+        terminated = {agent: gone.get(agent, False) or (over and self.how == "terminated") for agent in seen}
+        truncated = {agent: over and self.how == "truncated" and not gone.get(agent, False) for agent in seen}
         rewards = {agent: float(actions[agent]) for agent in there}
         if self.fault == "reward" and self.time == 3:
             rewards["staying"] = float("nan")
@@ -110,6 +115,21 @@ def dying(file="", how="kill", after=3):
     return env
 
 
+def tiring(after=100):
+    """A pasture that raises in workers once it has been stepped ``after`` times, over all its episodes."""
+    env = Pasture(length=6)
+    step, steps = env.step, []
+
+    def tired(actions):
+        steps.append(1)
+        if len(steps) > after and _in_worker():
+            raise RuntimeError("the grass\nis gone")
+        return step(actions)
+
+    env.step = tired
+    return env
+
+
 def _in_worker():
     from multiprocessing import parent_process
 
@@ -119,17 +139,20 @@ def _in_worker():
 class Field:
     """PyMARL's interface: two agents, five steps; won, and truly over, if both choose 1 in step ``win``."""
 
-    def __init__(self, win=3, state_size=4):
-        self.win, self.state_size = win, state_size
+    def __init__(self, win=3, state_size=4, fault=""):
+        self.win, self.state_size, self.fault = win, state_size, fault
 
     def get_env_info(self):
-        return {
+        info = {
             "n_agents": 2,
-            "n_actions": 3,
+            "n_actions": 5 if self.fault == "num_actions" else 3,
             "obs_shape": 2,
             "state_shape": self.state_size,
             "episode_limit": 5,
         }
+        if self.fault == "info":
+            del info["n_agents"], info["obs_shape"]
+        return info
 
     def seed(self):
         return 0
@@ -145,13 +168,20 @@ class Field:
         info = {"battle_won": won}
         if limit:
             info["episode_limit"] = True
+        if self.fault == "four":
+            return self.get_obs(), 0.0, limit, info
+        if self.fault == "rewards":
+            return [1.0, 2.0, 3.0], limit, info
         return float(sum(actions)), won or limit, info
 
     def get_obs(self):
+        if self.fault == "alone" and self.time == 2:
+            return [np.zeros(2, np.float32)]
         return [np.full(2, self.time, np.float32), np.full(2, -self.time, np.float32)]
 
     def get_state(self):
-        return np.full(self.state_size, self.time, np.float32)
+        size = self.state_size + (self.fault == "state" and self.time == 2)
+        return np.full(size, self.time, np.float32)
 
     def get_avail_actions(self):
         return [[1, 1, 0], [1, 1, 1]]

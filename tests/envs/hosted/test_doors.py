@@ -1,6 +1,8 @@
 """The three doors, in this process: what an environment shows becomes arrays, and what is wrong becomes one line."""
 
+import re
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,36 @@ def test_a_broken_promise_names_the_agent_and_the_step(fault, words):
         play(team(fault=fault), [0, 0, 0])
     with pytest.raises(ConfigError, match=f"^env.name=pastures:pasture: {words}$"):
         make_env({"_target_": PETTINGZOO, "name": "pastures:pasture", "fault": fault})
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("info", "get_env_info() has no n_agents, obs_shape; it needs n_agents, n_actions, obs_shape"),
+        ("num_actions", "step 0: the action mask of agent_0 has 3 numbers, not 5"),
+        ("four", "step returns 4 values; return (reward, terminated, info), or EPyMARL's five"),
+        ("rewards", "step 1: 3 rewards for 2 agents; return one number, or one for each agent"),
+        ("alone", "step 2: 1 observations for 2 agents; return one for each of agent_0, agent_1, at every step"),
+        ("state", "step 2: the state is 5 numbers, not 4"),
+    ],
+)
+def test_what_a_pymarl_environment_gets_wrong_is_one_line_before_training(fault, words):
+    with pytest.raises(ConfigError, match="^" + re.escape(f"env._target_=pastures.Field: {words}")) as caught:
+        make_env({"_target_": "pastures.Field", "door": "pymarl", "fault": fault})
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrapped_has_pettingzoos_parallel_api():
+    """PettingZoo's own test of the environments that these tests wrap, agents that leave and come late included."""
+    import pastures
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of conventions, and of PettingZoo's own imports.
+        from mpe2 import simple_spread_v3
+        from pettingzoo.test import parallel_api_test
+
+        parallel_api_test(simple_spread_v3.parallel_env(N=3), num_cycles=60)
+        parallel_api_test(pastures.Pasture(fault="still"), num_cycles=20)
 
 
 def test_an_error_of_the_environment_is_one_line_before_training():

@@ -2,7 +2,9 @@
 
 import math
 import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from qmix_jax.acting.hosted_rollout import HostedActor
 from qmix_jax.envs.build import make_env
+from qmix_jax.envs.hosted import pool
 from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.networks.agents import RecurrentAgent
 
@@ -121,6 +124,26 @@ def test_a_worker_that_dies_or_stops_is_started_again(how, words, tmp_path, capf
     assert len(workers()) == 2
     env.hosted.close()
     assert not workers()
+
+
+@pytest.mark.slow
+def test_a_worker_that_never_starts_is_given_up(monkeypatch, capfd):
+    monkeypatch.setattr(pool, "STARTING", 30.0)
+    env, actor, params = actor_in()
+
+    def stop_the_first() -> None:
+        while not (found := workers()):
+            time.sleep(0.01)
+        found[0].send_signal(signal.SIGSTOP)
+
+    stopper = threading.Thread(target=stop_the_first)
+    stopper.start()
+    _, stats = actor.collect(params, np.float32(1), 0, 5, False)
+    stopper.join()
+    assert stats.episodes == 4
+    assert "environment workers cannot be started: " in capfd.readouterr().err
+    assert len(workers()) == 2
+    env.hosted.close()
 
 
 def test_after_too_many_failures_it_is_an_error(tmp_path):
