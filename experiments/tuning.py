@@ -44,6 +44,12 @@ BASE: Settings = {
     "optimizer.learning_rate_end": 0,
     "epsilon_share": 0.15,
 }
+DEFAULT: Settings = {  # the default as it was when the trials named now_... were made
+    "target.td_lambda": 0.6,
+    "mixer.hypernet_layers": 2,
+    "replay.capacity": 1000,
+    "replay.obs_dtype": "float32",
+}
 TRIALS: dict[str, Settings] = {
     "base": {},
     "epsilon_30": {"epsilon_share": 0.3},
@@ -74,6 +80,48 @@ TRIALS: dict[str, Settings] = {
     "lambda_6_hypernet_2_init_1": {"target.td_lambda": 0.6, "mixer.hypernet_layers": 2, "mixer.init_scale": 1},
     "lambda_4_hypernet_2": {"target.td_lambda": 0.4, "mixer.hypernet_layers": 2},
     "mixer_big": {"mixer.hypernet_layers": 2, "mixer.embed_size": 64},
+    "now": DEFAULT,
+    "now_lambda_0": {**DEFAULT, "target.td_lambda": 0},
+    "now_lambda_3_updates_16_rate_1": {
+        **DEFAULT,
+        "target.td_lambda": 0.3,
+        "learner.updates_per_iteration": 16,
+        "optimizer.learning_rate": "1e-3",
+    },
+    "now_bootstrap": {**DEFAULT, "env.time_limit": "bootstrap"},
+    "now_bootstrap_hidden_128": {**DEFAULT, "env.time_limit": "bootstrap", "agent.hidden_size": 128},
+    "now_lambda_3": {**DEFAULT, "target.td_lambda": 0.3},
+    "now_lambda_8": {**DEFAULT, "target.td_lambda": 0.8},
+    "now_rate_1": {**DEFAULT, "optimizer.learning_rate": "1e-3"},
+    "now_rate_05": {**DEFAULT, "optimizer.learning_rate": "5e-4"},
+    "now_batch_64": {**DEFAULT, "replay.batch_size": 64},
+    "now_updates_16": {**DEFAULT, "learner.updates_per_iteration": 16},
+    "now_updates_16_rate_1": {**DEFAULT, "learner.updates_per_iteration": 16, "optimizer.learning_rate": "1e-3"},
+    "now_batch_16_updates_16": {**DEFAULT, "learner.updates_per_iteration": 16, "replay.batch_size": 16},
+    "now_batch_16_updates_16_rate_1": {
+        **DEFAULT,
+        "learner.updates_per_iteration": 16,
+        "replay.batch_size": 16,
+        "optimizer.learning_rate": "1e-3",
+    },
+    "now_batch_8_updates_32_rate_1": {
+        **DEFAULT,
+        "learner.updates_per_iteration": 32,
+        "replay.batch_size": 8,
+        "optimizer.learning_rate": "1e-3",
+    },
+    "now_hidden_128": {**DEFAULT, "agent.hidden_size": 128},
+    "now_layer_norm": {**DEFAULT, "agent.layer_norm": "true"},
+    "now_prioritised": {**DEFAULT, "replay": "prioritised"},
+    "now_envs_8": {**DEFAULT, "rollout.num_envs": 8, "learner.updates_per_iteration": 4},
+    "now_soft": {**DEFAULT, "target.update": "soft", "target.tau": 0.04},
+    "now_reward_10": {**DEFAULT, "reward.scale": 10},
+    "now_epsilon_end_01": {**DEFAULT, "exploration.epsilon_end": 0.01},
+    "now_one_layer": {**DEFAULT, "mixer.hypernet_layers": 1},
+    "now_q_lambda": {**DEFAULT, "target": "q_lambda", "target.td_lambda": 0.8},
+    "now_copy_10": {**DEFAULT, "target.update_interval": 10},
+    "now_gamma_97": {**DEFAULT, "gamma": 0.97},
+    "now_vdn": {**DEFAULT, "algorithm": "vdn"},
 }
 FIXED = ["num_seeds=1", "devices.count=1", "logger.wandb.mode=disabled", "logger.plot=false", "resume=true"]
 FIXED += ["checkpoint.every_minutes=10", "checkpoint.keep=1"]
@@ -84,6 +132,8 @@ def command_of(trial: str, scenario: str, steps: int, seed: int) -> list[str]:
     settings = {**BASE, **TRIALS[trial]}
     share = settings.pop("epsilon_share")
     settings["exploration.epsilon_steps"] = round(share * steps)
+    if settings.get("algorithm") == "vdn":
+        settings = {key: value for key, value in settings.items() if not key.startswith("mixer.")}
     groups = [f"{key}={value}" for key, value in settings.items() if "." not in key]
     keys = [f"{key}={value}" for key, value in settings.items() if "." in key]
     return ["env=smax", f"env.scenario={scenario}", f"total_env_steps={steps}", f"seed={seed}", *groups, *keys]
