@@ -44,7 +44,7 @@ METHODS: dict[str, list[str]] = {
     "iql": [],
 }
 CASES = {f"{method}{penalty}": (method, penalty) for penalty in ("-2", "-0") for method in METHODS}
-"""By name: ``cw_qmix-2`` is CW-QMIX with a penalty of -2."""
+"""By name: ``cw_qmix-2`` is CW-QMIX with a penalty of -2, ``qmix-0`` QMIX without one."""
 
 
 def main(command: str, *arguments: str) -> None:
@@ -69,7 +69,11 @@ def run(seed: str, *names: str) -> None:
         method, penalty = CASES[name]
         if int(seed) not in finished(name):
             command = [sys.executable, "-m", "qmix_jax.train", *SETTINGS, f"algorithm={method}", *METHODS[method]]
-            command += [f"env.penalty={float(penalty):g}", f"seed={seed}", f"run_dir={RUNS / f'{name}_seed{seed}'}"]
+            command += [
+                f"env.penalty={float(penalty) + 0.0:g}",
+                f"seed={seed}",
+                f"run_dir={RUNS / f'{name}_seed{seed}'}",
+            ]
             subprocess.run([*command, "resume=true"], check=True)
 
 
@@ -81,7 +85,7 @@ def report() -> None:
     for name, score in found.items():
         cells = [", ".join(f"{x:.{places}f}" for x in score[key]) for key, places in KEYS.items()]
         method, penalty = CASES[name]
-        print(f"| {method}, {float(penalty):g} | {len(score['seeds'])} | {' | '.join(cells)} |")
+        print(f"| {method}, {float(penalty) + 0.0:g} | {len(score['seeds'])} | {' | '.join(cells)} |")
     OUT.mkdir(parents=True, exist_ok=True)
     write_json(OUT / "results.json", {"settings": SETTINGS, "methods": METHODS, "cases": found})
     draw(found)
@@ -120,12 +124,12 @@ def draw(found: dict[str, Any]) -> None:
                 zip(found[name]["env_steps"], found[name]["returns"], strict=True)
             ):
                 shown = np.maximum(returns, LOWEST)
-                axes.plot(steps, shown, color=colour, linewidth=1.6, label=None if number else method)
+                axes.plot(np.divide(steps, 1000), shown, color=colour, linewidth=1.6, label=None if number else method)
         axes.axhline(BEST, color="#999999", linewidth=0.8)
         axes.set(
-            xlabel="environment steps",
+            xlabel="thousand environment steps",
             ylabel="greedy return",
-            title=f"predator-prey, penalty {float(penalty):g}",
+            title=f"predator-prey, penalty {float(penalty) + 0.0:g}",
             ylim=(LOWEST, BEST + 2),
         )
         axes.grid(alpha=0.3)

@@ -33,6 +33,8 @@ COMBINATIONS = [
     ["rollout.sequences=continue", "algorithm=qplex", "replay=on_policy", "agent=feed_forward"],
     ["algorithm=pqn_vdn", "mixer=qplex", "rollout.sequences=fresh", "replay.memory_window=0", "agent=lstm"],
     ["algorithm=cw_qmix", "target.network=online", "reward.standardise_returns=true"],
+    ["agent=lru", "agent.shared=false", "algorithm=qtran"],
+    ["agent=min_gru", "rollout.sequences=continue", "rollout.length=8", "learner.burn_in=2"],
     ["target.update_unit=episodes", "exploration.schedule=exponential", "learner.half_loss=true"],
 ]
 
