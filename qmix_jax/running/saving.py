@@ -118,8 +118,11 @@ def sections(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray
     return parts
 
 
-def check_saved(saved: Saved, num_lanes: int) -> None:
-    """Raise :class:`ConfigError` for a checkpoint with valid digests that is not one of a run with so many lanes."""
+def checked_sections(saved: Saved, num_lanes: int) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of a checkpoint by the first part of their name.
+
+    Raises :class:`ConfigError` for one with valid digests that is not one of a run with so many lanes.
+    """
     for key in ("train_seconds", "wall_seconds"):
         _check_number(saved, key, int | float)
     for name, array in saved.arrays.items():
@@ -128,6 +131,7 @@ def check_saved(saved: Saved, num_lanes: int) -> None:
     for name in ("told.nonfinite", "told.active", "rows.env_steps", "rows.updates"):
         if name not in saved.arrays:
             raise ConfigError(f"{saved.path}: has no {name}")
+    return sections(saved.arrays)
 
 
 def _check_number(saved: Saved, key: str, kind: Any) -> None:

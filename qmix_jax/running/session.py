@@ -18,7 +18,7 @@ from qmix_jax.running.checkpoint import unflatten
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.running.interrupt import Interruption
-from qmix_jax.running.saving import Saving, check_saved, sections, warn
+from qmix_jax.running.saving import Saving, checked_sections, warn
 from qmix_jax.running.waves import Waves
 from qmix_jax.settings.cells import Cell
 from qmix_jax.settings.config import Config
@@ -82,8 +82,7 @@ class Session:
         if saved is None:
             self._console.message(f"no checkpoint in {self._info.run_dir}: starting from the beginning")
             return
-        check_saved(saved, len(self._lanes))
-        parts = sections(saved.arrays)
+        parts = checked_sections(saved, len(self._lanes))
         told = parts["told"]
         self._progress = Progress(parts["rows"], told["nonfinite"], told["active"], parts["best"])
         if not self._progress.active.all():

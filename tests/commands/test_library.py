@@ -143,7 +143,12 @@ def test_an_environment_object_is_adapted_as_the_arguments_say(tmp_path, monkeyp
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "example_package"))
     game = importlib.import_module("example_envs.guess").Guess(length=3)
     given = []
-    monkeypatch.setattr(launch, "run", lambda *a, **k: given.append(a))
+
+    def run(*arguments, **_):
+        given.append(arguments)
+        return launch.Ended(0, tmp_path)
+
+    monkeypatch.setattr(launch, "run", run)
     monkeypatch.setattr("qmix_jax.results.opened.open_run", lambda path, env: env)
     env = qmix_jax.run([*TINY, f"run_dir={tmp_path}", "env.time_limit=terminal", "+env.episode_limit=2"], env=game)
     request, env_object = given[0]

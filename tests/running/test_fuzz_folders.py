@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +104,10 @@ def sum_up(checkpoint: Path) -> None:
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != SUMS)
     digests = [(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(checkpoint)) for path in files]
     sums = "".join(f"{digest}  {name.as_posix()}\n" for digest, name in digests).encode()
+    if (checkpoint / SUMS).is_symlink():
+        (checkpoint / SUMS).unlink()
+    if (checkpoint / SUMS).is_dir():
+        (checkpoint / SUMS).rmdir()
     (checkpoint / SUMS).write_bytes(sums + f"# {hashlib.sha256(sums).hexdigest()}\n".encode())
 
 
@@ -151,6 +156,8 @@ def answered(function, folder: Path) -> bool:
     return False
 
 
+# Where arrays are damaged and digests are not, orbax leaves coroutines behind that fail when they are collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @settings(
     max_examples=FOLDERS,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -9,7 +9,7 @@ import pytest
 from qmix_jax.errors import ConfigError
 from qmix_jax.running.checkpoint import write_checkpoint
 from qmix_jax.running.hosts import Hosts
-from qmix_jax.running.saving import Saving, check_saved
+from qmix_jax.running.saving import Saving, checked_sections
 from qmix_jax.settings.config import CheckpointConfig
 
 ON = CheckpointConfig(every_minutes=0.0, keep=2)
@@ -79,7 +79,7 @@ def test_what_a_checkpoint_costs_is_told_once_if_it_is_much(tmp_path, monkeypatc
 def check_newest(folder) -> None:
     saved = saving(folder).newest()
     assert saved is not None
-    check_saved(saved, 2)
+    checked_sections(saved, 2)
 
 
 def test_a_changed_checkpoint_with_valid_digests_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Runs that are killed, and workers that are killed, stopped or run out of memory, as real processes."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ PATIENCE = 240.0
 SMALL = [
     "env=pettingzoo",
     "env.workers=2",
-    "env.timeout=2",
+    "env.timeout=20",
     "agent.hidden_size=4",
     "mixer=vdn",
     "rollout.num_envs=2",
@@ -64,6 +65,11 @@ class Run:
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
+    def end(self) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):  # It has ended already.
+            self.process.kill()
+        self.process.wait()
+
     def wait_for(self, what) -> None:
         end = time.monotonic() + PATIENCE
         while not what():
@@ -77,6 +83,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return all(process.status() == psutil.STATUS_ZOMBIE for process in left)
 
 
+@pytest.mark.slow
 def test_workers_and_the_run_itself_are_killed_and_nothing_is_lost_or_left(tmp_path):
     arguments = ["env.name=pastures:pasture", "total_env_steps=100000"]
     run = Run(tmp_path / "run", *arguments)
@@ -88,14 +95,13 @@ def test_workers_and_the_run_itself_are_killed_and_nothing_is_lost_or_left(tmp_p
         run.wait_for(lambda: len(run.rows()) >= before + 2 and len(run.workers()) == 2)
         stopped = run.workers()[1]
         stopped.send_signal(signal.SIGSTOP)
-        run.wait_for(lambda: "has not answered for 2 seconds (env.timeout)" in run.said.read_text())
+        run.wait_for(lambda: "has not answered for 20 seconds (env.timeout)" in run.said.read_text())
         assert gone([stopped])
         before = len(run.rows())
         run.wait_for(lambda: len(run.rows()) >= before + 2 and len(run.workers()) == 2)
         workers = run.workers()
     finally:
-        run.process.kill()
-        run.process.wait()
+        run.end()
     assert gone(workers)
     said = run.said.read_text()
     assert said.count("warning: ") == 2, said
@@ -109,14 +115,14 @@ def test_workers_and_the_run_itself_are_killed_and_nothing_is_lost_or_left(tmp_p
         run.process.send_signal(signal.SIGINT)
         assert run.process.wait(PATIENCE) == 130, run.said.read_text()
     finally:
-        run.process.kill()
-        run.process.wait()
+        run.end()
     assert gone(workers)
     epochs = [row["epoch"] if "epoch" in row else row["env_steps"] for row in run.rows()]
     assert epochs == sorted(set(epochs)), "every epoch once"
     assert (tmp_path / "run" / "summary.json").is_file()
 
 
+@pytest.mark.slow
 def test_an_environment_that_raises_after_100_steps_is_restarted_and_then_ends_the_run_saved(tmp_path):
     run = Run(tmp_path / "run", "env.name=pastures:tiring", "env.restarts=1", "total_env_steps=100000")
     assert run.process.wait(PATIENCE) == 1
