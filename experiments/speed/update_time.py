@@ -78,9 +78,7 @@ def product_flop(jaxpr: Any) -> float:
 
 def size_in_bytes(tree: Any) -> int:
     return sum(
-        x.size * x.dtype.itemsize
-        for x in jax.tree.leaves(tree)
-        if not jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+        x.size * x.dtype.itemsize for x in jax.tree.leaves(tree) if not jnp.issubdtype(x.dtype, jax.dtypes.extended)
     )
 
 
@@ -113,7 +111,8 @@ def with_gradient(found: dict[str, Piece], name: str, function: Callable[..., An
 
 def part_pieces(algorithm: Algorithm, hyper: HyperParams, learner: Learner, part: Minibatch) -> dict[str, Piece]:
     """The pieces of the loss of a minibatch's part."""
-    agent, batch, params = algorithm.agent, part.slots, learner.online.agent
+    agent: Any = algorithm.agent
+    batch, params = part.slots, learner.online.agent
     obs, first = batch.step.obs, batch.first
     previous = last_actions(batch.action, first)
     rows = obs.shape[1] * obs.shape[2]
@@ -200,6 +199,7 @@ def repeats_of(program: Callable[..., Any], piece: Piece) -> int:
 def seconds(program: Callable[..., Any], piece: Piece, calls: int) -> float:
     """Processor seconds of so many calls."""
     started = time.process_time()
+    output: Any = None
     for _ in range(calls):
         output = program(*piece.arguments)
     jax.block_until_ready(output)

@@ -135,7 +135,7 @@ def checked_sections(saved: Saved, num_lanes: int) -> dict[str, dict[str, np.nda
 
 
 def _check_number(saved: Saved, key: str, kind: Any) -> None:
-    value = saved.record.get(key)
+    value: Any = saved.record.get(key)
     if isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value < 2**31:
         raise ConfigError(f"{saved.path / RECORD}: {key}={value}: must be a number of at least 0")
 
