@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 if len(os.sched_getaffinity(0)) > 1:
     raise SystemExit("start with taskset -c 0: processor time of several threads is no time of one")
@@ -169,7 +169,9 @@ def step_piece(algorithm: Algorithm, hyper: HyperParams, learner: Learner) -> Pi
             return 0.5 * (vector**2).sum(), info
 
     given = algorithm._replace(method=Given(), sizes=algorithm.sizes._replace(minibatch_parts=1))
-    empty = Minibatch(loop.Slot(*(jnp.zeros((1, 1)) for _ in loop.Slot._fields)), jnp.zeros(1, jnp.int32), jnp.zeros(1))
+    empty = Minibatch(
+        loop.Slot(*cast(Any, [jnp.zeros((1, 1)) for _ in loop.Slot._fields])), jnp.zeros(1, jnp.int32), jnp.zeros(1)
+    )
     return Piece(lambda learner, minibatch: learn(given, hyper, learner, minibatch), (learner, empty))
 
 
