@@ -12,6 +12,7 @@ from typing import Any
 from benchmark_plan import PEERS, Case, Task, settings, shown_command, tasks
 from benchmark_runs import ABOUT, RECORDS, is_running, machine, read_json, record_folder
 
+from qmix_jax.envs.smax.scenarios import SCENARIOS
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import METRICS_FILE, write_json
 from qmix_jax.logging.files import read_rows
@@ -25,6 +26,8 @@ BOOKKEEPING_SECTIONS = ("logger", "devices", "distributed", "checkpoint", "sweep
 """Settings that do not say what is learned."""
 CHOSEN = ("replay.capacity",)
 """Settings that the program chooses where the command line leaves them open."""
+WALLED = tuple(name for name, scenario in SCENARIOS.items() if scenario.terrain.walls)
+"""The maps on which ``env.terrain`` means something."""
 KEPT = {"env_steps": 0, "seconds": 1, "eval_return": 4, "eval_win_rate": 4}
 """Columns of an evaluation that are kept, and their decimals."""
 
@@ -100,6 +103,8 @@ def identify(config: Mapping[str, Any], tiny: bool = False) -> tuple[Task, dict[
     plain = _learning(to_container(compose_config(settings(Case(task, algorithm, config["total_env_steps"], 0)))))
     keys = sorted(now.keys() | plain.keys())
     differing = {key: (now.get(key), plain.get(key)) for key in keys if now.get(key) != plain.get(key)}
+    if name not in WALLED:
+        differing.pop("env.terrain", None)
     return task, {key: both for key, both in differing.items() if not (key in CHOSEN and both[1] is None)}
 
 

@@ -220,7 +220,7 @@ def qatten_in_numpy(params, q: np.ndarray, state: np.ndarray, heads: int, units:
         ({"state_size": 8, "unit_size": 2}, lambda state: state[:6].reshape(3, 2)),
         ({"state_size": 2}, lambda state: np.stack([state] * 3)),
     ],
-    ids=str,
+    ids=["cut", "heads", "unit_size", "small_state"],
 )
 def test_qatten_equals_plain_numpy(changes, units):
     settings = {"num_agents": AGENTS, "state_size": STATE, "embed_size": 6, "hypernet_layers": 2, "heads": 2, **changes}
