@@ -337,8 +337,9 @@ class TestTrust:
     def test_what_train_can_build_by_default_is_followed(self):
         assert TWO_STEP["_target_"] in shipped_targets("env")
         assert "qmix_jax.envs.jaxmarl.make_smax" in shipped_targets("env")
-        kinds = {"RecurrentAgent", "LSTMAgent", "FeedForwardAgent"}
-        assert shipped_targets("agent") == {f"qmix_jax.networks.agents.{kind}" for kind in kinds}
+        kinds = ["agents.RecurrentAgent", "agents.LSTMAgent", "agents.FeedForwardAgent", "deep.DeepRecurrentAgent"]
+        kinds += ["parallel_agents.LRUAgent", "parallel_agents.MinGRUAgent"]
+        assert shipped_targets("agent") == {f"qmix_jax.networks.{kind}" for kind in kinds}
 
 
 class TestFiles:
