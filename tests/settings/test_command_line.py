@@ -551,7 +551,7 @@ class TestRun:
         policies = {
             f"policies/seed_{seed}/{name}{suffix}"
             for seed in (5, 6)
-            for name in ("final", "best", "mixer")
+            for name in ("final", "best", "mixer", "best_mixer")
             for suffix in (".json", ".safetensors")
         }
         assert names == {"config.json", "metrics.jsonl", "summary.json", "marl_eval.json", "curves.png", *policies}
