@@ -67,12 +67,16 @@ class FileSink:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The lines of ``metrics.jsonl`` in their order, none where there is no file; a last line cut short is left out.
 
-    Raises :class:`ConfigError` for a line that is not one of ours.
+    Raises :class:`ConfigError` for what cannot be read, and for a line that is not one of ours.
     """
     if not path.exists():
         return []
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
             row = json.loads(line)
             rows.append({"epoch": row["epoch"], "seed": row["seed"], **row})

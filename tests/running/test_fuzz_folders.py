@@ -183,3 +183,15 @@ def test_a_whole_folder_is_used(tmp_path):
     folder = Path(shutil.copytree(OLDER, tmp_path / "run"))
     for function in (look, play, resume, lambda folder: compare([str(folder)])):
         assert answered(function, folder)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "config.json", "summary.json"])
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, name):
+    folder = Path(shutil.copytree(OLDER, tmp_path / "run"))
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    for function in (look, lambda folder: compare([str(folder)])):
+        answered(function, folder)
+    if name != "summary.json":
+        with pytest.raises(ConfigError, match=name):
+            look(folder)
