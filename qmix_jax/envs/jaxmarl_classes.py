@@ -128,8 +128,8 @@ def _overcooked(env: Any) -> dict[str, Any]:
 
 
 def _rounds(env: Any) -> dict[str, Any]:
-    # The published episode: rounds of num_inner_steps, after the last of which the game starts anew within the step, so
-    # that the last observation is of another episode and nothing may be bootstrapped from it.
+    # The published episode has num_outer_steps rounds of num_inner_steps each. The step that ends the last round also
+    # resets the game: its observation belongs to the next episode, so nothing may be bootstrapped from it.
     return {
         "episode_limit": int(env.num_inner_steps * env.num_outer_steps),
         "terminated": lambda transition: transition.done,

@@ -20,7 +20,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.types import EnvState, Outcome, TimeStep
 
 STARTS = 8
-"""Episodes of which the first step is played."""
+"""Episodes to start; one step of each is played."""
 QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 0}
 IN_NUMPY = (
     jax.errors.TracerArrayConversionError,
