@@ -40,7 +40,8 @@ class Outcome(NamedTuple):
 
     ``discount`` is 0 where the episode terminated and 1 otherwise; a time limit that is not part of the task leaves it
     at 1. ``last`` is true where the episode is over, for either reason. ``won`` only has a meaning on the last
-    transition of an episode, in environments with ``has_win_rate``.
+    transition of an episode, in environments with ``has_win_rate``. ``reward`` is the team's, or with
+    ``individual_reward`` one for each agent, ``[*batch, N]``.
     """
 
     reward: Float[Array, "*batch"]

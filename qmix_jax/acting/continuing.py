@@ -45,7 +45,7 @@ def begin(env: Env, agent: AnyAgent, keys: Key[Array, " B"], window: int) -> Con
             state=jnp.zeros((*shape, env.state_size)),
         ),
         action=jnp.zeros((*shape, env.num_agents), jnp.int32),
-        reward=nothing,
+        reward=jnp.zeros((*shape, *env.reward_shape)),
         discount=nothing,
         mask=nothing,
         first=jnp.zeros(shape, bool),

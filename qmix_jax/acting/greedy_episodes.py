@@ -39,14 +39,14 @@ def greedy_episodes(env: Env, agent: AnyAgent, agent_params: dict, key: Key[Arra
         action = masked_argmax(q, actors.step.avail_actions).astype(jnp.int32)
         env_keys = jax.random.split(jax.random.fold_in(step_key, time), episodes)
         env_state, step, outcome = jax.vmap(env.step)(env_keys, actors.env_state, action)
-        counts = ~actors.over
+        counts, paid = ~actors.over, env.team_reward(outcome.reward)
         following = actors._replace(
             env_state=env_state,
             step=step,
             hidden=hidden,
             last_action=action,
             over=actors.over | outcome.last,
-            episode_return=actors.episode_return + jnp.where(counts, outcome.reward, 0.0),
+            episode_return=actors.episode_return + jnp.where(counts, paid, 0.0),
             episode_length=actors.episode_length + counts,
         )
         return following, jnp.where(counts & outcome.last, outcome.won, won), time + 1

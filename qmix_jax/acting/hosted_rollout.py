@@ -14,9 +14,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from qmix_jax.acting.explore import Exploration, draw, epsilon_greedy, masked_argmax
 from qmix_jax.acting.greedy_episodes import Episodes
 from qmix_jax.acting.rollout import RolloutStats
-from qmix_jax.envs.base import Env
+from qmix_jax.envs.base import Env, Episode
+from qmix_jax.envs.hosted.group import episode_seed, in_a_line
 from qmix_jax.envs.hosted.pool import Moment
-from qmix_jax.envs.hosted.team import IDLE, START
+from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
+from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act
 from qmix_jax.types import Slot, TimeStep
 
@@ -73,7 +75,7 @@ class HostedActor:
         self, agent_params: Any, level: Float[Array, ""], key: Key[Array, ""], seed: int, length: int, auto_reset: bool
     ) -> tuple[Slot, RolloutStats]:
         pool, count = self._pool, self._num_envs
-        slots, sums = _empty_slots(self._env, count, length), _Sums(count)
+        slots, sums = _empty_slots(self._env, count, length), _Sums(self._env, count)
         now = _copied(pool.reset(seed))
         hidden, action = self._beginning()
         first, over = np.ones(count, bool), np.zeros(count, bool)
@@ -89,7 +91,7 @@ class HostedActor:
             slots.action[:, time], slots.mask[:, time] = action, ~over
             now = pool.tick(_commands(action, over, START if auto_reset else IDLE))
             acted = ~over
-            slots.reward[:, time] = np.where(acted, now.reward, 0.0)
+            slots.reward[:, time] = np.where(acted.reshape(-1, *(1,) * (now.reward.ndim - 1)), now.reward, 0.0)
             ended = now.terminated.astype(bool) | (now.over.astype(bool) & self._env.hosted.limit_is_the_end)
             slots.discount[:, time] = np.where(acted, 1.0 - ended, 0.0)
             sums.add(acted, now)
@@ -117,7 +119,7 @@ class HostedActor:
             action = np.asarray(chosen)
             now = pool.tick(_commands(action, ~playing, IDLE))
             numbers = number[playing]
-            returns[numbers] += now.reward[playing]
+            returns[numbers] += self._env.team_reward(now.reward)[playing]
             lengths[numbers] += 1
             over = playing & now.over.astype(bool)
             won[number[over]] = now.won[over].astype(bool)
@@ -127,6 +129,37 @@ class HostedActor:
             if first.any():
                 now = pool.tick(_commands(np.full_like(action, IDLE), first, START))
         return Episodes(cast(Array, returns), cast(Array, lengths), cast(Array, won))
+
+    def draw_episode(self, agent_params: Any, seed: int) -> Episode:
+        """The first episode of ``greedy_episodes(agent_params, seed, ...)``, played in this process and drawn.
+
+        Its states are the environment's own pictures. Raises :class:`ConfigError` where it draws none.
+        """
+        try:
+            return self._draw_episode(agent_params, self._env.hosted.make_drawn_team(), episode_seed(seed, 0))
+        except Exception as error:  # An environment may raise anything.
+            raise ConfigError(f"render: {self._env.name} cannot be drawn: {in_a_line(error)}") from error
+
+    def _draw_episode(self, agent_params: Any, team: Team, seed: int) -> Episode:
+        def picture() -> np.ndarray:
+            drawn = team.door.draw()
+            if np.ndim(drawn) != 3:
+                raise EnvError("its render() returns no picture (rgb_array)")
+            return np.array(drawn)
+
+        view, hidden = team.reset(seed), self._agent.initial_hidden(1)
+        chosen: Any = np.full((1, self._env.num_agents), NO_ACTION, np.int32)
+        frames, actions, rewards, first, over = [picture()], [], [], np.ones(1, bool), False
+        while not over:
+            obs, avail = view.obs[None], view.avail.astype(np.int8)[None]
+            hidden, chosen = self._choose_greedily(agent_params, hidden, obs, avail, chosen, first)
+            actions.append(np.asarray(chosen)[0])
+            result = team.step(actions[-1])
+            frames.append(picture())
+            rewards.append(float(np.sum(result.reward)))
+            view, first, over = result.view, np.zeros(1, bool), result.terminated or result.truncated
+        team.close()
+        return Episode(frames, (), cast(Any, actions), rewards)
 
     def _beginning(self) -> tuple[Any, np.ndarray]:
         """What agents remember before an episode: nothing."""
@@ -208,7 +241,7 @@ def _empty_slots(env: Env, count: int, length: int) -> Any:
     return Slot(
         step=step,
         action=cast(Array, zeros(env.num_agents, dtype=np.int32)),
-        reward=cast(Array, zeros()),
+        reward=cast(Array, zeros(*env.reward_shape)),
         discount=cast(Array, zeros()),
         mask=cast(Array, zeros()),
         first=cast(Array, zeros(dtype=bool)),
@@ -218,14 +251,15 @@ def _empty_slots(env: Env, count: int, length: int) -> Any:
 class _Sums:
     """:class:`RolloutStats`, added up step by step."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, env: Env, count: int) -> None:
+        self._env = env
         self._returns = np.zeros(count, np.float32)
         self._lengths = np.zeros(count, np.int32)
         self.stats = RolloutStats(*cast(Any, (np.int32(0), np.int32(0), np.float32(0), np.float32(0), np.float32(0))))
 
     def add(self, acted: np.ndarray, now: Moment) -> None:
         """One step of the environments that acted."""
-        self._returns += np.where(acted, now.reward, 0.0).astype(np.float32)
+        self._returns += np.where(acted, self._env.team_reward(now.reward), 0.0).astype(np.float32)
         self._lengths += acted
         ended = acted & now.over.astype(bool)
         old = cast(Any, self.stats)
@@ -241,4 +275,4 @@ class _Sums:
 
 def zero_batch(env: Env, count: int, length: int) -> tuple[Slot, RolloutStats]:
     """Shapes and dtypes of what :meth:`HostedActor.collect` returns."""
-    return _empty_slots(env, count, length), _Sums(count).stats
+    return _empty_slots(env, count, length), _Sums(env, count).stats

@@ -131,8 +131,9 @@ class Play(NamedTuple):
             hidden, q = act(agent, self.agent_params, actors.hidden, actors.step.obs, actors.last_action)
             action = draw(noise, self.explore(q, actors.step.avail_actions, self.level))
             env_state, step, outcome = jax.vmap(env.step)(env_key, actors.env_state, action)
-            slot = _slot(actors, action, outcome)
-            following = _advance(actors, env_state, step, hidden, action, outcome)
+            slot = _slot(env, actors, action, outcome)
+            paid = env.team_reward(outcome.reward)
+            following = _advance(actors, env_state, step, hidden, action, outcome._replace(reward=paid))
             episode = episode + actors.over
             restarted = _restarted(fresh, begin, episode) if self.auto_reset else actors
             following_stats = _stats(actors, following, outcome)
@@ -141,7 +142,7 @@ class Play(NamedTuple):
         carry = (actors, episode, None if mark is None else memory(actors))
         here = None if mark is None else jnp.arange(random.noise.shape[0]) == mark
         (actors, _, marked), (slots, stats) = jax.lax.scan(tick, carry, (random.env_keys, random.noise, here))
-        ending = _slot(actors, jnp.zeros_like(actors.last_action), None)
+        ending = _slot(env, actors, jnp.zeros_like(actors.last_action), None)
         slots = jax.tree.map(lambda x, end: jnp.concatenate([x, end[None]]), slots, ending)
         slots = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), slots)
         return Played(actors, slots, jax.tree.map(lambda x: x.sum(axis=0), stats), marked)
@@ -182,14 +183,17 @@ def _restarted(fresh: Actors, begin: tuple[EnvState, TimeStep], episode: Int[Arr
     return fresh._replace(env_state=env_state, step=step)
 
 
-def _slot(actors: Actors, action: Int[Array, "B N"], outcome: Outcome | None) -> Slot:
+def _slot(env: Env, actors: Actors, action: Int[Array, "B N"], outcome: Outcome | None) -> Slot:
     """The slot to store; without an outcome, or after the end of an episode, it holds only the observation."""
     nothing = jnp.zeros_like(actors.episode_return)
     acted = ~actors.over
+    paid = jnp.zeros((*nothing.shape, *env.reward_shape), nothing.dtype)
+    if outcome is not None:
+        paid = jnp.where(acted.reshape(-1, *(1 for _ in env.reward_shape)), outcome.reward, 0.0)
     return Slot(
         step=actors.step,
         action=action,
-        reward=nothing if outcome is None else jnp.where(acted, outcome.reward, 0.0),
+        reward=paid,
         discount=nothing if outcome is None else jnp.where(acted, outcome.discount, 0.0),
         mask=nothing if outcome is None else acted.astype(nothing.dtype),
         first=actors.first,

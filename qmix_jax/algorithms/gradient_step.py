@@ -12,6 +12,7 @@ from qmix_jax.algorithms.base import Algorithm, LossInfo, Metrics, TargetUpdate
 from qmix_jax.learning import standardise
 from qmix_jax.learning.minibatch_parts import in_parts
 from qmix_jax.learning.optimizers import clip_by_global_norm, global_norm
+from qmix_jax.learning.values import like
 from qmix_jax.replay.sequences import Minibatch
 from qmix_jax.types import HyperParams, Learner, Networks
 
@@ -43,7 +44,7 @@ def learn(
     before = learner._replace(online=cast(Any, online), target=cast(Any, target))
     if algorithm.standardise_rewards:
         reward = batch.reward * hyper.reward_scale
-        learner = learner._replace(rewards=standardise.update(learner.rewards, reward, batch.mask))
+        learner = learner._replace(rewards=standardise.update(learner.rewards, reward, like(batch.mask, reward)))
 
     def part_loss(online: Networks, part: Minibatch) -> tuple[Float[Array, ""], LossInfo]:
         return loss(algorithm, hyper, online, learner, part, transitions=batch.mask.sum())

@@ -16,7 +16,7 @@ from qmix_jax.replay.sequences import Minibatch
 from qmix_jax.types import HyperParams, Learner, Slot, Statistics
 
 
-def rewards(algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot) -> Float[Array, "T M"]:
+def rewards(algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Slot) -> Float[Array, "T M *N"]:
     """Rewards as they enter the targets."""
     reward = batch.reward * hyper.reward_scale
     return standardise.standardise(learner.rewards, reward) if algorithm.standardise_rewards else reward
@@ -97,17 +97,23 @@ def excess(largest: Float[Array, ""], env: Env, hyper: HyperParams, learner: Lea
     """
     steps = jnp.where(hyper.gamma < 1, 1 / jnp.maximum(1 - hyper.gamma, 1e-6), env.episode_limit)
     limit = learner.max_reward * steps
-    if env.max_return is not None:
+    if env.max_return is not None and not env.individual_reward:
         limit = jnp.minimum(limit, env.max_return * hyper.reward_scale)
     return largest / jnp.maximum(limit, 1e-6)
 
 
-def require_team_value(algorithm: Algorithm, name: str) -> None:
-    """Raise :class:`ConfigError` unless the mixer gives one value for the team."""
+def has_team_value(algorithm: Algorithm) -> bool:
+    """Whether the mixer gives one value for the team."""
     env, mixer = algorithm.env, algorithm.mixer
     inputs = example_input(env.num_agents, env.num_actions, env.state_size)
     value = jax.eval_shape(lambda key: mixer.apply(mixer.init(key, inputs), inputs), jax.random.key(0))
-    if value.shape != ():
+    return value.shape == ()
+
+
+def require_team_value(algorithm: Algorithm, name: str) -> None:
+    """Raise :class:`ConfigError` unless the mixer gives one value for the team."""
+    mixer = algorithm.mixer
+    if not has_team_value(algorithm):
         raise ConfigError(
             f"mixer._target_={path_of(mixer)}: gives every agent a value of its own, and {name} needs one of the team; "
             f"use mixer=qmix"

@@ -56,10 +56,11 @@ class ValueDecomposition(Method):
             "q_tot_mean": (q_tot * mask).sum() / count,
             "target_mean": (y * mask).sum() / count,
         }
+        reward = pieces.rewards(algorithm, hyper, learner, batch)
         info = LossInfo(
             metrics=metrics,
             q_tot_max=(jnp.abs(q_tot) * mask).max(),
-            max_reward=(jnp.abs(pieces.rewards(algorithm, hyper, learner, batch)) * batch.mask).max(),
+            max_reward=(jnp.abs(reward) * like(batch.mask, reward)).max(),
             priority=pieces.sequence_priority(td_error, batch.mask),
             returns=returns,
         )

@@ -24,12 +24,14 @@ from qmix_jax.types import EnvState, Outcome, TimeStep
 TIME_LIMITS = ("terminal", "bootstrap")
 """Whether reaching the time limit is a termination (discount 0) or not (discount 1)."""
 
-TEAM_REWARDS: dict[str, Callable[[Float[Array, " N"]], Float[Array, ""]]] = {
+TEAM_REWARDS: dict[str, Callable[[Float[Array, " N"]], Float[Array, "*N"]]] = {
     "sum": jnp.sum,
     "mean": jnp.mean,
     "first": lambda rewards: rewards[0],
+    "individual": lambda rewards: rewards,
 }
-"""The team reward from the agents' rewards [N]; ``first`` is for environments that give all agents the same reward."""
+"""The team reward from the agents' rewards [N]; ``first`` is for environments that give all agents the same reward, and
+``individual`` keeps each agent's own [N]."""
 
 LIMIT_ATTRIBUTES = ("max_steps", "max_episode_steps", "episode_limit")
 
@@ -157,6 +159,7 @@ def from_jaxmarl(
         # Padded observations would differ from the state.
         state_from_obs=not own_state and len(set(obs_sizes)) == 1,
         render=None if render is None else partial(_render, render, env),
+        individual_reward=reward == "individual",
     )
 
 

@@ -22,6 +22,9 @@ class Env(NamedTuple):
     observations (``obs.reshape(-1)``), so that it need not be stored as well. ``render(env_states, actions, rewards,
     path)`` draws one recorded episode to a file.
 
+    With ``individual_reward`` the reward is [N], one for each agent (``env.reward=individual``), and the team's return
+    is the sum over agents.
+
     ``hosted``, if given, is a :class:`qmix_jax.envs.hosted.make.Hosted`: the environment is Python code that worker
     processes step. ``reset`` and ``step`` then only raise.
     """
@@ -39,6 +42,16 @@ class Env(NamedTuple):
     state_from_obs: bool = False
     render: Callable[["Episode", Path], None] | None = None
     hosted: Any = None
+    individual_reward: bool = False
+
+    @property
+    def reward_shape(self) -> tuple[int, ...]:
+        """``()``, or ``(N,)`` with ``individual_reward``."""
+        return (self.num_agents,) if self.individual_reward else ()
+
+    def team_reward(self, reward: Any) -> Any:
+        """The team's reward ``[*batch]`` from a stored one."""
+        return reward.sum(axis=-1) if self.individual_reward else reward
 
 
 class Episode(NamedTuple):

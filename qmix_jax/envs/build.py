@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.contract.multi_agent import check_multi_agent
-from qmix_jax.envs.contract.start import fit_env, refused
+from qmix_jax.envs.contract.start import fit_env, refused, team_paid
 from qmix_jax.envs.hosted.doors import right_door
 from qmix_jax.envs.hosted.pymarl import make_pymarl
 from qmix_jax.envs.settings import check_choice, check_kind, check_known
@@ -77,7 +77,9 @@ def as_env(made: object, told: str = "env", *, fit: bool = True, **adapter_argum
     Raises :class:`ConfigError`, which begins with ``told``, for anything else.
     """
     if isinstance(made, Env):
-        return fit_env(made, told, **adapter_arguments) if fit else made
+        if fit:
+            return fit_env(made, told, **adapter_arguments)
+        return team_paid(made, told, **adapter_arguments) if adapter_arguments else made
     if not all(hasattr(made, name) for name in ("agents", "reset", "step_env", "action_space")):
         what = f"{'' if told == 'env' else 'made '}a {type(made).__name__}"
         advice = right_door(made)

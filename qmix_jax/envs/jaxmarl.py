@@ -140,6 +140,7 @@ def make_mpe(
     num_agents: int | None = None,
     num_landmarks: int | None = None,
     local_ratio: float | None = None,
+    reward: str = "sum",
 ) -> Env:
     """A cooperative task of the multi-agent particle environments.
 
@@ -150,6 +151,7 @@ def make_mpe(
       reports, for each agent, the sum over the episode of its reward times the number of agents, and its baselines
       average that over the agents. The number of agents cancels: the mean of N r_i is the sum of r_i, so
       episode returns here and in JaxMARL are the same quantity. (EPyMARL's is divided by N or covers 25 steps.)
+      ``reward`` combines them otherwise, or keeps each agent's own (``individual``).
     - State [G]: the agents' concatenated observations.
     - There is no termination: an episode always ends by the time limit, whose discount is 1 with ``time_limit``
       ``bootstrap`` and 0 with ``terminal``. JaxMARL compares ``step`` with ``max_steps`` before counting the
@@ -158,6 +160,7 @@ def make_mpe(
     """
     check_choice("env.task", task, MPE_TASKS)
     check_choice("env.time_limit", time_limit, TIME_LIMITS)
+    check_choice("env.reward", reward, TEAM_REWARDS)
     check_at_least("env.max_steps", max_steps, 1)
     given = {"num_agents": num_agents, "num_landmarks": num_landmarks, "local_ratio": local_ratio}
     given = {name: value for name, value in given.items() if value is not None}
@@ -169,7 +172,7 @@ def make_mpe(
     if local_ratio is not None and local_ratio > 1:
         raise ConfigError(f"env.local_ratio={local_ratio}: must be at most 1")
     env = getattr(_import("environments.mpe"), MPE_TASKS[task])(max_steps=max_steps, **given)
-    return adapt(env, name=f"mpe-{task}", time_limit=time_limit)
+    return adapt(env, name=f"mpe-{task}", time_limit=time_limit, reward=reward)
 
 
 def make_switch_riddle(
@@ -210,7 +213,8 @@ def make_jaxmarl(
 ) -> Env:
     """Any registered JaxMARL environment with discrete actions, by its ``id``; ``settings`` go to its constructor.
 
-    ``reward`` combines the agents' rewards into the team reward: ``sum``, ``mean`` or ``first``; by default as in
+    ``reward`` combines the agents' rewards into the team reward: ``sum``, ``mean`` or ``first`` (``individual`` keeps
+    them, for independent learners); by default as in
     JaxMARL's baselines, which take the first agent's in SMAX, Overcooked and Hanabi and the sum elsewhere (here the
     switch riddle's shared reward also counts once). For the end of an episode see :func:`from_jaxmarl`.
 

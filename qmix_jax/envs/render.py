@@ -109,6 +109,15 @@ def render_jumanji(env: Any, episode: Episode, path: Path) -> None:
         env.animate(states, interval=200, save_path=str(path))
 
 
+def draw_frames(episode: Episode, path: Path) -> None:
+    """Write an episode whose states are pictures, ``uint8 [height, width, 3]``, as a GIF, one frame per state."""
+    from PIL import Image
+
+    check_suffix(path, (".gif",))
+    pictures = [Image.fromarray(np.asarray(frame, np.uint8)).convert("RGB") for frame in episode.env_states]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=200, loop=0)
+
+
 def expand_smax(env: Any, episode: Episode) -> list[tuple[None, Any, dict[str, Any]]]:
     """The underlying game's states after every simulation step, preceded by the first state of the episode.
 

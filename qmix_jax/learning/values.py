@@ -85,6 +85,6 @@ def joint_values(mixer: nn.Module, mixer_params: Any, inputs: MixerInput) -> Flo
     return flat.reshape(*inputs.state.shape[:2], *flat.shape[1:])
 
 
-def like(x: Float[Array, "T M"], q_tot: Float[Array, "T M *N"]) -> Float[Array, "T M *N"]:
+def like(x: Float[Array, "T M *N"], q_tot: Float[Array, "T M *N"]) -> Float[Array, "T M *N"]:
     """``x`` with trailing axes of size one, to broadcast with ``q_tot``."""
     return x.reshape(x.shape + (1,) * (q_tot.ndim - x.ndim))

@@ -89,7 +89,7 @@ def empty_slot(storage: Storage, env: Env) -> Stored:
             state=jnp.zeros(env.state_size),
         ),
         action=jnp.zeros(env.num_agents, jnp.int32),
-        reward=number,
+        reward=jnp.zeros(env.reward_shape),
         discount=number,
         mask=number,
         first=jnp.zeros((), bool),

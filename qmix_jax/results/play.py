@@ -74,6 +74,9 @@ def play(run: Run, params: Any, keys: Key[Array, " batches"], episodes: int) -> 
 def first_episode(team: Team, plan: Plan) -> Episode:
     """Record the first episode that :func:`play_team` plays, with the first policy."""
     seed, params = next(iter(team.policies.items()))
+    if team.env.hosted is not None:
+        actor = HostedActor(team.env, team.agent, min(plan.batch_size, HOSTED_PARALLEL))
+        return actor.draw_episode(params, int(jax.random.bits(plan.keys(seed)[0])))
     return record(team.env, team.agent, params, plan.keys(seed)[0], plan.batch_size)
 
 
@@ -103,7 +106,7 @@ def as_episode(moments: Sequence[Moment]) -> Episode:
         env_states=[moments[0].env_state, *(moment.next_env_state for moment in moments)],
         keys=[moment.key for moment in moments],
         actions=cast(Any, [np.asarray(moment.action) for moment in moments]),
-        rewards=[float(moment.outcome.reward) for moment in moments],
+        rewards=[float(np.sum(moment.outcome.reward)) for moment in moments],
     )
 
 

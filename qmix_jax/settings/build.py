@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from qmix_jax.acting.explore import Exploration
 from qmix_jax.algorithms.base import Algorithm, Sizes, TargetUpdate
+from qmix_jax.algorithms.pieces import has_team_value, path_of
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_kind, check_known
 from qmix_jax.errors import ConfigError, unknown_choice
@@ -55,7 +56,17 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
         obs_dtype=OBS_DTYPES[config.replay.obs_dtype],
     )
     algorithm.method.check(algorithm)
+    _check_reward(algorithm)
     return algorithm, hyper_params(config)
+
+
+def _check_reward(algorithm: Algorithm) -> None:
+    """Own rewards train own values."""
+    if algorithm.env.individual_reward and has_team_value(algorithm):
+        raise ConfigError(
+            f"env.reward=individual: {path_of(algorithm.mixer)} learns one value for the team from one reward; use "
+            "algorithm=iql (mixer=none), or env.reward=sum"
+        )
 
 
 NORMS = ("none", "layer")

@@ -23,6 +23,7 @@ ADDED: dict[str, dict[str, Any]] = {
 
 ADDED_TO: dict[str, dict[str, Any]] = {
     "qmix_jax.envs.smax.make_smax": {"physics": "smax", "terrain": False},
+    "qmix_jax.envs.jaxmarl.make_mpe": {"reward": "sum"},
     "qmix_jax.envs.jaxmarl.make_jaxmarl": {"team": None, "opponents": "random"},
 }
 """The same by ``_target_``, for settings that only this one has."""

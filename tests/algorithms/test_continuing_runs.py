@@ -112,6 +112,61 @@ def test_continuing_sequences_learn_what_fresh_ones_never_see():
     assert (returns(SIZES._replace(continues=False, burn_in=0)) < LATE - 1).all()
 
 
+LONG, LAST = 1000, 100
+
+
+def make_long() -> Env:
+    """1000 steps; in each of the last 100 both agents must choose 0 and 1 in turn, for 1 each.
+
+    They see a clock: whether the time has come, and whether the step is odd.
+    """
+
+    def see(time: Int[Array, ""]) -> TimeStep:
+        late = (time >= LONG - LAST).astype(jnp.float32)
+        now = jnp.stack([late, late * (time % 2), 1.0 - late])
+        return TimeStep(obs=jnp.stack([now, now]), avail_actions=jnp.ones((2, 2), bool), state=now)
+
+    def reset(key):
+        return LateState(jnp.int32(0)), see(jnp.int32(0))
+
+    def step(key, state, action):
+        right = (action == state.time % 2).all() & (state.time >= LONG - LAST)
+        last = state.time + 1 >= LONG
+        outcome = Outcome(
+            reward=right.astype(jnp.float32),
+            discount=1.0 - last.astype(jnp.float32),
+            last=last,
+            won=jnp.zeros((), bool),
+        )
+        return LateState(state.time + 1), see(state.time + 1), outcome
+
+    return Env("long", 2, 2, 3, 3, LONG, reset, step, max_return=float(LAST))
+
+
+def test_episodes_of_1000_steps_that_are_paid_at_their_end_are_learned_by_continuing_sequences_alone():
+    """Sequences of 101 slots. Fresh ones never see a reward, so their values stay at nothing."""
+    sizes = SIZES._replace(
+        num_envs=4, length=101, capacity=80, batch_size=8, iterations_per_epoch=60, updates_per_iteration=8
+    )
+    env = make_long()
+    algorithm = ALGORITHM._replace(
+        env=env,
+        agent=RecurrentAgent(obs_size=3, num_agents=2, num_actions=2, hidden_size=16),
+        mixer=VDNMixer(num_agents=2, state_size=3),
+    )
+    hyper = HYPER._replace(exploration_steps=jnp.float32(10_000))
+
+    def learned(sizes: Sizes) -> tuple[float, float]:
+        train = functools.partial(qmix.train, algorithm._replace(sizes=sizes), hyper, num_epochs=1)
+        metrics = jax.jit(train)(jax.random.key(0))[1]
+        return float(metrics["eval_return"][0]), float(metrics["target_mean"][0])
+
+    assert learned(sizes)[0] >= 0.9 * LAST
+    found, target = learned(sizes._replace(continues=False, burn_in=0))
+    assert found <= LAST / 2, "a rule that does not know the turns is right half of the time at most"
+    assert abs(target) < 0.05
+
+
 def compiled_waves(seeds: list[int], devices: list, **sizes: int) -> Waves:
     algorithm = ALGORITHM._replace(sizes=SIZES._replace(iterations_per_epoch=4, **sizes), prioritised=True)
     with pytest.MonkeyPatch.context() as patch:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from qmix_jax import check_env
 from qmix_jax.envs.base import Env
+from qmix_jax.envs.build import as_env
 from qmix_jax.envs.contract import PROMISES, Finding, check_contract
 from qmix_jax.logging import ConsoleSink
 from qmix_jax.types import Outcome, TimeStep
@@ -271,8 +272,11 @@ def restarting_without_a_counter() -> Env:
     return WALK._replace(reset=reset_uncounted, step=step_uncounted, episode_limit=1)
 
 
-def half(seen: TimeStep, name: str) -> TimeStep:
-    return seen._replace(**{name: getattr(seen, name).astype(jnp.float16)})
+def cast(name: str, dtype: str) -> Env:
+    """Walk, with one part of another type."""
+    if name in TimeStep._fields:
+        return seeing(lambda seen: seen._replace(**{name: getattr(seen, name).astype(dtype)}))
+    return paying(lambda state, outcome: outcome._replace(**{name: getattr(outcome, name).astype(dtype)}))
 
 
 NAN = jnp.float32(jnp.nan)
@@ -293,17 +297,11 @@ BROKEN: dict[str, tuple[str, Callable[[], Env], str]] = {
         lambda: WALK._replace(step=lambda key, state, action: (*step(key, state, action), {})),
         "step returns (WalkState, TimeStep, Outcome, dict)",
     ),
-    "obs-dtype": ("obs_type", lambda: seeing(lambda seen: half(seen, "obs")), "return float16[2,2], expected"),
     "obs-shape": ("obs_type", lambda: WALK._replace(obs_size=3), "obs_size=3"),
     "agents": (
         "obs_type",
         lambda: seeing(lambda seen: seen._replace(obs=seen.obs[:1]), of="step"),
         "step returns float32[1,2], expected float32[2,2]",
-    ),
-    "avail-dtype": (
-        "avail_actions_type",
-        lambda: seeing(lambda seen: seen._replace(avail_actions=seen.avail_actions.astype(jnp.int32))),
-        "convert it with .astype(bool)",
     ),
     "avail-shape": ("avail_actions_type", lambda: WALK._replace(num_actions=4), "num_agents=2, num_actions=4"),
     "state-shape": (
@@ -311,30 +309,31 @@ BROKEN: dict[str, tuple[str, Callable[[], Env], str]] = {
         lambda: WALK._replace(state_size=4),
         "reset and step return float32[2], expected float32[4]",
     ),
-    "reward-dtype": (
+    "reward-each": (
         "reward_type",
-        lambda: paying(lambda state, outcome: outcome._replace(reward=outcome.reward.astype(jnp.int32))),
-        "step returns int32[], expected float32[]",
+        lambda: paying(lambda state, outcome: outcome._replace(reward=jnp.full(2, outcome.reward))),
+        "step returns a reward for each agent, float32[2], and the team needs one; return their sum, or say how to "
+        "combine them: +env.reward=sum|mean|first",
     ),
     "reward-shape": (
         "reward_type",
-        lambda: paying(lambda state, outcome: outcome._replace(reward=jnp.full(2, outcome.reward))),
-        "return one number",
+        lambda: paying(lambda state, outcome: outcome._replace(reward=outcome.reward[None])),
+        "step returns float32[1], expected float32[]; return one number",
     ),
-    "discount-dtype": (
+    "discount-shape": (
         "discount_type",
-        lambda: paying(lambda state, outcome: outcome._replace(discount=outcome.discount > 0)),
-        "step returns bool[]",
+        lambda: paying(lambda state, outcome: outcome._replace(discount=jnp.full(2, outcome.discount))),
+        "step returns float32[2]",
     ),
-    "last-dtype": (
+    "last-shape": (
         "last_type",
-        lambda: paying(lambda state, outcome: outcome._replace(last=outcome.last.astype(jnp.float32))),
-        "step returns float32[]",
+        lambda: paying(lambda state, outcome: outcome._replace(last=jnp.full(2, outcome.last))),
+        "step returns bool[2]",
     ),
-    "won-dtype": (
+    "won-shape": (
         "won_type",
-        lambda: paying(lambda state, outcome: outcome._replace(won=outcome.won.astype(jnp.int32))),
-        "step returns int32[]",
+        lambda: paying(lambda state, outcome: outcome._replace(won=jnp.full(3, outcome.won))),
+        "step returns bool[3]",
     ),
     "state-widens": ("env_state_type", widening_state, "env_state['more'] is float32[2] after reset and float32[3]"),
     "state-grows": ("env_state_type", growing_state, "it changes with every step"),
@@ -405,6 +404,38 @@ def test_every_promise_can_be_broken():
 
 
 # Good environments, and what is only worth a warning
+
+
+MENDED: dict[str, tuple[str, Callable[[], Env], str]] = {
+    "obs-uint8": ("obs_type", lambda: cast("obs", "uint8"), "obs is uint8 and cast to float32"),
+    "obs-int32": ("obs_type", lambda: cast("obs", "int32"), "obs is int32 and cast to float32"),
+    "obs-float16": ("obs_type", lambda: cast("obs", "float16"), "obs is float16 and cast to float32"),
+    "avail": ("avail_actions_type", lambda: cast("avail_actions", "int32"), "avail_actions is int32 and cast to bool"),
+    "state": ("state_type", lambda: cast("state", "int32"), "state is int32 and cast to float32"),
+    "reward": ("reward_type", lambda: cast("reward", "int32"), "reward is int32 and cast to float32"),
+    "discount": ("discount_type", lambda: cast("discount", "bool"), "discount is bool and cast to float32"),
+    "last": ("last_type", lambda: cast("last", "float32"), "last is float32 and cast to bool"),
+    "won": ("won_type", lambda: cast("won", "int32"), "won is int32 and cast to bool"),
+    "no-state": (
+        "state_type",
+        lambda: seeing(lambda seen: seen._replace(state=None))._replace(state_size=0),
+        "it has no state: the observations of all agents in a row are used",
+    ),
+    "undeclared-state": (
+        "declared",
+        lambda: WALK._replace(state_size=0),
+        "state_size=0: the state has 2 numbers, which is used",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_what_training_puts_right_by_itself_is_a_warning_and_trained_in(name):
+    check, make, words = MENDED[name]
+    findings = checked(make(), make(), time_limit="bootstrap")
+    assert all_ok(findings, but=check), findings
+    assert words_of(findings, check) == f"{words}; training does this by itself"
+    as_env(make())  # raises where training would not
 
 
 def all_ok(findings: list[Finding], but: str | None = None) -> bool:
@@ -576,6 +607,18 @@ def test_an_environment_with_jaxmarls_interface_that_cannot_be_traced_is_broken_
     assert found["env"] == "not_made"
     assert "reset fails: TracerBoolConversionError" in found["jit"]
     assert "(walk_of_mine.py:6)" in found["jit"]
+
+
+@pytest.mark.parametrize(("reward", "status"), [("sum", 0), (None, 1)])
+def test_a_reward_for_each_agent_is_combined_as_for_training(reward, status, my_package, capsys):
+    my_package.write_text(
+        "from test_check_env import WALK, paying\nimport jax.numpy as jnp\n\n"
+        "def make_env():\n    return paying(lambda state, outcome: outcome._replace(\n"
+        "        reward=jnp.stack([outcome.reward, jnp.zeros(())])))\n"
+    )
+    arguments = [] if reward is None else [f"+env.reward={reward}"]
+    found = lines(capsys, "env=custom", "env._target_=walk_of_mine.make_env", *arguments, "episodes=4", status=status)
+    assert (found["reward_type"] == "ok") == (status == 0)
 
 
 def test_a_reset_inside_the_adapter_is_found(my_package, example_package, capsys):

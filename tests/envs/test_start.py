@@ -97,7 +97,7 @@ MENDED = {
     "int-reward": "reward is int32 and cast to float32, last is float32 and cast to bool",
     "no-state": "it has no state: the observations of all agents in a row are used",
     "empty-state": "it has no state: the observations of all agents in a row are used",
-    "undeclared-state": "state_size=0: the state has 5 numbers, which is what is used",
+    "undeclared-state": "state_size=0: the state has 5 numbers, which is used",
 }
 
 

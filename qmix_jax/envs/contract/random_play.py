@@ -173,7 +173,8 @@ def _summary(moment: Moment) -> dict[str, Shaped[np.ndarray, "B ..."]]:
         summary[f"largest_{name}"] = np.abs(np.where(finite, values, 0.0)).max(axis=1, initial=0.0)
     if moment.outcome is not None:
         for name in ("reward", "discount"):
-            summary[name] = np.asarray(getattr(moment.outcome, name)).astype(np.float64)
+            values = np.asarray(getattr(moment.outcome, name)).astype(np.float64)
+            summary[name] = values.reshape(episodes, -1).sum(axis=1)  # the agents' own rewards together
         for name in ("last", "won"):
             summary[name] = true(getattr(moment.outcome, name))
     return summary

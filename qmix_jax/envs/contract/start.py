@@ -4,7 +4,7 @@ training. What can be put right without a guess is put right, and said once.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int, Key
 from qmix_jax.envs.adapter import TEAM_REWARDS
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.contract import types
-from qmix_jax.envs.contract.findings import Finding, broken, failure, few
-from qmix_jax.envs.settings import say
+from qmix_jax.envs.contract.findings import Finding, broken, failure, few, ok, warning
+from qmix_jax.envs.settings import check_choice, say
 from qmix_jax.errors import ConfigError
 from qmix_jax.types import EnvState, Outcome, TimeStep
 
@@ -45,6 +45,16 @@ def refused(told: str, what: str, error: Exception, otherwise: str | None = None
     return BrokenPromiseError(told, finding)
 
 
+class Note(NamedTuple):
+    """What was put right: the check that it concerns, and words."""
+
+    check: str
+    words: str
+
+
+BY_ITSELF = "training does this by itself"
+
+
 @functools.lru_cache(maxsize=64)
 def fit_env(env: Env, told: str, reward: str | None = None) -> Env:
     """The environment, ready to be trained in.
@@ -56,62 +66,129 @@ def fit_env(env: Env, told: str, reward: str | None = None) -> Env:
     """
     if env.hosted is not None:
         return env
-    _check(told, types.declared(env if env.state_size else env._replace(state_size=1)))
+    _check(told, types.declared(_sized(env)))
     traced = types.trace(env)
     if isinstance(traced, Finding):
         raise _as_refusal(told, traced)
-    notes: list[str] = []
-    env, repairs = _state(env, traced, notes)
-    repairs += _reward(env, traced, reward, told)
-    repairs += _casts(env, traced, notes)
+    _check(told, reward_type(env, traced, reward))
+    env, repairs, notes = _repairs(env, traced, reward, told)
     mended = {name for name, _ in repairs}
     for name in types.SHAPES:
         if name not in mended:
             _check(told, types.part_type(env, name, traced))
     _check(told, types.env_state_type(traced))
-    if repairs:
-        env = env._replace(reset=_mended_reset(env, repairs), step=_mended_step(env, repairs))
+    env = _repaired(env, repairs)
     _play_a_step(env, told)
-    for note in notes:
-        say(f"note: {told}: {note}")
+    for words in _in_few_lines(notes):
+        say(f"note: {told}: {words}")
     return env
+
+
+def mend(env: Env) -> tuple[Env, list[Finding]]:
+    """The environment as :func:`fit_env` repairs it, and a warning for each repair.
+
+    What it does not repair is left for the other checks, apart from a reward for each agent, for which it has words.
+    """
+    if env.hosted is not None or types.declared(_sized(env)).result == "broken":
+        return env, []
+    traced = types.trace(env)
+    if isinstance(traced, Finding):
+        return env, []
+    env, repairs, notes = _repairs(env, traced, None, "")
+    found = [warning(check, words, BY_ITSELF) for check, words in notes]
+    reward = reward_type(env, traced, None)
+    return _repaired(env, repairs), found + [reward] * (reward.result == "broken")
+
+
+def team_paid(env: Env, told: str, reward: str) -> Env:
+    """The environment with the agents' rewards combined, and nothing else repaired.
+
+    Raises :class:`ConfigError` where the reward is the team's already.
+    """
+    traced = types.trace(env)
+    return env if isinstance(traced, Finding) else _repaired(*_reward(env, traced, reward, told))
 
 
 Repair = tuple[str, Callable[[dict[str, Any]], Any]]
 """A part's name, and its right value from all parts by name."""
 
 
-def _state(env: Env, traced: types.Traced, notes: list[str]) -> tuple[Env, list[Repair]]:
+def _sized(env: Env) -> Env:
+    """With a size for a state that may be missing."""
+    missing = env.state_size in (0, None) and not isinstance(env.state_size, bool)
+    return env._replace(state_size=1) if missing else env
+
+
+def _repairs(env: Env, traced: types.Traced, reward: str | None, told: str) -> tuple[Env, list[Repair], list[Note]]:
+    notes: list[Note] = []
+    env, repairs = _state(env, traced, notes)
+    env, of_reward = _reward(env, traced, reward, told)
+    repairs += of_reward
+    repairs += _casts(env, traced, notes)
+    return env, repairs, notes
+
+
+def _repaired(env: Env, repairs: list[Repair]) -> Env:
+    if not repairs:
+        return env
+    return env._replace(reset=_mended_reset(env, repairs), step=_mended_step(env, repairs))
+
+
+def _in_few_lines(notes: list[Note]) -> list[str]:
+    """All casts in one line."""
+    casts = [note.words for note in notes if note.check.removesuffix("_type") in types.SHAPES and CAST in note.words]
+    others = [note.words for note in notes if note.words not in casts]
+    bytes_too = "; bytes of images are not divided by 255" if any("obs is uint8" in words for words in casts) else ""
+    return others + ([", ".join(casts) + bytes_too] if casts else [])
+
+
+def _state(env: Env, traced: types.Traced, notes: list[Note]) -> tuple[Env, list[Repair]]:
     """A state made of the observations where there is none; its size where it is not declared."""
     like = jax.tree.leaves(traced.reset["state"])
     if like and like[0].size:
         if not env.state_size and len(like) == 1 and len(like[0].shape) == 1:
-            notes.append(f"state_size={env.state_size}: the state has {like[0].size} numbers, which is what is used")
-            env = env._replace(state_size=like[0].size)
+            size = like[0].size
+            notes.append(Note("declared", f"state_size={env.state_size}: the state has {size} numbers, which is used"))
+            env = env._replace(state_size=size)
         return env, []
-    notes.append("it has no state: the observations of all agents in a row are used")
+    notes.append(Note("state_type", "it has no state: the observations of all agents in a row are used"))
     env = env._replace(state_size=env.num_agents * env.obs_size, state_from_obs=True)
     return env, [("state", lambda parts: parts["obs"].reshape(-1).astype(jnp.float32))]
 
 
-def _reward(env: Env, traced: types.Traced, reward: str | None, told: str) -> list[Repair]:
+def _pays_each(env: Env, traced: types.Traced) -> bool:
     like = jax.tree.leaves(traced.step["reward"])
-    each = len(like) == 1 and like[0].shape == (env.num_agents,) and env.num_agents > 1
-    if reward is None and each:
-        words = f"step returns a reward for each agent, {like[0].dtype}[{env.num_agents}], and the team needs one"
-        advice = f"return their sum, or say how to combine them: +env.reward={'|'.join(TEAM_REWARDS)}"
-        raise BrokenPromiseError(told, broken("reward_type", words, advice))
+    own = len(like) == 1 and like[0].shape == (env.num_agents,) and env.num_agents > 1
+    return own and not env.individual_reward
+
+
+def reward_type(env: Env, traced: types.Traced, reward: str | None) -> Finding:
+    """A reward for each agent is refused, unless ``reward`` says how to combine them."""
+    if reward is not None or not _pays_each(env, traced):
+        return ok("reward_type")
+    dtype = jax.tree.leaves(traced.step["reward"])[0].dtype
+    words = f"step returns a reward for each agent, {dtype}[{env.num_agents}], and the team needs one"
+    advice = f"return their sum, or say how to combine them: +env.reward={'|'.join(TEAM_REWARDS)}"
+    return broken("reward_type", words, advice)
+
+
+def _reward(env: Env, traced: types.Traced, reward: str | None, told: str) -> tuple[Env, list[Repair]]:
     if reward is None:
-        return []
-    if not each:
+        return env, []
+    check_choice("env.reward", reward, TEAM_REWARDS)
+    if not _pays_each(env, traced):
         raise ConfigError(f"env.reward={reward}: unknown; {told} returns one team reward already, so leave it out")
     combine = TEAM_REWARDS[reward]
-    return [("reward", lambda parts: combine(parts["reward"].astype(jnp.float32)))]
+    env = env._replace(individual_reward=reward == "individual")
+    return env, [("reward", lambda parts: combine(parts["reward"].astype(jnp.float32)))]
 
 
-def _casts(env: Env, traced: types.Traced, notes: list[str]) -> list[Repair]:
+CAST = " and cast to "
+
+
+def _casts(env: Env, traced: types.Traced, notes: list[Note]) -> list[Repair]:
     """Parts of the right shape whose numbers are of another type."""
-    found, words = [], []
+    found = []
     for name in types.SHAPES:
         dtype = np.dtype(bool if name in types.BOOLS else np.float32)
         returned = {leaf.dtype for parts in traced if name in parts for leaf in jax.tree.leaves(parts[name])}
@@ -119,10 +196,8 @@ def _casts(env: Env, traced: types.Traced, notes: list[str]) -> list[Repair]:
         if returned <= {dtype} or not numbers or not types.has_shape(env, name, traced):
             continue
         found.append((name, functools.partial(_cast, name, dtype)))
-        words.append(f"{name} is {' and '.join(sorted(map(str, returned)))} and cast to {dtype}")
-    if words:
-        advice = "; bytes of images are not divided by 255" if "obs is uint8" in words[0] else ""
-        notes.append(few(words, len(words)) + advice)
+        words = f"{name} is {' and '.join(sorted(map(str, returned)))}{CAST}{dtype}"
+        notes.append(Note(f"{name}_type", words))
     return found
 
 
@@ -181,7 +256,7 @@ def _first_steps(env: Env) -> Callable[..., Any]:
         env_state, before = env.reset(key)
         action = before.avail_actions.argmax(axis=-1).astype(jnp.int32)
         _, after, outcome = env.step(jax.random.fold_in(key, 1), env_state, action)
-        return see(before), see(after), jnp.isfinite(outcome.reward)
+        return see(before), see(after), jnp.isfinite(outcome.reward).all()
 
     return jax.jit(jax.vmap(play), compiler_options=QUICKLY)
 

@@ -134,6 +134,8 @@ def _is_made_of(value: Any, *kinds: type) -> bool:
 
 
 def _shape(env: Env, name: str) -> tuple[int, ...]:
+    if name == "reward":
+        return env.reward_shape
     return tuple(int(getattr(env, size)) for size in SHAPES[name])
 
 

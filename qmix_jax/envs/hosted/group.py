@@ -21,7 +21,9 @@ from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
 MakeTeam = Callable[[], Team]
 
 
-def moments(num_teams: int, num_agents: int, num_actions: int, obs_size: int, state_size: int) -> spaces.Dict:
+def moments(
+    num_teams: int, num_agents: int, num_actions: int, obs_size: int, state_size: int, individual_reward: bool = False
+) -> spaces.Dict:
     """The arrays that a group shows of its teams."""
 
     def numbers(*shape: int) -> spaces.Box:
@@ -35,7 +37,7 @@ def moments(num_teams: int, num_agents: int, num_actions: int, obs_size: int, st
             "obs": numbers(num_agents, obs_size),
             "avail": bits(num_agents, num_actions),
             "state": numbers(state_size),
-            "reward": numbers(),
+            "reward": numbers(num_agents) if individual_reward else numbers(),
             "terminated": bits(),
             "over": bits(),
             "won": bits(),
@@ -118,7 +120,12 @@ class Group(gymnasium.Env):
         """A seed for every episode of the pool, whichever worker plays it."""
         number = int(self._rounds[index]) * self._num_envs + self._places[index]
         self._rounds[index] += 1
-        return int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0] >> 1)
+        return episode_seed(self._seed, number)
+
+
+def episode_seed(seed: int, number: int) -> int:
+    """The seed of one episode among all that ``seed`` determines."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
 
 
 def in_a_line(error: BaseException) -> str:

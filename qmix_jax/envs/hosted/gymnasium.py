@@ -82,6 +82,10 @@ class GymnasiumDoor(Door):
         seen += [None] * (len(obs) - len(seen))  # Too many, or too few, are reported by the team.
         return Raw(seen, [None] * len(seen) if masks is None else list(masks))
 
+    def draw(self) -> Any:
+        """Its own picture, where it was made with ``render_mode=rgb_array``."""
+        return self.env.render()
+
     def close(self) -> None:
         """Close the environment."""
         self.env.close()

@@ -1,9 +1,11 @@
 """From a door to an :class:`Env`: one environment is played here first, so that faults show before compiling."""
 
 import atexit
+import contextlib
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,6 +15,7 @@ from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.group import in_a_line
 from qmix_jax.envs.hosted.pool import Pool
 from qmix_jax.envs.hosted.team import TEAM_REWARDS, Door, EnvError, Team
+from qmix_jax.envs.render import draw_frames
 from qmix_jax.envs.settings import check_at_least, check_choice
 from qmix_jax.errors import ConfigError
 
@@ -37,16 +40,22 @@ class Hosted:
 
     Args:
         make_team: makes one team.
-        sizes: number of agents, actions, observation features and state features.
+        sizes: number of agents, actions, observation features and state features; whether each agent has a reward.
         options: of the workers.
     """
 
-    def __init__(self, make_team: Callable[[], Team], sizes: tuple[int, int, int, int], options: Options) -> None:
+    def __init__(
+        self, make_team: Callable[..., Team], sizes: tuple[int, int, int, int, bool], options: Options
+    ) -> None:
         self._make_team = make_team
         self._sizes = sizes
         self._pool: Pool | None = None
         self.options = options
         atexit.register(self.close)
+
+    def make_drawn_team(self) -> Team:
+        """A team in this process whose door draws."""
+        return self._make_team(drawn=True)
 
     @property
     def limit_is_the_end(self) -> bool:
@@ -74,7 +83,7 @@ def need(key: str, value: str, words: str) -> None:
         raise ConfigError(f"{key}: missing; give {words}")
 
 
-def hosted_env(door: Callable[..., Door], arguments: tuple[Any, ...], options: Options, told: str) -> Env:
+def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, told: str) -> Env:
     """The environment that ``door(*arguments)`` is one of.
 
     Raises :class:`ConfigError`, beginning with ``told``, if it cannot be made, or if an episode of random play shows
@@ -102,7 +111,8 @@ def hosted_env(door: Callable[..., Door], arguments: tuple[Any, ...], options: O
     spec = team.spec
     same = len(set(spec.obs_sizes)) == 1
     state_size = sum(spec.obs_sizes) if spec.state_size is None else spec.state_size
-    sizes = (len(spec.agents), max(spec.num_actions), max(spec.obs_sizes), state_size)
+    individual = options.reward == "individual"
+    sizes = (len(spec.agents), max(spec.num_actions), max(spec.obs_sizes), state_size, individual)
     make_team = functools.partial(_make_team, door, arguments, options.reward, limit)
     return Env(
         name=spec.name,
@@ -115,7 +125,9 @@ def hosted_env(door: Callable[..., Door], arguments: tuple[Any, ...], options: O
         step=_not_here,
         has_win_rate=won,
         state_from_obs=same and spec.state_size is None,
+        render=draw_frames,
         hosted=Hosted(make_team, sizes, options),
+        individual_reward=individual,
     )
 
 
@@ -123,7 +135,13 @@ def _warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
-def _make_team(door: Callable[..., Door], arguments: tuple[Any, ...], reward: str, limit: int) -> Team:
+def _make_team(door: type[Door], arguments: tuple[Any, ...], reward: str, limit: int, drawn: bool = False) -> Team:
+    if drawn and door.draws_when_asked:
+        *others, settings = arguments
+        with contextlib.suppress(TypeError), warnings.catch_warnings():
+            # A TypeError: it has no such setting, and may draw without. A warning: LBF draws more than it declares.
+            warnings.simplefilter("ignore")
+            return Team(door(*others, {"render_mode": "rgb_array", **settings}), reward, limit)
     return Team(door(*arguments), reward, limit)
 
 

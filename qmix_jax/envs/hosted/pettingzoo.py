@@ -90,6 +90,10 @@ class PettingZooDoor(Door):
         except (NotImplementedError, AttributeError):
             return None
 
+    def draw(self) -> Any:
+        """Its own picture, where it was made with ``render_mode=rgb_array``."""
+        return self.env.render()
+
     def close(self) -> None:
         """Close the environment."""
         self.env.close()

@@ -42,7 +42,7 @@ class Pool:
 
     Args:
         make_team: makes one; sent to the workers with cloudpickle.
-        sizes: number of agents, actions, observation features and state features.
+        sizes: number of agents, actions, observation features and state features; whether each agent has a reward.
         num_envs: teams in all.
         workers: processes, at most; the largest number that divides ``num_envs`` is used.
         timeout: seconds after which a worker that has not answered is given up.
@@ -53,7 +53,7 @@ class Pool:
     def __init__(
         self,
         make_team: Callable[[], Any],
-        sizes: tuple[int, int, int, int],
+        sizes: tuple[int, int, int, int, bool],
         num_envs: int,
         workers: int,
         timeout: float,

@@ -23,6 +23,8 @@ class PyMarlDoor(Door):
         settings: the callable's keyword arguments; ``seed`` is added where it takes one.
     """
 
+    draws_when_asked = False
+
     def __init__(self, target: str, settings: Mapping[str, Any]) -> None:
         module, _, name = target.rpartition(".")
         self._make = getattr(importlib.import_module(module), name)
@@ -81,6 +83,11 @@ class PyMarlDoor(Door):
         avail = self.env.get_avail_actions()
         state = self.env.get_state() if self._has_state else None
         return Raw(list(self.env.get_obs()), list(avail), state)
+
+    def draw(self) -> Any:
+        """Its own picture, where ``render`` takes a mode."""
+        render = getattr(self.env, "render", None)
+        return render(mode="rgb_array") if callable(render) else None
 
     def close(self) -> None:
         """Close the environment."""

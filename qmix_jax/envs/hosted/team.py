@@ -10,12 +10,14 @@ import numpy as np
 
 LIMIT_ATTRIBUTES = ("max_steps", "max_cycles", "max_episode_steps", "_max_episode_steps", "episode_limit")
 
-TEAM_REWARDS: dict[str, Callable[[Any], float]] = {
+TEAM_REWARDS: dict[str, Callable[[Any], Any]] = {
     "sum": lambda rewards: float(np.sum(rewards)),
     "mean": lambda rewards: float(np.mean(rewards)),
     "first": lambda rewards: float(np.ravel(rewards)[0]),
+    "individual": np.asarray,
 }
-"""The team's reward from the agents' rewards; ``first`` is for environments that give every agent the same."""
+"""The team's reward from the agents' rewards; ``first`` is for environments that give every agent the same, and
+``individual`` keeps each agent's own."""
 
 START = -2
 """In place of an agent's action: start the next episode."""
@@ -76,7 +78,8 @@ class Result(NamedTuple):
     """What a joint action led to."""
 
     view: View
-    reward: float
+    reward: Any
+    """One number, or one per agent."""
     terminated: bool
     truncated: bool
     won: bool | None
@@ -88,6 +91,8 @@ class Door:
     spec: Spec
     tells_time_limit = True
     """Whether ``truncated`` can be relied on."""
+    draws_when_asked = True
+    """Whether it must be made with ``render_mode`` to draw; its settings are then the last argument."""
 
     def reset(self, seed: int) -> Raw:
         """Start an episode."""
@@ -96,6 +101,10 @@ class Door:
     def step(self, action: np.ndarray) -> RawResult:
         """Play one joint action ``[N]``."""
         raise NotImplementedError
+
+    def draw(self) -> Any:
+        """A picture of now, ``uint8 [height, width, 3]``; None where the environment draws none."""
+        return None
 
     def close(self) -> None:
         """Let the environment give back what it holds."""
@@ -117,6 +126,7 @@ class Team:
         self.spec = spec = door.spec
         self.episode_limit = episode_limit
         self._reward = TEAM_REWARDS[reward]
+        self._individual = reward == "individual"
         self._played = 0
         self._num_actions = max(spec.num_actions)
         self._own_actions = np.arange(self._num_actions) < np.asarray(spec.num_actions)[:, None]
@@ -139,7 +149,7 @@ class Team:
         view, reward = self._view(raw), self._team_reward(rewards)
         return Result(view, reward, bool(terminated) and not truncated, bool(truncated), won)
 
-    def _team_reward(self, rewards: Any) -> float:
+    def _team_reward(self, rewards: Any) -> Any:
         rewards = np.asarray(rewards, np.float64)
         if not np.isfinite(rewards).all():
             agent = self._names(~np.isfinite(np.atleast_1d(rewards))) if rewards.ndim else "the team"
@@ -149,6 +159,8 @@ class Team:
                 f"step {self._played}: {rewards.size} rewards for {len(self.spec.agents)} agents; return one number, "
                 "or one for each agent"
             )
+        if self._individual and not rewards.ndim:
+            raise EnvError("env.reward=individual: it pays the team one reward; use env.reward=sum")
         return self._reward(rewards)
 
     def _view(self, raw: Raw) -> View:

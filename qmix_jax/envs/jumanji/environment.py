@@ -55,6 +55,8 @@ def make_jumanji(
         state_like, like = jax.eval_shape(env.reset, jax.random.key(0))
         obs_like, board_like = jax.eval_shape(partial(game.see, env), like.observation)
     del state_like
+    if reward == "individual" and not like.reward.ndim:
+        raise ConfigError(f"env.reward=individual: {id} pays the team one reward; use env.reward=sum")
     num_agents, obs_size = obs_like.shape
     size = num_agents * obs_size if board_like is None else board_like.size
 
@@ -99,6 +101,7 @@ def make_jumanji(
         has_win_rate=game.won is not None,
         state_from_obs=board_like is None,
         render=partial(_render, env),
+        individual_reward=reward == "individual",
     )
 
 

@@ -58,7 +58,7 @@ def trace(team: Team, plan: Plan, mixer: Mixer | None) -> Trace:
     """Play the first episode of the first policy, as ``evaluate`` plays it, and keep what was computed."""
     seed, params = next(iter(team.policies.items()))
     moments = list(walk(team.env, team.agent, params, plan.keys(seed)[0], plan.batch_size))
-    rewards = np.array([float(moment.outcome.reward) for moment in moments])
+    rewards = np.array([float(np.sum(moment.outcome.reward)) for moment in moments])
     gamma, scale = (mixer.gamma, mixer.reward_scale) if mixer else (1.0, 1.0)
     few = team.env.num_agents == 2 and team.env.num_actions <= MOST_ACTIONS
     values = None if mixer is None else jax.device_get(_mixed(mixer, moments))
@@ -113,7 +113,7 @@ def _table(env: Env, mixer: Mixer | None, moment: Moment, time: int) -> Table:
     avail = np.asarray(moment.step.avail_actions)
     _, _, outcome = jax.vmap(lambda action: env.step(moment.key, moment.env_state, action))(joint)
     allowed = avail[0][:, None] & avail[1][None, :]
-    rewards = np.where(allowed, np.asarray(outcome.reward, np.float64).reshape(count, count), np.nan)
+    rewards = np.where(allowed, np.asarray(env.team_reward(outcome.reward), np.float64).reshape(count, count), np.nan)
     values = None
     if mixer is not None:
         q_tot = jax.vmap(lambda action: mixer.q_tot(_inputs(moment, action)))(joint)

@@ -70,6 +70,16 @@ def test_the_team_has_one_reward(reward, expected):
     assert play(team(reward), [1, 1, 1])[1].reward == expected
 
 
+def test_agents_may_keep_their_own_rewards():
+    results = play(team("individual"), [1, 1, 1])
+    np.testing.assert_array_equal([r.reward for r in results], [[1, 0, 1], [1, 1, 1], [0, 1, 1], [0, 1, 1]])
+
+
+def test_a_reward_of_the_team_alone_is_no_reward_of_the_agents():
+    with pytest.raises(ConfigError, match=r"^env._target_=pastures.Field: env.reward=individual: it pays the team one"):
+        make_env({"_target_": "pastures.Field", "door": "pymarl", "reward": "individual"})
+
+
 def test_action_masks_may_be_in_the_observations():
     assert team(mask="obs").spec.obs_sizes == (2, 3, 3)
     np.testing.assert_array_equal(team(mask="obs").reset(0).avail[0], [1, 1, 0])

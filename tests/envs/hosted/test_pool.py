@@ -108,6 +108,22 @@ def test_greedy_episodes_do_not_depend_on_how_many_are_played_side_by_side(playe
     np.testing.assert_allclose(greedy.episode_return, greedy_of_five.episode_return)
 
 
+def test_own_rewards_come_from_the_workers_one_for_each_agent(played):
+    env, actor, params = actor_in(length=3, how="terminated", reward="individual")
+    assert env.individual_reward
+    slots, stats = actor.collect(params, np.float32(1), 5, 8, True)
+    greedy = actor.greedy_episodes(params, 0, 10)
+    env.hosted.close()
+    slots_of_the_team, stats_of_the_team = played[1][True]
+    assert slots.reward.shape == (*slots.mask.shape, 3)
+    expected = np.where(slots.mask[..., None] > 0, slots.action * slots.step.avail_actions[..., 1], 0)
+    np.testing.assert_array_equal(slots.reward, expected)
+    np.testing.assert_allclose(slots.reward.sum(axis=-1), slots_of_the_team.reward)
+    jax.tree.map(np.testing.assert_array_equal, slots._replace(reward=0), slots_of_the_team._replace(reward=0))
+    jax.tree.map(np.testing.assert_allclose, stats, stats_of_the_team)
+    np.testing.assert_allclose(greedy.episode_return, played[4].episode_return)
+
+
 @pytest.mark.parametrize(
     ("how", "words"),
     [("kill", "was ended by SIGKILL; it said last: baa, the wolf"), ("stop", "has not answered for 2 seconds")],

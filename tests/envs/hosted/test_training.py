@@ -4,12 +4,19 @@ import json
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 import qmix_jax
 from qmix_jax import evaluate, train
+from qmix_jax.acting.hosted_rollout import HostedActor
+from qmix_jax.envs.build import make_env
 from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
+from qmix_jax.library import make_algorithm
+from qmix_jax.networks.agents import RecurrentAgent, init_agent
 from qmix_jax.running.resume import settings_to_resume
 
 SMALL = [
@@ -56,8 +63,40 @@ def test_a_run_is_trained_resumed_and_played(tmp_path, capsys):
     summary = json.loads((run_dir / "summary.json").read_text())
     assert len(summary["seeds"]) == 2
 
-    evaluate.main([f"run_dir={run_dir}", "episodes=5", "env.name=pastures:pasture"])
+    picture = tmp_path / "episode.gif"
+    evaluate.main([f"run_dir={run_dir}", "episodes=5", "env.name=pastures:pasture", f"render={picture}"])
     assert "episode_length=4" in capsys.readouterr().out
+    with Image.open(picture) as drawn:
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(drawn)]
+    assert [frame.shape for frame in frames] == [(8, 12, 3)] * 5, "the beginning and four steps"
+    assert [int(frame[0, 0, 0]) for frame in frames] == [0, 20, 40, 60, 80]
+
+
+def test_an_episode_is_drawn_by_the_environment_itself():
+    """LBF and RWARE draw with OpenGL, for which these tests have no display."""
+    arguments = ["env=pettingzoo", "env.name=mpe2.simple_spread_v3", "+env.max_cycles=3"]
+    algorithm, _ = make_algorithm([*arguments, "agent.hidden_size=4"])
+    actor = HostedActor(algorithm.env, algorithm.agent, 1)
+    params = init_agent(algorithm.agent, algorithm.env.obs_size, jax.random.key(0))
+    episode = actor.draw_episode(params, 3)
+    played = actor.greedy_episodes(params, 3, 1)
+    algorithm.env.hosted.close()
+    assert len(episode.env_states) == len(episode.actions) + 1 == played.episode_length[0] + 1
+    np.testing.assert_allclose(sum(episode.rewards), played.episode_return[0], rtol=1e-5)
+    frames = np.array(episode.env_states)
+    assert frames.dtype == np.uint8
+    assert frames.std() > 0, "there is something to see"
+    assert len({frame.tobytes() for frame in frames}) > 1, "it moves"
+
+
+def test_an_environment_without_pictures_is_one_line():
+    env = make_env({"_target_": "pastures.Field", "door": "pymarl"})
+    agent = RecurrentAgent(obs_size=2, num_agents=2, num_actions=3, hidden_size=4)
+    params = init_agent(agent, 2, jax.random.key(0))
+    with pytest.raises(
+        ConfigError, match=r"^render: Field cannot be drawn: EnvError: its render\(\) returns no picture"
+    ):
+        HostedActor(env, agent, 1).draw_episode(params, 0)
 
 
 def test_an_environment_that_fails_for_good_ends_the_run_with_everything_saved(tmp_path, capsys):
