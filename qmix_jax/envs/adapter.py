@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax.envs.base import Env, Episode
+from qmix_jax.envs.images import image_shape_of
 from qmix_jax.envs.settings import check_at_least, check_choice
 from qmix_jax.errors import ConfigError
 from qmix_jax.types import EnvState, Outcome, TimeStep
@@ -106,6 +107,7 @@ def from_jaxmarl(
     with foreign_code():
         obs_like, env_state_like = jax.eval_shape(env.reset, jax.random.key(0))
         obs_sizes = [_size(obs_like[agent]) for agent in agents]
+        leaves = [leaf for agent in agents for leaf in jax.tree.leaves(obs_like[agent])]
         see_state = state or _find_state(env, obs_like)
         own_state = see_state is not None
         see_state = see_state or _observations_in_a_row(agents)
@@ -160,6 +162,8 @@ def from_jaxmarl(
         state_from_obs=not own_state and len(set(obs_sizes)) == 1,
         render=None if render is None else partial(_render, render, env),
         individual_reward=reward == "individual",
+        image_shape=image_shape_of([leaf.shape for leaf in leaves]) if len(leaves) == len(agents) else None,
+        byte_scale=1.0 if all(leaf.dtype == np.uint8 for leaf in leaves) else None,
     )
 
 

@@ -25,6 +25,9 @@ class Env(NamedTuple):
     With ``individual_reward`` the reward is [N], one for each agent (``env.reward=individual``), and the team's return
     is the sum over agents.
 
+    ``image_shape`` is the height, width and channels of observations that are images in a row, for ``agent=cnn``. With
+    ``byte_scale`` observations times it are whole numbers from 0 to 255 (``replay.obs_dtype=uint8``).
+
     ``hosted``, if given, is a :class:`qmix_jax.envs.hosted.make.Hosted`: the environment is Python code that worker
     processes step. ``reset`` and ``step`` then only raise.
     """
@@ -43,6 +46,8 @@ class Env(NamedTuple):
     render: Callable[["Episode", Path], None] | None = None
     hosted: Any = None
     individual_reward: bool = False
+    image_shape: tuple[int, int, int] | None = None
+    byte_scale: float | None = None
 
     @property
     def reward_shape(self) -> tuple[int, ...]:

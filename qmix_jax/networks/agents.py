@@ -56,6 +56,11 @@ class Agent(nn.Module):
         """Size of an agent's hidden state."""
         return self.hidden_size
 
+    @property
+    def input_size(self) -> int:
+        """Features that the first dense layer reads."""
+        return self.obs_size
+
     def setup_cell(self, initialize: Initializer) -> None:
         """Declare the parameters between the first layer and the output."""
         raise NotImplementedError
@@ -73,9 +78,9 @@ class Agent(nn.Module):
     def setup(self) -> None:
         """Declare the parameters."""
         hidden = self.hidden_size
-        fan_in = self.obs_size + self.last_action * self.num_actions + self.agent_id * self.num_agents
+        fan_in = self.input_size + self.last_action * self.num_actions + self.agent_id * self.num_agents
         first, later = uniform_fan_in(fan_in), uniform_fan_in(hidden)
-        self.obs_kernel = self.param("obs_kernel", first, (self.obs_size, hidden))
+        self.obs_kernel = self.param("obs_kernel", first, (self.input_size, hidden))
         if self.last_action:
             self.last_action_kernel = self.param("last_action_kernel", first, (self.num_actions, hidden))
         if self.agent_id:
@@ -126,7 +131,7 @@ class Agent(nn.Module):
         self, obs: Float[Array, "*batch N O"], last_action: Int[Array, "*batch N"]
     ) -> Float[Array, "*batch N H"]:
         # Flat matrices: with several leading axes XLA's CPU backend takes twice as long for the weight gradients.
-        x, kernel = obs.reshape(-1, self.obs_size), self.obs_kernel
+        x, kernel = obs.reshape(-1, self.input_size), self.obs_kernel
         if self.last_action:
             one_hot = jax.nn.one_hot(last_action.reshape(-1), self.num_actions, dtype=obs.dtype)
             x, kernel = jnp.concatenate([x, one_hot], axis=-1), jnp.concatenate([kernel, self.last_action_kernel])
@@ -242,8 +247,7 @@ class FeedForwardAgent(Agent):
 
     def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry = None) -> Rows:
         """Every step on its own."""
-        flat = x.reshape(-1, self.hidden_size)
-        return nn.relu(flat @ self.second_kernel + self.second_bias[None]).reshape(x.shape)
+        return nn.relu(x.reshape(-1, self.hidden_size) @ self.second_kernel + self.second_bias[None]).reshape(x.shape)
 
 
 class AnyAgent(Protocol):
@@ -251,21 +255,17 @@ class AnyAgent(Protocol):
 
     def init(self, *args: Any, **options: Any) -> Any:
         """Random parameters."""
-        ...
 
     def apply(self, *args: Any, **options: Any) -> Any:
         """A method of :class:`Agent` with given parameters."""
-        ...
 
     def initial_hidden(self, *batch: int) -> Float[Array, "*batch N C"]:
         """The hidden state at the start of an episode."""
-        ...
 
 
 def init_agent(agent: AnyAgent, obs_size: int, key: Key[Array, ""]) -> Any:
     """Random parameters of ``agent``."""
-    hidden = agent.initial_hidden(1)
-    num_agents = hidden.shape[1]
+    num_agents = (hidden := agent.initial_hidden(1)).shape[1]
     return agent.init(key, hidden, jnp.zeros((1, num_agents, obs_size)), jnp.zeros((1, num_agents), jnp.int32))
 
 

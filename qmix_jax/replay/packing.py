@@ -2,7 +2,8 @@
 
 Available actions are stored as bits, small actions as one byte, and the two flags of a slot (``mask``, ``first``) as
 bits of another byte. A state that is the concatenated observations is not stored. Only observations and states may lose
-precision, with a smaller ``obs_dtype``. The ring and sampling are in ``sequences.py``.
+precision, with a smaller ``obs_dtype``; those that were bytes lose none as ``uint8``. The ring and
+sampling are in ``sequences.py``.
 """
 
 import math
@@ -42,11 +43,13 @@ class Storage(NamedTuple):
     """The state is the concatenated observations."""
     dtype: Any = jnp.float32
     """Type of stored observations and states; unpacked ones are always float32."""
+    byte_scale: float | None = None
+    """With ``uint8``: what observations are multiplied by."""
 
 
 def storage_for(env: Env, dtype: Any = jnp.float32) -> Storage:
     """The :class:`Storage` for slots of ``env``."""
-    return Storage(num_actions=env.num_actions, state_from_obs=env.state_from_obs, dtype=dtype)
+    return Storage(env.num_actions, env.state_from_obs, dtype, env.byte_scale if dtype == jnp.uint8 else None)
 
 
 def pack(storage: Storage, slot: Slot) -> Stored:
@@ -54,7 +57,7 @@ def pack(storage: Storage, slot: Slot) -> Stored:
     small = jnp.uint8 if storage.num_actions <= 2**BITS else jnp.int32
     flags = [jnp.asarray(x, bool) for x in (slot.mask, slot.first)]
     return Stored(
-        obs=_rounded(slot.step.obs, storage.dtype),
+        obs=_rounded(slot.step.obs, storage.dtype) if storage.byte_scale is None else _bytes(storage, slot.step.obs),
         state=None if storage.state_from_obs else _rounded(slot.step.state, storage.dtype),
         avail_actions=_to_bytes(slot.step.avail_actions),
         action=slot.action.astype(small),
@@ -67,6 +70,8 @@ def pack(storage: Storage, slot: Slot) -> Stored:
 def unpack(storage: Storage, stored: Stored) -> Slot:
     """The inverse of :func:`pack`."""
     obs = stored.obs.astype(jnp.float32)
+    if storage.byte_scale is not None:
+        obs = obs / storage.byte_scale
     state = obs.reshape(*obs.shape[:-2], -1) if stored.state is None else stored.state.astype(jnp.float32)
     flags = _to_bits(stored.flags[..., None], 2)
     return Slot(
@@ -102,6 +107,11 @@ def _rounded(x: Array, dtype: Any) -> Array:
     largest = float(jnp.finfo(dtype).max)
     fits = largest >= float(jnp.finfo(x.dtype).max)
     return (x if fits else x.clip(-largest, largest)).astype(dtype)
+
+
+def _bytes(storage: Storage, obs: Array) -> UInt8[Array, "*batch N O"]:
+    """The bytes that observations were made of."""
+    return jnp.round(obs * storage.byte_scale).clip(0, 255).astype(jnp.uint8)
 
 
 def _to_bytes(bits: Array) -> UInt8[Array, "*batch bytes"]:

@@ -53,11 +53,38 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
         half_loss=config.learner.half_loss,
         standardise_rewards=config.reward.standardise,
         standardise_returns=config.reward.standardise_returns,
-        obs_dtype=OBS_DTYPES[config.replay.obs_dtype],
+        obs_dtype=obs_dtype(config.replay.obs_dtype, env),
     )
     algorithm.method.check(algorithm)
     _check_reward(algorithm)
     return algorithm, hyper_params(config)
+
+
+def obs_dtype(name: str, env: Env) -> Any:
+    """The type of stored observations and states."""
+    if name != "uint8":
+        return OBS_DTYPES[name]
+    if env.byte_scale is None or not env.state_from_obs:
+        what = "has a state of its own" if env.byte_scale is not None else "has observations that are no bytes"
+        raise ConfigError(f"replay.obs_dtype=uint8: {env.name} {what}; use float16")
+    return jnp.uint8
+
+
+def _image_shape(given: Any, env: Env) -> tuple[int, ...]:
+    """Of ``agent=cnn``: what the user says, else what the environment says."""
+    shape = env.image_shape if given is None else given
+    if shape is None:
+        raise ConfigError(
+            f"agent.image_shape=null: {env.name} does not say that its {env.obs_size} numbers are images; give height, "
+            "width and channels, or use agent=gru"
+        )
+    fits = isinstance(shape, list | tuple) and len(shape) == 3 and all(type(size) is int and size > 0 for size in shape)
+    if not fits or math.prod(shape) != env.obs_size:
+        raise ConfigError(
+            f"agent.image_shape={shape}: must be height, width and channels with a product of {env.obs_size}, the "
+            f"numbers that an agent of {env.name} observes"
+        )
+    return tuple(shape)
 
 
 def _check_reward(algorithm: Algorithm) -> None:
@@ -95,6 +122,8 @@ def build_agent(settings: Mapping[str, Any], env: Env) -> AnyAgent:
         raise unknown_choice("agent.norm", norm, NORMS)
     if norm is not None:
         settings["layer_norm"] = norm == "layer"
+    if "image_shape" in settings:
+        settings["image_shape"] = _image_shape(settings["image_shape"], env)
     sizes = {"obs_size": env.obs_size, "num_actions": env.num_actions}
     if shared:
         return build_part("agent", settings, num_agents=env.num_agents, **sizes)

@@ -53,7 +53,7 @@ class ReplayConfig:
     capacity: int | None = number(1)
     batch_size: int = number(1)
     replacement: bool
-    obs_dtype: Literal["float32", "float16", "bfloat16"]
+    obs_dtype: Literal["float32", "float16", "bfloat16", "uint8"]
     priority: PriorityConfig | None
     on_policy: bool = False
     memory_window: int = number(0, default=0)

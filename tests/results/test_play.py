@@ -338,7 +338,7 @@ class TestTrust:
         assert TWO_STEP["_target_"] in shipped_targets("env")
         assert "qmix_jax.envs.jaxmarl.make_smax" in shipped_targets("env")
         kinds = ["agents.RecurrentAgent", "agents.LSTMAgent", "agents.FeedForwardAgent", "deep.DeepRecurrentAgent"]
-        kinds += ["parallel_agents.LRUAgent", "parallel_agents.MinGRUAgent"]
+        kinds += ["parallel_agents.LRUAgent", "parallel_agents.MinGRUAgent", "images.ImageAgent"]
         assert shipped_targets("agent") == {f"qmix_jax.networks.{kind}" for kind in kinds}
 
 

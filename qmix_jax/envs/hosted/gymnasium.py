@@ -20,6 +20,7 @@ from qmix_jax.envs.hosted.team import (
     flatten,
     num_actions,
     own_limit,
+    pictures,
 )
 
 
@@ -62,6 +63,7 @@ class GymnasiumDoor(Door):
             obs_sizes=tuple(flat_size(s, agent) for s, agent in zip(self._spaces, agents, strict=True)),
             state_size=None,
             episode_limit=own_limit(env),
+            **pictures(self._spaces),
         )
 
     def reset(self, seed: int) -> Raw:

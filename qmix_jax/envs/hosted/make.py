@@ -128,6 +128,8 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
         render=draw_frames,
         hosted=Hosted(make_team, sizes, options),
         individual_reward=individual,
+        image_shape=spec.image_shape,
+        byte_scale=255.0 if spec.bytes else None,
     )
 
 

@@ -16,6 +16,7 @@ from qmix_jax.envs.hosted.team import (
     flatten,
     num_actions,
     own_limit,
+    pictures,
 )
 
 
@@ -49,6 +50,7 @@ class PettingZooDoor(Door):
             obs_sizes=tuple(flat_size(self._spaces[agent], str(agent)) for agent in agents),
             state_size=None if state is None else int(np.size(state)),
             episode_limit=own_limit(env),
+            **pictures(list(self._spaces.values())),
         )
 
     def reset(self, seed: int) -> Raw:

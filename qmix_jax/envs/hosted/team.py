@@ -1,12 +1,14 @@
 """One Python environment as arrays: the same agents in the same places at every step, and every promise checked.
 
-Only NumPy and the standard library are imported here: worker processes start with this file.
+Nothing but NumPy and the standard library is imported here: worker processes start with this file.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from qmix_jax.envs.images import image_shape_of
 
 LIMIT_ATTRIBUTES = ("max_steps", "max_cycles", "max_episode_steps", "_max_episode_steps", "episode_limit")
 
@@ -42,6 +44,10 @@ class Spec(NamedTuple):
     """None where the state is the observations in a row."""
     episode_limit: int | None
     """Transitions of the longest episode; None where the environment does not say."""
+    image_shape: tuple[int, int, int] | None = None
+    """Height, width and channels, where all observations are images of this size."""
+    bytes: bool = False
+    """Observations are bytes."""
 
 
 class Raw(NamedTuple):
@@ -248,6 +254,15 @@ def flatten(space: Any, value: Any) -> Any:
     from gymnasium import spaces
 
     return spaces.flatten(space, value)
+
+
+def pictures(spaces: Sequence[Any]) -> dict[str, Any]:
+    """What a :class:`Spec` says of observations that are images or bytes."""
+    boxes = [space for space in spaces if hasattr(space, "low") and space.shape is not None]
+    if len(boxes) != len(spaces):
+        return {}
+    shape = image_shape_of([box.shape for box in boxes])
+    return {"image_shape": shape, "bytes": all(box.dtype == np.uint8 for box in boxes)}
 
 
 def num_actions(space: Any, agent: str) -> int:

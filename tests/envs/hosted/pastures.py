@@ -98,6 +98,47 @@ def pasture(**settings):
     return Pasture(**settings)
 
 
+class Lights(ParallelEnv):
+    """Two agents see a picture of 6 x 5 bytes with a lit corner, and are paid for choosing its number; 3 steps."""
+
+    metadata = {"name": "lights"}  # noqa: RUF012 - PettingZoo's convention
+
+    def __init__(self, dtype="uint8"):
+        self.possible_agents, self.agents, self.max_cycles = ["left", "right"], [], 3
+        self.seen, self.chosen = spaces.Box(0, 255, (6, 5, 1), np.dtype(dtype)), spaces.Discrete(4)
+
+    def observation_space(self, agent):
+        return self.seen
+
+    def action_space(self, agent):
+        return self.chosen
+
+    def reset(self, seed=None, options=None):
+        self.rng, self.time, self.agents = np.random.default_rng(seed), 0, list(self.possible_agents)
+        return self._obs(), {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        self.time += 1
+        over = self.time == 3
+        rewards = {agent: float(actions[agent] == self.corner[agent]) for agent in self.possible_agents}
+        flags = dict.fromkeys(self.possible_agents, over)
+        obs = self._obs()
+        self.agents = [] if over else self.agents
+        none = dict.fromkeys(self.possible_agents, False)
+        return obs, rewards, none, flags, {agent: {} for agent in self.possible_agents}
+
+    def _obs(self):
+        self.corner = {agent: int(self.rng.integers(4)) for agent in self.possible_agents}
+        pictures = {agent: np.zeros((6, 5, 1), self.seen.dtype) for agent in self.possible_agents}
+        for agent, corner in self.corner.items():
+            pictures[agent][-(corner // 2), -(corner % 2)] = 200 + corner
+        return pictures
+
+
+def lights(**settings):
+    return Lights(**settings)
+
+
 def dying(file="", how="kill", after=3):
     """A pasture in whose workers something happens at a step, once: ``file`` remembers."""
     env = Pasture(length=6)
