@@ -1,0 +1,202 @@
+"""Learning and speed in Python environments: foraging, the robot warehouse, and spread beside its JAX version.
+
+``python experiments/hosted.py list`` shows the cases and the seeds that are finished; ``run SEED [CASE ...]`` trains
+the missing ones into ``runs/hosted``, one after another (an interrupted run is resumed; ``steps=200000`` shortens them);
+``report`` prints a table of what there is and writes ``experiments/results/hosted/{results.json,curves.png}``.
+``speed [CASE ...]`` trains for a short while with 1, 4 and 8 worker processes and prints environment steps per second,
+learning and evaluation included.
+"""
+
+import itertools
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.logging.files import write_json
+from qmix_jax.results.curves import read_metrics
+
+RUNS = Path("runs/hosted")
+OUT = Path(__file__).parent / "results" / "hosted"
+STEPS, INTERVAL = 2_000_000, 50_000
+TASKS: dict[str, list[str]] = {
+    "lbf-8x8-2p-3f": ["env=lbf", "env.id=Foraging-8x8-2p-3f-v3"],
+    "lbf-10x10-3p-3f": ["env=lbf", "env.id=Foraging-10x10-3p-3f-v3"],
+    "lbf-8x8-2p-2f-coop": ["env=lbf", "env.id=Foraging-8x8-2p-2f-coop-v3"],
+    "rware-tiny-2ag": ["env=rware", "env.id=rware-tiny-2ag-v2"],
+    "spread-mpe2": ["env=pettingzoo", "env.name=mpe2.simple_spread_v3", "+env.N=3"],
+    "spread-jax": ["env=mpe", "env.task=simple_spread", "env.max_steps=24"],
+}
+"""JAX's spread counts one transition more than ``max_steps``; mpe2's episodes have 25."""
+METHODS = ("qmix", "vdn", "iql")
+CASES = {f"{task}-{method}": (task, method) for task in TASKS for method in METHODS}
+SETTINGS = [
+    "rollout.num_envs=8",
+    f"evaluation.interval_env_steps={INTERVAL}",
+    "evaluation.episodes=64",
+    "logger.wandb.mode=disabled",
+    "checkpoint.keep=1",
+]
+HOSTED = ["rollout.overlap=true"]
+PUBLISHED = {
+    "spread-mpe2-iql": "-132.6 x 3",
+    "spread-mpe2-vdn": "-131.0 x 3",
+    "spread-mpe2-qmix": "-126.6 x 3",
+}
+"""EPyMARL's returns (Papoudakis et al. 2021); in spread it divides by the number of agents, and its episodes have 25
+steps of the older simple_spread_v0. Its tables of foraging and the warehouse are not at hand."""
+
+SPEED_STEPS, SPEED_WORKERS = 24_000, (1, 4, 8)
+SPEED_TASKS = ("lbf-8x8-2p-3f", "spread-mpe2")
+EPYMARL_SPEED = {"lbf-8x8-2p-3f": {1: 651, 8: 2345}, "spread-mpe2": {1: 537, 8: 1680}}
+"""Environment steps per second of EPyMARL's QMIX (PyTorch, GRU 64) by worker processes, measured on a machine with two
+cores that was not this one."""
+SPEED_SETTINGS = [
+    "algorithm=qmix",
+    "rollout.auto_reset=false",
+    "learner.updates_per_iteration=1",  # one for a batch of episodes, as EPyMARL's parallel runner
+    "learner.warmup_env_steps=0",
+    f"total_env_steps={SPEED_STEPS}",
+    "evaluation.interval_env_steps=4000",
+    "evaluation.episodes=8",
+    "logger.wandb.mode=disabled",
+    "logger.plot=false",
+    "logger.progress=false",
+    "checkpoint.every_minutes=null",
+    "devices.count=1",
+]
+
+
+def main(command: str = "list", *arguments: str) -> None:
+    """``list``, ``run``, ``report`` or ``speed``."""
+    commands = {"list": show, "run": run, "report": report, "speed": speed}
+    if command not in commands:
+        raise unknown_choice("command", command, commands)
+    commands[command](*arguments)
+
+
+def show() -> None:
+    """The cases, and the seeds that are finished."""
+    for name in CASES:
+        print(name, *finished(name))
+
+
+def finished(name: str) -> list[int]:
+    """Seeds of a case whose run is complete."""
+    return sorted(int(path.parent.name.rpartition("_seed")[2]) for path in RUNS.glob(f"{name}_seed*/summary.json"))
+
+
+def settings(name: str, steps: int = STEPS) -> list[str]:
+    """What a case learns with, as arguments of ``python -m qmix_jax.train``."""
+    task, method = CASES[name]
+    hosted = [] if task == "spread-jax" else HOSTED
+    return [*TASKS[task], *SETTINGS, *hosted, f"algorithm={method}", f"total_env_steps={steps}"]
+
+
+def run(seed: str, *arguments: str) -> None:
+    """Train what is missing of one seed."""
+    names = [argument for argument in arguments if "=" not in argument]
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    steps = int(given.pop("steps", STEPS))
+    if given:
+        raise unknown_choice("argument", next(iter(given)), ("steps",))
+    for name in names or CASES:
+        if name not in CASES:
+            raise unknown_choice("case", name, CASES)
+        if int(seed) not in finished(name):
+            own = [f"seed={seed}", f"run_dir={RUNS / f'{name}_seed{seed}'}", "resume=true"]
+            subprocess.run([sys.executable, "-m", "qmix_jax.train", *settings(name, steps), *own], check=True)
+
+
+def report() -> None:
+    """Print the table; save numbers and figure."""
+    found = {name: scores(name) for name in CASES if finished(name)}
+    print("| case | seeds | steps | final greedy return | best | EPyMARL's paper |")
+    print("|---|---|---|---|---|---|")
+    for name, score in found.items():
+        final, best = (", ".join(f"{x:.2f}" for x in score[key]) for key in ("final_return", "best_return"))
+        steps = max(each[-1] for each in score["env_steps"])
+        print(f"| {name} | {len(score['seeds'])} | {steps:,} | {final} | {best} | {PUBLISHED.get(name, '')} |")
+    OUT.mkdir(parents=True, exist_ok=True)
+    write_json(OUT / "results.json", {"settings": SETTINGS, "cases": found})
+    draw(found)
+
+
+def scores(name: str) -> dict[str, Any]:
+    """Greedy returns of all finished seeds of a case, by evaluation."""
+    seeds = finished(name)
+    rows = [list(read_metrics(RUNS / f"{name}_seed{seed}")) for seed in seeds]
+    returns = [[row["eval_return"] for row in of_seed] for of_seed in rows]
+    return {
+        "seeds": seeds,
+        "env_steps": [[row["env_steps"] for row in of_seed] for of_seed in rows],
+        "returns": returns,
+        "final_return": [each[-1] for each in returns],
+        "best_return": [max(each) for each in returns],
+    }
+
+
+def draw(found: dict[str, Any]) -> None:
+    """Greedy returns over environment steps: a panel for each task, JAX's spread dashed in that of mpe2's."""
+    panels = [task for task in TASKS if task != "spread-jax" and any(CASES[name][0] == task for name in found)]
+    if not panels:
+        return
+    figure = Figure(figsize=(4.5 * len(panels), 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for name, score in found.items():
+            task, method = CASES[name]
+            if task != panel and not (panel == "spread-mpe2" and task == "spread-jax"):
+                continue
+            for number, (steps, returns) in enumerate(zip(score["env_steps"], score["returns"], strict=True)):
+                label = None if number else method + (" (JAX)" if task == "spread-jax" else "")
+                style = "--" if task == "spread-jax" else "-"
+                axes.plot(
+                    [step / 1e6 for step in steps], returns, style, color=f"C{METHODS.index(method)}", label=label
+                )
+        axes.set(xlabel="million environment steps", ylabel="greedy return", title=panel)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(OUT / "curves.png")
+
+
+def speed_settings(task: str, workers: int) -> list[str]:
+    """A short run with as many environments as worker processes."""
+    own = [f"rollout.num_envs={workers}", f"env.workers={workers}"]
+    return [*TASKS[task], *SPEED_SETTINGS, *own, f"rollout.overlap={'true' if workers > 1 else 'false'}"]
+
+
+def speed(*names: str) -> None:
+    """Print environment steps per second, the median of the epochs after the first two, beside EPyMARL's."""
+    print("| task | workers | environment steps/s | EPyMARL on another machine |", "|---|---|---|---|", sep="\n")
+    for task in names or SPEED_TASKS:
+        if task not in SPEED_TASKS:
+            raise unknown_choice("case", task, SPEED_TASKS)
+        for workers in SPEED_WORKERS:
+            with tempfile.TemporaryDirectory() as folder:
+                command = [sys.executable, "-m", "qmix_jax.train", *speed_settings(task, workers)]
+                subprocess.run([*command, f"run_dir={folder}/run"], check=True, stdout=subprocess.DEVNULL)
+                rows = list(read_metrics(Path(folder) / "run"))
+            peer = EPYMARL_SPEED[task].get(workers, "")
+            print(f"| {task} | {workers} | {steps_per_second(rows):.0f} | {peer} |", flush=True)
+
+
+def steps_per_second(rows: list[dict[str, Any]]) -> float:
+    """Median over epochs; the first two compile and start the workers."""
+    pairs = itertools.pairwise(rows[1:])
+    return statistics.median(
+        (new["env_steps"] - old["env_steps"]) / (new["seconds"] - old["seconds"]) for old, new in pairs
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except ConfigError as error:
+        raise SystemExit(f"error: {error}") from error
