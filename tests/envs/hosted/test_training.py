@@ -41,7 +41,7 @@ def rows(run_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_is_trained_resumed_and_played(tmp_path, capsys):
+def test_a_run_is_trained_resumed_and_played(tmp_path, capsys, workers):
     run_dir = tmp_path / "run"
     arguments = [*PASTURE, *SMALL, "num_seeds=2", "rollout.overlap=true", f"run_dir={run_dir}", "resume=true"]
     qmix_jax.run([*arguments, "total_env_steps=40"])
@@ -58,6 +58,7 @@ def test_a_run_is_trained_resumed_and_played(tmp_path, capsys):
 
     evaluate.main([f"run_dir={run_dir}", "episodes=5", "env.name=pastures:pasture"])
     assert "episode_length=4" in capsys.readouterr().out
+    assert not workers()
 
 
 def test_an_environment_that_fails_for_good_ends_the_run_with_everything_saved(tmp_path, capsys):
