@@ -1,7 +1,7 @@
 """Learning and speed in Python environments: foraging, the robot warehouse, and spread beside its JAX version.
 
 ``python experiments/hosted.py list`` shows the cases and the seeds that are finished; ``run SEED [CASE ...]`` trains
-the missing ones into ``runs/hosted``, one after another (an interrupted run is resumed; ``steps=200000`` shortens them);
+the missing ones into ``runs/hosted``, one after another (an interrupted run is resumed; ``steps=200000`` is shorter);
 ``report`` prints a table of what there is and writes ``experiments/results/hosted/{results.json,curves.png}``.
 ``speed [CASE ...]`` trains for a short while with 1, 4 and 8 worker processes and prints environment steps per second,
 learning and evaluation included.

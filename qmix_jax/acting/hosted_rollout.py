@@ -4,6 +4,7 @@ What is collected is what ``rollout.py`` collects: the same slots, the same stat
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any, cast
 
 import jax
@@ -136,7 +137,8 @@ class HostedActor:
         Its states are the environment's own pictures. Raises :class:`ConfigError` where it draws none.
         """
         try:
-            return self._draw_episode(agent_params, self._env.hosted.make_drawn_team(), episode_seed(seed, 0))
+            with closing(self._env.hosted.make_drawn_team()) as team:
+                return self._draw_episode(agent_params, team, episode_seed(seed, 0))
         except Exception as error:  # An environment may raise anything.
             raise ConfigError(f"render: {self._env.name} cannot be drawn: {in_a_line(error)}") from error
 
@@ -158,7 +160,6 @@ class HostedActor:
             frames.append(picture())
             rewards.append(float(np.sum(result.reward)))
             view, first, over = result.view, np.zeros(1, bool), result.terminated or result.truncated
-        team.close()
         return Episode(frames, (), cast(Any, actions), rewards)
 
     def _beginning(self) -> tuple[Any, np.ndarray]:

@@ -62,8 +62,12 @@ def compile_episodes(team: Team, plan: Plan) -> Run:
 
 
 def play_team(team: Team, run: Run, plan: Plan) -> dict[int, Episodes]:
-    """Play the episodes of every policy, by training seed."""
-    return {seed: play(run, params, plan.keys(seed), plan.episodes) for seed, params in team.policies.items()}
+    """Play the episodes of every policy, by training seed. Worker processes, where the environment has some, end."""
+    try:
+        return {seed: play(run, params, plan.keys(seed), plan.episodes) for seed, params in team.policies.items()}
+    finally:
+        if team.env.hosted is not None:
+            team.env.hosted.close()
 
 
 def play(run: Run, params: Any, keys: Key[Array, " batches"], episodes: int) -> Episodes:

@@ -38,22 +38,6 @@ def actor_in(num_envs=4, **settings):
     return env, HostedActor(env, agent, num_envs), params
 
 
-def workers() -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            found += [process] if "multiprocessing.spawn" in " ".join(process.cmdline()) else []
-        except psutil.Error:  # It has just ended.
-            continue
-    return found
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_worker_is_left():
-    yield
-    assert not workers()
-
-
 @pytest.fixture(scope="module")
 def played():
     """Sequences of 8 slots with episodes of 4 steps, with and without automatic reset, and greedy episodes."""
@@ -128,7 +112,7 @@ def test_own_rewards_come_from_the_workers_one_for_each_agent(played):
     ("how", "words"),
     [("kill", "was ended by SIGKILL; it said last: baa, the wolf"), ("stop", "has not answered for 2 seconds")],
 )
-def test_a_worker_that_dies_or_stops_is_started_again(how, words, tmp_path, capfd):
+def test_a_worker_that_dies_or_stops_is_started_again(how, words, tmp_path, capfd, workers):
     env, actor, params = actor_in(name="pastures:dying", file=str(tmp_path / "done"), how=how, timeout=2.0)
     slots, stats = actor.collect(params, np.float32(1), 0, 11, False)
     assert stats.episodes == 4
@@ -143,7 +127,7 @@ def test_a_worker_that_dies_or_stops_is_started_again(how, words, tmp_path, capf
 
 
 @pytest.mark.slow
-def test_a_worker_that_never_starts_is_given_up(monkeypatch, capfd):
+def test_a_worker_that_never_starts_is_given_up(monkeypatch, capfd, workers):
     monkeypatch.setattr(pool, "STARTING", 30.0)
     env, actor, params = actor_in()
 
@@ -162,7 +146,7 @@ def test_a_worker_that_never_starts_is_given_up(monkeypatch, capfd):
     env.hosted.close()
 
 
-def test_after_too_many_failures_it_is_an_error(tmp_path):
+def test_after_too_many_failures_it_is_an_error(tmp_path, workers):
     _, actor, params = actor_in(name="pastures:dying", file=str(tmp_path / "no_such_folder" / "f"), restarts=0)
     with pytest.raises(EnvError, match=r"^environment \d, step 4: FileNotFoundError: .* \(after 0 restarts"):
         actor.collect(params, np.float32(1), 0, 11, False)

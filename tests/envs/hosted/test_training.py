@@ -48,7 +48,7 @@ def rows(run_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_is_trained_resumed_and_played(tmp_path, capsys):
+def test_a_run_is_trained_resumed_and_played(tmp_path, capsys, workers):
     run_dir = tmp_path / "run"
     arguments = [*PASTURE, *SMALL, "num_seeds=2", "rollout.overlap=true", f"run_dir={run_dir}", "resume=true"]
     qmix_jax.run([*arguments, "total_env_steps=40"])
@@ -70,6 +70,7 @@ def test_a_run_is_trained_resumed_and_played(tmp_path, capsys):
         frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(drawn)]
     assert [frame.shape for frame in frames] == [(8, 12, 3)] * 5, "the beginning and four steps"
     assert [int(frame[0, 0, 0]) for frame in frames] == [0, 20, 40, 60, 80]
+    assert not workers()
 
 
 def test_an_episode_is_drawn_by_the_environment_itself():

@@ -1,0 +1,26 @@
+"""What all tests of hosted environments share: no file of tests may leave a worker process behind."""
+
+import psutil
+import pytest
+
+
+def running_workers() -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            found += [process] if "multiprocessing.spawn" in " ".join(process.cmdline()) else []
+        except psutil.Error:  # It has just ended.
+            continue
+    return found
+
+
+@pytest.fixture
+def workers():
+    """The worker processes that this process has started and that still run, as a function."""
+    return running_workers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_worker_is_left():
+    yield
+    assert not running_workers()
