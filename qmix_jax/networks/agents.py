@@ -141,8 +141,7 @@ class Agent(nn.Module):
             x = add_bias(x.reshape(-1, of_team.size), of_team.reshape(-1))
         else:
             x = add_bias(x, self.first_bias)
-        if self.layer_norm:
-            x = self.norm(x.reshape(-1, self.hidden_size))
+        x = self.norm(x.reshape(-1, self.hidden_size)) if self.layer_norm else x
         return nn.relu(x).reshape(*obs.shape[:-1], self.hidden_size)
 
     def values(self, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows A"]:
@@ -261,6 +260,7 @@ class AnyAgent(Protocol):
 
     def initial_hidden(self, *batch: int) -> Float[Array, "*batch N C"]:
         """The hidden state at the start of an episode."""
+        ...
 
 
 def init_agent(agent: AnyAgent, obs_size: int, key: Key[Array, ""]) -> Any:

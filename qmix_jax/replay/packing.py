@@ -56,8 +56,9 @@ def pack(storage: Storage, slot: Slot) -> Stored:
     """Pack ``slot``, with any leading axes."""
     small = jnp.uint8 if storage.num_actions <= 2**BITS else jnp.int32
     flags = [jnp.asarray(x, bool) for x in (slot.mask, slot.first)]
+    obs = slot.step.obs
     return Stored(
-        obs=_rounded(slot.step.obs, storage.dtype) if storage.byte_scale is None else _bytes(storage, slot.step.obs),
+        obs=_rounded(obs, storage.dtype) if storage.byte_scale is None else _bytes(obs, storage.byte_scale),
         state=None if storage.state_from_obs else _rounded(slot.step.state, storage.dtype),
         avail_actions=_to_bytes(slot.step.avail_actions),
         action=slot.action.astype(small),
@@ -109,9 +110,9 @@ def _rounded(x: Array, dtype: Any) -> Array:
     return (x if fits else x.clip(-largest, largest)).astype(dtype)
 
 
-def _bytes(storage: Storage, obs: Array) -> UInt8[Array, "*batch N O"]:
+def _bytes(obs: Array, scale: float) -> UInt8[Array, "*batch N O"]:
     """The bytes that observations were made of."""
-    return jnp.round(obs * storage.byte_scale).clip(0, 255).astype(jnp.uint8)
+    return jnp.round(obs * scale).clip(0, 255).astype(jnp.uint8)
 
 
 def _to_bytes(bits: Array) -> UInt8[Array, "*batch bytes"]:

@@ -137,7 +137,7 @@ def _warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
-def _make_team(door: type[Door], arguments: tuple[Any, ...], reward: str, limit: int, drawn: bool = False) -> Team:
+def _make_team(door: Any, arguments: tuple[Any, ...], reward: str, limit: int, drawn: bool = False) -> Team:
     if drawn and door.draws_when_asked:
         *others, settings = arguments
         with contextlib.suppress(TypeError), warnings.catch_warnings():

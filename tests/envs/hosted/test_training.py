@@ -71,6 +71,9 @@ def test_a_run_is_trained_resumed_and_played(tmp_path, capsys, workers):
     assert [frame.shape for frame in frames] == [(8, 12, 3)] * 5, "the beginning and four steps"
     assert [int(frame[0, 0, 0]) for frame in frames] == [0, 20, 40, 60, 80]
     assert not workers()
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main([f"run_dir={run_dir}", "env.name=pastures:pasture", f"explain={tmp_path / 'inside'}"])
+    assert "explain=" in capsys.readouterr().err
 
 
 def test_an_episode_is_drawn_by_the_environment_itself():
