@@ -97,11 +97,10 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
             check_at_least(f"env.{name}", value, least)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
-        first = door(*arguments)
-        limit = _limit(first, options, told)
-        team = Team(first, options.reward, limit)
-        won = _trial(team)
-        team.close()
+        with contextlib.closing(door(*arguments)) as first:
+            limit = _limit(first, options, told)
+            team = Team(first, options.reward, limit)
+            won = _trial(team)
     except ConfigError:
         raise
     except EnvError as error:
