@@ -25,13 +25,15 @@ from qmix_jax.results.curves import read_metrics
 RUNS = Path("runs/hosted")
 OUT = Path(__file__).parent / "results" / "hosted"
 STEPS, INTERVAL = 2_000_000, 50_000
+SPREAD = ["gamma=0.9", "target=one_step", "target.update_interval=25"]
+"""What env=mpe sets, for both kinds of spread."""
 TASKS: dict[str, list[str]] = {
     "lbf-8x8-2p-3f": ["env=lbf", "env.id=Foraging-8x8-2p-3f-v3"],
     "lbf-10x10-3p-3f": ["env=lbf", "env.id=Foraging-10x10-3p-3f-v3"],
     "lbf-8x8-2p-2f-coop": ["env=lbf", "env.id=Foraging-8x8-2p-2f-coop-v3"],
     "rware-tiny-2ag": ["env=rware", "env.id=rware-tiny-2ag-v2"],
-    "spread-mpe2": ["env=pettingzoo", "env.name=mpe2.simple_spread_v3", "+env.N=3"],
-    "spread-jax": ["env=mpe", "env.task=simple_spread", "env.max_steps=24"],
+    "spread-mpe2": ["env=pettingzoo", "env.name=mpe2.simple_spread_v3", "+env.N=3", *SPREAD],
+    "spread-jax": ["env=mpe", "env.task=simple_spread", "env.max_steps=24", *SPREAD],
 }
 """JAX's spread counts one transition more than ``max_steps``; mpe2's episodes have 25."""
 METHODS = ("qmix", "vdn", "iql")
