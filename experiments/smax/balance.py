@@ -25,7 +25,7 @@ POLICIES = ("random", "nearest", "focus", "kite", "decoy")
 RELOADS = 0.25
 """Seconds to the next shot from which on a unit has time to step back: half a transition."""
 CLEAR, DECOY, EDGE = 1.0, 3.0, 1.5
-"""How far outside of an enemy's reach a unit that steps back, or a decoy, wants to be, and how far inside of the map."""
+"""How far outside an enemy's reach a unit that steps back, or a decoy, wants to be, and how far inside the map."""
 FAR = 1e4
 
 
