@@ -111,7 +111,22 @@ TRIALS: dict[str, Settings] = {
         "optimizer.learning_rate": "1e-3",
     },
     "now_hidden_128": {**DEFAULT, "agent.hidden_size": 128},
-    "now_layer_norm": {**DEFAULT, "agent.layer_norm": "true"},
+    "now_layer_norm": {**DEFAULT, "agent.norm": "layer"},
+    "layer_norm_rate_1": {**DEFAULT, "agent.norm": "layer", "optimizer.learning_rate": "1e-3"},
+    "layer_norm_rate_4": {**DEFAULT, "agent.norm": "layer", "optimizer.learning_rate": "4e-3"},
+    "layer_norm_updates_16": {**DEFAULT, "agent.norm": "layer", "learner.updates_per_iteration": 16},
+    "layer_norm_lambda_3": {**DEFAULT, "agent.norm": "layer", "target.td_lambda": 0.3},
+    "layer_norm_lambda_8": {**DEFAULT, "agent.norm": "layer", "target.td_lambda": 0.8},
+    "layer_norm_q_lambda": {**DEFAULT, "agent.norm": "layer", "target": "q_lambda", "target.td_lambda": 0.8},
+    "layer_norm_hidden_128": {**DEFAULT, "agent.norm": "layer", "agent.hidden_size": 128},
+    "layer_norm_prioritised": {**DEFAULT, "agent.norm": "layer", "replay": "prioritised"},
+    "layer_norm_mixer_64": {**DEFAULT, "agent.norm": "layer", "mixer.embed_size": 64},
+    "now_lambda_3_hidden_128": {**DEFAULT, "target.td_lambda": 0.3, "agent.hidden_size": 128},
+    "now_mixer_64": {**DEFAULT, "mixer.embed_size": 64},
+    "now_batch_64_rate_3": {**DEFAULT, "replay.batch_size": 64, "optimizer.learning_rate": "3e-3"},
+    "now_rate_4": {**DEFAULT, "optimizer.learning_rate": "4e-3"},
+    "now_capacity_5000": {**DEFAULT, "replay.capacity": 5000},
+    "now_iql": {**DEFAULT, "algorithm": "iql"},
     "now_prioritised": {**DEFAULT, "replay": "prioritised"},
     "now_envs_8": {**DEFAULT, "rollout.num_envs": 8, "learner.updates_per_iteration": 4},
     "now_soft": {**DEFAULT, "target.update": "soft", "target.tau": 0.04},
@@ -132,7 +147,7 @@ def command_of(trial: str, scenario: str, steps: int, seed: int) -> list[str]:
     settings = {**BASE, **TRIALS[trial]}
     share = settings.pop("epsilon_share")
     settings["exploration.epsilon_steps"] = round(share * steps)
-    if settings.get("algorithm") == "vdn":
+    if settings.get("algorithm") in ("vdn", "iql"):
         settings = {key: value for key, value in settings.items() if not key.startswith("mixer.")}
     groups = [f"{key}={value}" for key, value in settings.items() if "." not in key]
     keys = [f"{key}={value}" for key, value in settings.items() if "." in key]

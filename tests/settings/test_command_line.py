@@ -462,7 +462,7 @@ class TestConfigurationFiles:
             ["agent.hidden_size=3"],
             ["agent.last_action=false"],
             ["agent.agent_id=false"],
-            ["agent.norm=layer"],
+            ["agent.norm=none"],
             ["agent.shared=false"],
             ["mixer=vdn_s"],
             ["mixer=qmix_lin"],
