@@ -1,8 +1,10 @@
-"""Win rates of random play and of three scripted teams.
+"""Win rates of random play and of four scripted teams.
 
-``nearest`` shoots the nearest enemy, ``focus`` whoever has least health left; both walk to the nearest enemy where no
-target is in range. ``kite`` is ``focus``, but units that outrange the nearest enemy step back while they reload, and
-with SMAC's physics go out of range to rest while their shield is down, for the first two thirds of the time.
+``nearest`` shoots the nearest enemy, ``focus`` whoever has least health left of those that its weapon reaches, else the
+nearest; both walk to the nearest enemy where no target is in range. ``kite`` is ``focus``, but units that outrange the
+nearest enemy step back while they reload, and with SMAC's physics go out of range to rest while their shield is down,
+for the first two thirds of the time. ``decoy`` is ``focus``, but who is an enemy's target and outranges it runs away,
+and lets the others shoot.
 
 Usage: JAX_PLATFORMS=cpu python experiments/smax/balance.py [--episodes 512] [--physics smac] [SCENARIO ...]
 """
@@ -19,11 +21,12 @@ from qmix_jax.envs.smax.scenarios import SMAC_SCENARIOS
 from qmix_jax.envs.smax.slots import by_slot
 from qmix_jax.envs.smax.terrain import heading
 
-POLICIES = ("random", "nearest", "focus", "kite")
+POLICIES = ("random", "nearest", "focus", "kite", "decoy")
 RELOADS = 0.25
 """Seconds to the next shot from which on a unit has time to step back: half a transition."""
-CLEAR, EDGE = 1.0, 1.5
-"""How far outside of an enemy's reach, and inside of the map, a unit that steps back wants to be."""
+CLEAR, DECOY, EDGE = 1.0, 3.0, 1.5
+"""How far outside an enemy's reach a unit that steps back, or a decoy, wants to be, and how far inside the map."""
+FAR = 1e4
 
 
 def choose(settings, policy, key, state, step):
@@ -32,7 +35,11 @@ def choose(settings, policy, key, state, step):
     stats = environment._stats(settings, state.types)
     x, y, distance = separations(battle.position)
     health = battle.health if battle.shield is None else battle.health + battle.shield
-    near, weak = by_slot(rules, stats, 0, distance, jnp.broadcast_to(health[None, :], distance.shape))
+    # With SMAC's physics a unit walks up to a target that it names from afar: past others, if that is the weakest one.
+    radius, reach = jnp.asarray(stats.radius), jnp.asarray(stats.reach)[:, None]
+    reach = reach + radius[:, None] + radius[None, :] if rules.smac else reach
+    weakest = jnp.where((distance < reach) | stats.heals[:, None], health[None, :], FAR + distance)
+    near, weak = by_slot(rules, stats, 0, distance, weakest)
     shots = step.avail_actions[:, MOVES:]
     # A healer heals who needs it most, whatever the others do.
     heals = stats.heals[:allies][:, None]
@@ -44,15 +51,27 @@ def choose(settings, policy, key, state, step):
     walk = heading(rules, stats, slice(None, allies), battle.position[:, :allies], way)
     scripted = jnp.where(jnp.any(shots, axis=1), attack, walk)
     may_rest = state.played < settings.episode_limit * 2 // 3
-    back, action = step_back(rules, stats, battle, foes, may_rest)
+    back, flees, action = step_back(rules, stats, battle, foes, may_rest, hunted(rules, state))
     scripted = jnp.where((policy == POLICIES.index("kite")) & back, action, scripted)
+    scripted = jnp.where((policy == POLICIES.index("decoy")) & flees, action, scripted)
     scripted = jnp.where(step.avail_actions[:, 0], scripted, STOP)
     by_chance = jax.random.categorical(key, jnp.where(step.avail_actions, 0.0, -jnp.inf))
     return jnp.where(policy == 0, by_chance, scripted).astype(jnp.int32)
 
 
-def step_back(rules, stats, battle, foes, may_rest):
-    """Who would rather not attack now, and where they go: to where the nearest enemy is farthest, or nowhere."""
+def hunted(rules, state):
+    """Which allies a living enemy shot at, or closed in on, in the last transition."""
+    allies = rules.num_allies
+    alive = state.battle.health[allies:] > 0
+    slots = allies - 1 - jnp.arange(allies)
+    return jnp.any((state.mind.last[None, :] == slots[:, None]) & alive[None, :], axis=1)
+
+
+def step_back(rules, stats, battle, foes, may_rest, hunted):
+    """Who would rather not attack now when kiting, and as a decoy, and where they go.
+
+    That is to where the nearest enemy is farthest, or nowhere.
+    """
     allies = rules.num_allies
     reach = jnp.asarray(stats.reach)
     reaches = (reach + jnp.asarray(stats.radius) if rules.smac else reach)[allies:]
@@ -72,7 +91,8 @@ def step_back(rules, stats, battle, foes, may_rest):
     from_there = jnp.where(jnp.isinf(foes)[None, :, :], jnp.inf, from_there)
     off = jnp.any((places < EDGE) | (places > MAP_SIZE - EDGE), axis=0)
     best = jnp.argmax(jnp.where(off, -1.0, jnp.min(from_there, axis=2)), axis=0)
-    return back, jnp.where(threat < CLEAR, best, STOP)
+    flees = hunted & outranges & (threat < DECOY)
+    return back, flees, jnp.where(threat < jnp.where(flees, DECOY, CLEAR), best, STOP)
 
 
 def rates(env: Env, episodes: int, policies=POLICIES) -> dict[str, tuple[float, float]]:

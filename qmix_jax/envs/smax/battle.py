@@ -6,12 +6,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from qmix_jax.envs.smax import terrain, weapons
-from qmix_jax.envs.smax.rules import MAP_SIZE, NOBODY, TICK, Battle, Orders, Rules, may_target, separations
+from qmix_jax.envs.smax.rules import MAP_SIZE, NOBODY, TICK, Battle, Orders, Rules, may_target
 from qmix_jax.envs.smax.units import Stats
 
 FAR = 1e4
 FEW = 12
 """Units of a battle that is too small to gain from vector code."""
+LANES = 32
+"""Rows of larger ones are filled up to a multiple of this, so that no rest is left that vector code cannot do."""
 
 
 def simulate(
@@ -74,15 +76,24 @@ def push_apart(
     """
     # The dead are put out of everybody's way, which is cheaper than to mask pairs. A unit does not push itself: there
     # is no direction to go in.
-    aside = FAR * (1 + np.arange(position.shape[1], dtype=np.float32))
-    x, y, distance = separations(jnp.where(alive[None, :], position, aside[None, :]))
+    units = position.shape[1]
+    width = units if units < FEW else -(-units // LANES) * LANES
+    aside = FAR * (1 + np.arange(width, dtype=np.float32))
+    own = jnp.where(alive[None, :], position, aside[None, :units])
+    nobody = np.broadcast_to(aside[None, units:], (2, width - units))
+    other = jnp.concatenate([own, nobody], axis=1) if width > units else own
+    touching = jnp.pad(touching, ((0, 0), (0, width - units)))
+    away = other[:, None, :] - own[:, :, None]
+    distance = jnp.sqrt(away[0] * away[0] + away[1] * away[1])
     overlap = jnp.maximum(touching / (distance + 1e-6) - 1.0, 0.0)
-    return position - jnp.stack([_row_sums(x * overlap), _row_sums(y * overlap)]) / 2
+    # Differences before sums: near a unit in nearly the same place, sums of products with positions would lose digits.
+    return position - _row_sums(away * overlap[None, :, :]) / 2
 
 
-def _row_sums(values: Float[Array, "units units"]) -> Float[Array, " units"]:
+def _row_sums(values: Float[Array, "2 units others"]) -> Float[Array, "2 units"]:
     # XLA's CPU backend makes vector code of a product with ones and none of a fused sum, which is one kernel less.
-    return jnp.sum(values, axis=1) if len(values) < FEW else values @ jnp.ones(len(values))
+    others = values.shape[2]
+    return jnp.sum(values, axis=2) if others < FEW else values @ jnp.ones(others)
 
 
 def touching_distances(rules: Rules, stats: Stats) -> Float[Array, "units units"]:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from qmix_jax.envs.smax import terrain
@@ -63,7 +64,8 @@ def decide(
 
 def pick_slot(mask: Bool[Array, "enemies slots"], draw: Float[Array, " enemies"]) -> Int[Array, " enemies"]:
     """One of the slots in ``mask`` for each row, all alike likely; any slot where there is none."""
-    counts = jnp.cumsum(mask, axis=1, dtype=jnp.float32)
+    # Running counts as a product, exact for whole numbers: XLA's CPU backend is slow at cumsum.
+    counts = mask.astype(jnp.float32) @ np.triu(np.ones((mask.shape[1],) * 2, np.float32))
     wanted = (1.0 - draw) * counts[:, -1]
     return jnp.minimum(jnp.sum(counts < wanted[:, None], axis=1), mask.shape[1] - 1).astype(jnp.int32)
 
