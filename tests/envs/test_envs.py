@@ -37,7 +37,8 @@ SCENARIOS = jaxmarl_envs.SMAX_SCENARIOS
 
 
 def settings_of(config: str, **changes: object) -> dict:
-    return yaml.safe_load((ROOT / f"conf/env/{config}.yaml").read_text()) | changes
+    settings = yaml.safe_load((ROOT / f"conf/env/{config}.yaml").read_text())
+    return settings.get("env", settings) | changes
 
 
 PLAYED = {
