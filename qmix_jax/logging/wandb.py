@@ -14,7 +14,7 @@ import numpy as np
 from qmix_jax.logging.base import EpochMetrics, RunInfo, mean_over_seeds
 from qmix_jax.logging.files import METRICS_FILE, read_epochs
 from qmix_jax.logging.scores import score
-from qmix_jax.logging.wandb_files import log_policies, media
+from qmix_jax.logging.wandb_files import leave_quietly, log_policies, media
 from qmix_jax.settings.cells import Lane
 
 Mode = Literal["online", "offline", "disabled"]
@@ -128,6 +128,7 @@ class WandbSink:
         (folder / RUN_ID_FILE).write_text(base, encoding="utf-8")
         import wandb  # takes a second: only for runs that use it
 
+        leave_quietly()
         if self.mode == "online" and not wandb.login(prompt=False):
             self.mode = "offline"
             self._warn("W&B: not logged in, so this run is recorded offline (`wandb login`, then `wandb sync`)")

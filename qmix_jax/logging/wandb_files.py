@@ -1,7 +1,9 @@
 """What a W&B run is given when training has ended: pictures, the table of evaluations, a video, policies."""
 
+import atexit
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,14 @@ VIDEO = "episode.gif"
 COLUMNS = ("cell", "seed", "env_steps", "seconds", "eval_return", "eval_win_rate", "eval_episode_length")
 MOST_ROWS = 10_000
 """W&B shows no more of a table."""
+
+
+def leave_quietly() -> None:
+    """Let W&B's own temporary folders go without a ResourceWarning when the process ends (`python -W error`).
+
+    To be called when W&B has been imported: what is registered last comes first at the exit.
+    """
+    atexit.register(warnings.filterwarnings, "ignore", "Implicitly cleaning up", ResourceWarning)
 
 
 def media(wandb: Any, run: RunInfo) -> dict[str, Any]:

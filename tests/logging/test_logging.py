@@ -337,6 +337,17 @@ def test_wandb_needs_no_account_and_stays_in_the_run_folder(mode, lonely_home, t
     assert capfd.readouterr() == ("", "")
 
 
+def test_wandb_leaves_no_warning_at_the_exit(tmp_path):
+    """Its own temporary folders, made when it is imported, are cleaned up by finalisers that warn."""
+    program = "import tempfile\nfrom qmix_jax.logging.wandb_files import leave_quietly\n"
+    told = {}
+    for ending in ("", "leave_quietly()"):
+        command = [sys.executable, "-W", "error", "-c", f"{program}folder = tempfile.TemporaryDirectory()\n{ending}"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        told[ending] = "Implicitly cleaning up" in ended.stderr
+    assert told == {"": True, "leave_quietly()": False}
+
+
 def test_wandb_that_cannot_start_is_told_once_and_does_not_stop_the_run(tmp_path, monkeypatch, lonely_home):
     def fail(**_) -> None:
         raise RuntimeError("no space left\nand a long story")

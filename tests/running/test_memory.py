@@ -223,6 +223,20 @@ def test_a_refusal_names_the_largest_capacity_that_fits(known, platform, checkpo
         memory.check(known(capacity + 10), 3, **settings, limit=limit)
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_more_seeds_at_once_than_there_are_is_what_the_refusal_names(known, platform):
+    two = [device(platform)] * 2
+    limit = memory.check(known(1000), 4, two, seeds_per_device=2, limit=10**9).total
+    with pytest.raises(
+        ConfigError, match=r"^devices.seeds_per_device=9: would take .*; use devices.seeds_per_device=2,"
+    ):
+        memory.check(known(1000), 4, two, seeds_per_device=9, limit=limit)
+    with pytest.raises(ConfigError, match=r"; use devices.seeds_per_device=2, as there are no more than 4 seed"):
+        memory.check(known(1000), 4, two, seeds_per_device=9, limit=limit, may=memory.May(True, True))
+    with pytest.raises(ConfigError, match=r"^replay.capacity=5000 num_seeds=4: would take"):
+        memory.check(known(5000), 4, two, seeds_per_device=9, limit=limit)
+
+
 def test_no_replay_is_named_that_a_minibatch_does_not_fit_into(known):
     with pytest.raises(
         ConfigError, match=r"214 B are free; make replay.batch_size, rollout.num_envs, rollout.length or "

@@ -101,8 +101,8 @@ def check(
     on_cpu = devices[0].platform == "cpu"
     capacity, parts = algorithm.sizes.capacity, algorithm.sizes.minibatch_parts
 
-    def planned(num_seeds: int, num_devices: int = len(devices)) -> Plan:
-        resident, at_once = placement(num_seeds, num_devices, seeds_per_device, on_cpu, parts)
+    def planned(num_seeds: int, num_devices: int = len(devices), each: int | None = seeds_per_device) -> Plan:
+        resident, at_once = placement(num_seeds, num_devices, each, on_cpu, parts)
         sharing = devices_per_seed(parts, num_seeds, num_devices)
         spread = sharing if one.replay >= SPREAD_FROM and capacity % sharing == 0 else 1
         program = PROGRAM if on_cpu else 0
@@ -111,6 +111,12 @@ def check(
     counts = range(len(devices), 0, -1) if may.fewer_devices else [len(devices)]
     plans = [planned(num_seeds, count) for count in counts]
     plan = _chosen(plans, algorithm, may.smaller_replay)
+    enough = math.ceil(num_seeds / min(len(devices), num_seeds))
+    if (plan is None or plan.instead) and (seeds_per_device or 1) > enough and planned(num_seeds, each=enough).fits():
+        raise ConfigError(
+            f"devices.seeds_per_device={seeds_per_device}: {_would_take(plans[0], limit or 0)}; use "
+            f"devices.seeds_per_device={enough}, as there are no more than {num_seeds} seed(s)"
+        )
     if plan is not None:
         copied = plan._replace(snapshots=num_seeds if on_cpu and checkpoints else 0)
         room = copied.fits(FILLED) if on_cpu else _host_has(num_seeds * (plan.one.replay + plan.one.parameters))
