@@ -84,3 +84,37 @@ def test_files_that_cannot_be_meant_are_refused(folder):
     (folder / "mine.yaml").unlink()
     write(folder, "gamma: 0.9\n", "experiments/mine.yaml")
     assert "did you mean 'experiment'?" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gamma", "target", "update_interval"),
+    [
+        ("env=smax", 0.99, "td_lambda", 25),
+        ("env=smax gamma=0.9 target.update_interval=7", 0.9, "td_lambda", 7),
+        ("env=mpe", 0.9, "one_step", 25),
+        ("env=mpe target=td_lambda", 0.9, "td_lambda", 25),
+        ("env=mpe algorithm=pymarl_qmix", 0.99, "one_step", 200),
+        ("env=mpe algorithm=pymarl2_qmix", 0.99, "td_lambda", 200),
+        ("env=mpe algorithm=epymarl_vdn", 0.99, "one_step", 200),
+        ("env=mpe algorithm=pqn_vdn", 0.9, "td_lambda", 25),
+        ("env=lbf", 0.99, "td_lambda", 200),
+        ("env=predator_prey", 0.99, "td_lambda", 25),
+    ],
+)
+def test_an_environment_sets_what_suits_it_and_published_settings_and_users_come_after(
+    arguments, gamma, target, update_interval
+):
+    config = to_container(compose_config(arguments.split()))
+    own = config["target"]
+    assert (config["gamma"], own["_target_"].rpartition(".")[2], own["update_interval"]) == (
+        gamma,
+        target,
+        update_interval,
+    )
+
+
+def test_published_settings_have_agents_without_layer_norm():
+    for path in (conf_dir() / "algorithm").glob("*.yaml"):
+        norm = to_container(compose_config([f"algorithm={path.stem}"]))["agent"]["norm"]
+        published = path.stem.startswith(("pymarl", "epymarl", "wqmix", "qplex_sc2"))
+        assert norm == ("none" if published else "layer"), path.stem
