@@ -16,6 +16,8 @@ from qmix_jax.envs.smax.units import BLAST_RADIUS, MAX_ENERGY, SMAC_UNIT_TYPES, 
 
 FRAMES = 3
 """Frames of one transition; in between, units are drawn on the straight line from where they were."""
+MARGIN = 1.2
+"""Of the picture around the map, in its units: units at the edge and their bars are whole."""
 WALL_COLOUR = "#b8b2a7"
 SHIELD_COLOUR = "#3498db"
 SIDES = ("#2f6fb5", "#c0392b")
@@ -53,8 +55,11 @@ def draw(axes: Any, rules: Rules, before: Any, after: Any, part: float) -> None:
     from matplotlib.patches import Rectangle
 
     axes.clear()
-    axes.set(xlim=(0, MAP_SIZE), ylim=(0, MAP_SIZE), xticks=[], yticks=[], aspect="equal")
-    for left, bottom, right, top in rules.terrain.walls:
+    shown = (-MARGIN, MAP_SIZE + MARGIN)
+    axes.set(xlim=shown, ylim=shown, aspect="equal")
+    axes.set_axis_off()
+    axes.add_patch(Rectangle((0, 0), MAP_SIZE, MAP_SIZE, fill=False, linewidth=1))
+    for left, bottom, right, top in np.clip(rules.terrain.walls, 0, MAP_SIZE):
         axes.add_patch(Rectangle((left, bottom), right - left, top - bottom, color=WALL_COLOUR, linewidth=0))
     position = (1 - part) * before.battle.position + part * after.battle.position
     health = (1 - part) * before.battle.health + part * after.battle.health
