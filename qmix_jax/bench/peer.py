@@ -144,7 +144,8 @@ def _peer_env(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The environment's name and settings under JaxMARL's names."""
     given = {key: value for key, value in settings.items() if value is not None}
     target = given.pop("_target_")
-    given.pop("time_limit", None)  # the peer's treatment of the time limit is built in
+    for name in ("time_limit", "reward"):  # the peer's treatment of both is built in
+        given.pop(name, None)
     if target in ("qmix_jax.envs.jaxmarl.make_smax", "qmix_jax.envs.smax.make_smax"):
         return {"ENV_NAME": "HeuristicEnemySMAX", "MAP_NAME": given.pop("scenario", "3m"), "ENV_KWARGS": given}
     if target == "qmix_jax.envs.jaxmarl.make_mpe":
