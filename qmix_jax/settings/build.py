@@ -1,10 +1,11 @@
 """From a typed configuration to the static parts and the numbers of a run."""
 
+import contextlib
 import functools
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -133,8 +134,11 @@ def build_agent(settings: Mapping[str, Any], env: Env) -> AnyAgent:
 def build_exploration(settings: Mapping[str, Any]) -> Exploration:
     """The exploration function. Its numbers are traced, so it takes no settings of its own."""
     settings = dict(settings)
-    explore = locate("exploration", settings.pop("_target_", None))
+    path = settings.pop("_target_", None)
+    explore = locate("exploration", path)
     check_known(settings, (), "exploration")
+    with _own_code("exploration", path):
+        jax.eval_shape(explore, jnp.zeros((1, 2)), jnp.ones((1, 2), bool), jnp.zeros(()))
     return explore
 
 
@@ -171,14 +175,16 @@ def hyper_params_of(configs: Sequence[Config], repeats: int) -> HyperParams:
 def build_target(settings: Mapping[str, Any]) -> Callable[..., Any]:
     """The target function with the settings of its own."""
     settings = dict(settings)
-    target = locate("target", settings.pop("_target_", None))
-    parameters = dict(list(inspect.signature(target).parameters.items())[3:])
+    path = settings.pop("_target_", None)
+    target = locate("target", path)
+    parameters = dict(list(_parameters("target", path, target).items())[3:])
     check_known(settings, parameters, "target")
     for name, value in settings.items():
         check_kind(f"target.{name}", value, parameters[name].default)
     target = functools.partial(target, **settings) if settings else target
     number = jnp.zeros(())
-    jax.eval_shape(target, TargetSequence(*(jnp.zeros(2) for _ in TargetSequence._fields)), number, number)
+    with _own_code("target", path):
+        jax.eval_shape(target, TargetSequence(*(jnp.zeros(2) for _ in TargetSequence._fields)), number, number)
     return target
 
 
@@ -241,16 +247,35 @@ def _minibatch_parts(config: Config, rows: int) -> int:
 def build_part(key: str, settings: Mapping[str, Any], **given: Any) -> Any:
     """Call the ``_target_`` of a section with its other settings and what the run itself provides."""
     arguments = dict(settings)
-    target = locate(key, arguments.pop("_target_", None))
+    path = arguments.pop("_target_", None)
+    target = locate(key, path)
     parameters = {
         name: parameter
-        for name, parameter in inspect.signature(target).parameters.items()
+        for name, parameter in _parameters(key, path, target).items()
         if name not in given and name not in ("parent", "name")  # the latter two are flax's own
     }
     check_known(arguments, parameters, key)
     for name, value in arguments.items():
         check_kind(f"{key}.{name}", value, parameters[name].default)
-    return target(**given, **arguments)
+    with _own_code(key, path):
+        return target(**given, **arguments)
+
+
+@contextlib.contextmanager
+def _own_code(key: str, path: object) -> Iterator[None]:
+    """What a ``_target_`` raises becomes one line that names it."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        words = next(iter(str(error).strip().splitlines()), "")
+        raise ConfigError(f"{key}._target_={path}: cannot be used as {key}: {type(error).__name__}: {words}") from error
+
+
+def _parameters(key: str, path: object, target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    with _own_code(key, path):
+        return inspect.signature(target).parameters
 
 
 def locate(key: str, path: object) -> Callable[..., Any]:
@@ -259,6 +284,9 @@ def locate(key: str, path: object) -> Callable[..., Any]:
     if not module_name:
         raise ConfigError(f"{key}._target_={path}: must be a dotted path like my_package.my_module.MyClass")
     try:
-        return getattr(importlib.import_module(module_name), name)
+        found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{key}._target_={path}: cannot be imported: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"{key}._target_={path}: is a {type(found).__name__}, not a class or function")
+    return found

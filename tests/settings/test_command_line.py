@@ -662,3 +662,11 @@ def test_settings_that_may_surprise_are_pointed_out(arguments, words):
     assert len(found) == len(words)
     for line, expected in zip(found, words, strict=True):
         assert expected in line
+
+
+@pytest.mark.parametrize("target", ["os.system", "builtins.dict", "math.sqrt", "os.sep", "json.loads"])
+@pytest.mark.parametrize("section", ["agent", "mixer", "target", "optimizer", "exploration", "algorithm"])
+def test_code_that_does_not_fit_its_section_is_one_line(section, target):
+    with pytest.raises(ConfigError, match=rf"^{section}\.") as raised:
+        make_algorithm(["env=two_step", f"{section}._target_={target}"])
+    assert "\n" not in str(raised.value)
