@@ -178,3 +178,5 @@ class HyperParams(NamedTuple):
     priority_beta: Float[Array, ""]
     priority_beta_steps: Float[Array, ""]
     """Environment steps over which beta goes from ``priority_beta`` to 1, linearly."""
+    preferences_end: Float[Array, ""] | float = 1.0
+    """Environment steps over which the chance of a team's preference falls to 0, linearly."""

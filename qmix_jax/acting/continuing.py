@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from qmix_jax.acting.explore import Exploration, epsilon_greedy
+from qmix_jax.acting.preferences import NONE, Preferences
 from qmix_jax.acting.rollout import Actors, Play, RolloutStats, draw_all, memory, number_of_starts, start
 from qmix_jax.envs.base import Env
 from qmix_jax.networks.agents import AnyAgent
@@ -31,9 +32,11 @@ class Continuing(NamedTuple):
     """What the agents remembered at the first slot of ``window``."""
 
 
-def begin(env: Env, agent: AnyAgent, keys: Key[Array, " B"], window: int) -> Continuing:
+def begin(
+    env: Env, agent: AnyAgent, keys: Key[Array, " B"], window: int, preferences: Preferences = NONE
+) -> Continuing:
     """Fresh episodes, one per key, with a window of padding before them."""
-    actors = start(env, agent, keys)
+    actors = start(env, agent, keys, preferences)
     if not window:
         return Continuing(actors)
     shape = (keys.shape[0], window)
@@ -62,6 +65,7 @@ def collect_on(
     before: Continuing,
     length: int,
     explore: Exploration = epsilon_greedy,
+    preferences: Preferences = NONE,
 ) -> tuple[Continuing, Slot, Start, RolloutStats]:
     """Play on for ``length - 1`` steps.
 
@@ -70,7 +74,7 @@ def collect_on(
     those of :func:`qmix_jax.acting.rollout.collect`.
     """
     num_envs = before.actors.over.shape[0]
-    random = draw_all(env, key, num_envs, length, number_of_starts(length))
+    random = draw_all(env, key, num_envs, length, number_of_starts(length), preferences)
     play = Play(env, agent, agent_params, level, explore, auto_reset=True)
     episode = jnp.full(num_envs, -1, jnp.int32)  # the first that starts here takes start state 0
     if before.window is None:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax.acting.explore import Exploration, draw, epsilon_greedy, masked_argmax
 from qmix_jax.acting.greedy_episodes import Episodes
+from qmix_jax.acting.preferences import MOST, NONE, Preferences, held, preferred
 from qmix_jax.acting.rollout import RolloutStats
 from qmix_jax.envs.base import Env, Episode
 from qmix_jax.envs.hosted.group import episode_seed, in_a_line
@@ -23,7 +24,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act
 from qmix_jax.types import Slot, TimeStep
 
-Choose = Callable[..., tuple[Float[Array, "B N H"], Int[Array, "B N"]]]
+Choose = Callable[..., Any]
 
 
 class HostedActor:
@@ -36,13 +37,22 @@ class HostedActor:
         agent: the networks.
         num_envs: environments side by side.
         explore: how actions are explored when sequences are collected.
+        preferences: of teams, for whole episodes, when sequences are collected.
     """
 
-    def __init__(self, env: Env, agent: AnyAgent, num_envs: int, explore: Exploration = epsilon_greedy) -> None:
+    def __init__(
+        self,
+        env: Env,
+        agent: AnyAgent,
+        num_envs: int,
+        explore: Exploration = epsilon_greedy,
+        preferences: Preferences = NONE,
+    ) -> None:
         self._env = env
         self._agent = agent
         self._num_envs = num_envs
-        self._choose = jax.jit(_exploring(agent, explore))
+        self._preferences = preferences
+        self._choose = jax.jit(_exploring(agent, explore, preferences))
         self._choose_greedily = jax.jit(_greedy(agent))
 
     def start(self) -> None:
@@ -56,37 +66,48 @@ class HostedActor:
         hidden, action = self._beginning()
         moment = (agent_params, hidden, obs, avail.astype(np.int8), action, np.ones(self._num_envs, bool))
         self._choose_greedily(*moment)
-        self._choose(*moment, level, jax.random.key(0), np.int32(0))
+        preference = self._preferences.none_yet(self._num_envs, self._env.num_actions)
+        self._choose(*moment, preference, (level, np.float32(MOST)), jax.random.key(0), np.int32(0))
 
     @property
     def _pool(self) -> Any:
         return self._env.hosted.pool(self._num_envs)
 
     def collect(
-        self, agent_params: Any, level: Float[Array, ""], seed: int, length: int, auto_reset: bool
+        self,
+        agent_params: Any,
+        level: Float[Array, ""],
+        seed: int,
+        length: int,
+        auto_reset: bool,
+        chance: float | Float[Array, ""] = MOST,
     ) -> tuple[Slot, RolloutStats]:
         """Sequences ``[B, T]`` as :func:`qmix_jax.acting.rollout.collect` plays them; ``seed`` decides all of it.
+
+        ``chance`` is that of preferences.
 
         Raises :class:`~qmix_jax.envs.hosted.team.EnvError` when the workers have failed too often.
         """
         key = jax.random.key(seed)
-        return self._pool.playing(lambda: self._collect(agent_params, level, key, seed, length, auto_reset))
+        levels = (level, np.float32(chance))
+        return self._pool.playing(lambda: self._collect(agent_params, levels, key, seed, length, auto_reset))
 
     def _collect(
-        self, agent_params: Any, level: Float[Array, ""], key: Key[Array, ""], seed: int, length: int, auto_reset: bool
+        self, agent_params: Any, levels: tuple[Any, Any], key: Key[Array, ""], seed: int, length: int, auto_reset: bool
     ) -> tuple[Slot, RolloutStats]:
         pool, count = self._pool, self._num_envs
         slots, sums = _empty_slots(self._env, count, length), _Sums(self._env, count)
         now = _copied(pool.reset(seed))
         hidden, action = self._beginning()
+        preference = self._preferences.none_yet(count, self._env.num_actions)
         first, over = np.ones(count, bool), np.zeros(count, bool)
         for time in range(length):
             slots.step.obs[:, time], slots.step.avail_actions[:, time], slots.step.state[:, time] = now[:3]
             slots.first[:, time] = first
             if time == length - 1:
                 break
-            hidden, chosen = self._choose(
-                agent_params, hidden, now.obs, now.avail, action, first, level, key, np.int32(time)
+            hidden, chosen, preference = self._choose(
+                agent_params, hidden, now.obs, now.avail, action, first, preference, levels, key, np.int32(time)
             )
             action = np.asarray(chosen)
             slots.action[:, time], slots.mask[:, time] = action, ~over
@@ -168,7 +189,7 @@ class HostedActor:
         return self._agent.initial_hidden(self._num_envs), action
 
 
-def _exploring(agent: AnyAgent, explore: Exploration) -> Choose:
+def _exploring(agent: AnyAgent, explore: Exploration, preferences: Preferences) -> Choose:
     def choose(
         params: Any,
         hidden: Float[Array, "B N H"],
@@ -176,13 +197,19 @@ def _exploring(agent: AnyAgent, explore: Exploration) -> Choose:
         avail: Int[Array, "B N A"],
         last_action: Int[Array, "B N"],
         first: Bool[Array, " B"],
-        level: Float[Array, ""],
+        preference: Float[Array, "B A"] | None,
+        levels: tuple[Float[Array, ""], Float[Array, ""]],
         key: Key[Array, ""],
         time: Int[Array, ""],
-    ) -> tuple[Float[Array, "B N H"], Int[Array, "B N"]]:
+    ) -> tuple[Float[Array, "B N H"], Int[Array, "B N"], Float[Array, "B A"] | None]:
+        level, chance = levels
         hidden, q = _values(agent, params, hidden, obs, last_action, first)
-        noise = jax.random.gumbel(jax.random.fold_in(key, time), q.shape, q.dtype)
-        return hidden, draw(noise, explore(q, avail.astype(bool), level))
+        now_key = jax.random.fold_in(key, time)
+        noise = jax.random.gumbel(now_key, q.shape, q.dtype)
+        if preference is not None:
+            drawn = preferences._replace(chance=chance).draw(now_key, 1, *preference.shape)
+            preference = held(preference, jax.tree.map(lambda x: x[0], drawn), first)
+        return hidden, draw(noise, explore(preferred(q, preference), avail.astype(bool), level)), preference
 
     return choose
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from qmix_jax.acting.explore import Exploration, draw, epsilon_greedy
+from qmix_jax.acting.preferences import NONE, Drawn, Preferences, held, preferred
 from qmix_jax.envs.base import Env
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act
 from qmix_jax.types import EnvState, Outcome, Slot, Start, TimeStep
@@ -28,6 +29,8 @@ class Actors(NamedTuple):
     """``step`` is the final observation of its episode."""
     episode_return: Float[Array, " B"]
     episode_length: Int[Array, " B"]
+    preference: Float[Array, "B A"] | None
+    """Of the step before; None where teams have none."""
 
 
 class RolloutStats(NamedTuple):
@@ -50,6 +53,7 @@ def collect(
     length: int,
     auto_reset: bool,
     explore: Exploration = epsilon_greedy,
+    preferences: Preferences = NONE,
 ) -> tuple[Slot, RolloutStats]:
     """Play ``num_envs`` sequences ``[B, T]`` of ``length`` slots, each from the start of an episode.
 
@@ -61,9 +65,11 @@ def collect(
     with new randomness in the steps.
     """
     starts = number_of_starts(length) if auto_reset else 1
-    random = draw_all(env, key, num_envs, length, starts)
+    random = draw_all(env, key, num_envs, length, starts, preferences)
     play = Play(env, agent, agent_params, level, explore, auto_reset)
-    fresh = _fresh(agent, env.num_agents, *jax.tree.map(lambda x: x[0], random.begin))
+    preference = preferences.none_yet(num_envs, env.num_actions)
+    env_state, step = jax.tree.map(lambda x: x[0], random.begin)
+    fresh = _fresh(agent, env.num_agents, env_state, step, preference)
     played = play.on(fresh, jnp.zeros(num_envs, jnp.int32), random)
     return played.slots, played.stats
 
@@ -88,6 +94,8 @@ class Random(NamedTuple):
     env_keys: Key[Array, "T-1 B"]
     noise: Float[Array, "T-1 B N A"]
     """Standard Gumbel noise, to draw actions with."""
+    preference: Drawn | None
+    """Of teams; None where they have none."""
 
 
 def number_of_starts(length: int) -> int:
@@ -95,14 +103,16 @@ def number_of_starts(length: int) -> int:
     return min(STARTS, math.ceil(length / 2))
 
 
-def draw_all(env: Env, key: Key[Array, ""], num_envs: int, length: int, starts: int) -> Random:
+def draw_all(
+    env: Env, key: Key[Array, ""], num_envs: int, length: int, starts: int, preferences: Preferences = NONE
+) -> Random:
     """The random numbers of all steps at once: one at a time they take longer than a small environment's step."""
     # Split all keys in one call: each split is another loop to compile.
     keys = jax.random.split(key, (starts + length, num_envs))
     reset_keys, env_keys, act_key = keys[:starts], keys[starts:-1], keys[-1, 0]
     begin = jax.vmap(jax.vmap(env.reset))(reset_keys)
     noise = jax.random.gumbel(act_key, (length - 1, num_envs, env.num_agents, env.num_actions))
-    return Random(begin, env_keys, noise)
+    return Random(begin, env_keys, noise, preferences.draw(act_key, length - 1, num_envs, env.num_actions))
 
 
 class Play(NamedTuple):
@@ -122,18 +132,20 @@ class Play(NamedTuple):
         episode is over. ``mark`` is the slot to return the agents' memory of.
         """
         env, agent, begin = self.env, self.agent, random.begin
-        fresh = _fresh(agent, env.num_agents, *jax.tree.map(lambda x: x[0], begin))
+        env_state, step = jax.tree.map(lambda x: x[0], begin)
+        fresh = _fresh(agent, env.num_agents, env_state, step, actors.preference)
 
-        def tick(carry: Any, random: tuple[Array, Array, Array | None]) -> tuple[Any, tuple[Slot, RolloutStats]]:
-            (actors, episode, marked), (env_key, noise, here) = carry, random
+        def tick(carry: Any, random: Any) -> tuple[Any, tuple[Slot, RolloutStats]]:
+            (actors, episode, marked), (env_key, noise, drawn, here) = carry, random
             if here is not None:
                 marked = jax.tree.map(lambda new, old: jnp.where(here, new, old), memory(actors), marked)
             hidden, q = act(agent, self.agent_params, actors.hidden, actors.step.obs, actors.last_action)
-            action = draw(noise, self.explore(q, actors.step.avail_actions, self.level))
+            preference = held(actors.preference, drawn, actors.first)
+            action = draw(noise, self.explore(preferred(q, preference), actors.step.avail_actions, self.level))
             env_state, step, outcome = jax.vmap(env.step)(env_key, actors.env_state, action)
             slot = _slot(env, actors, action, outcome)
             paid = env.team_reward(outcome.reward)
-            following = _advance(actors, env_state, step, hidden, action, outcome._replace(reward=paid))
+            following = _advance(actors, env_state, step, hidden, action, outcome._replace(reward=paid), preference)
             episode = episode + actors.over
             restarted = _restarted(fresh, begin, episode) if self.auto_reset else actors
             following_stats = _stats(actors, following, outcome)
@@ -141,7 +153,8 @@ class Play(NamedTuple):
 
         carry = (actors, episode, None if mark is None else memory(actors))
         here = None if mark is None else jnp.arange(random.noise.shape[0]) == mark
-        (actors, _, marked), (slots, stats) = jax.lax.scan(tick, carry, (random.env_keys, random.noise, here))
+        given = (random.env_keys, random.noise, random.preference, here)
+        (actors, _, marked), (slots, stats) = jax.lax.scan(tick, carry, given)
         ending = _slot(env, actors, jnp.zeros_like(actors.last_action), None)
         slots = jax.tree.map(lambda x, end: jnp.concatenate([x, end[None]]), slots, ending)
         slots = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), slots)
@@ -153,12 +166,15 @@ def memory(actors: Actors) -> Start:
     return Start(actors.hidden, actors.last_action)
 
 
-def start(env: Env, agent: AnyAgent, keys: Key[Array, " B"]) -> Actors:
+def start(env: Env, agent: AnyAgent, keys: Key[Array, " B"], preferences: Preferences = NONE) -> Actors:
     """Fresh episodes, one per key."""
-    return _fresh(agent, env.num_agents, *jax.vmap(env.reset)(keys))
+    preference = preferences.none_yet(keys.shape[0], env.num_actions)
+    return _fresh(agent, env.num_agents, *jax.vmap(env.reset)(keys), preference)
 
 
-def _fresh(agent: AnyAgent, num_agents: int, env_state: EnvState, step: TimeStep) -> Actors:
+def _fresh(
+    agent: AnyAgent, num_agents: int, env_state: EnvState, step: TimeStep, preference: Float[Array, "B A"] | None
+) -> Actors:
     """Actors at the start of their episodes."""
     num_envs = step.obs.shape[0]
     return Actors(
@@ -170,6 +186,7 @@ def _fresh(agent: AnyAgent, num_agents: int, env_state: EnvState, step: TimeStep
         over=jnp.zeros(num_envs, bool),
         episode_return=jnp.zeros(num_envs),
         episode_length=jnp.zeros(num_envs, jnp.int32),
+        preference=preference,
     )
 
 
@@ -207,6 +224,7 @@ def _advance(
     hidden: Float[Array, "B N H"],
     action: Int[Array, "B N"],
     outcome: Outcome,
+    preference: Float[Array, "B A"] | None,
 ) -> Actors:
     return Actors(
         env_state=env_state,
@@ -217,6 +235,7 @@ def _advance(
         over=outcome.last,
         episode_return=actors.episode_return + outcome.reward,
         episode_length=actors.episode_length + 1,
+        preference=preference,
     )
 
 

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from qmix_jax.acting.explore import Exploration, epsilon_greedy
+from qmix_jax.acting.preferences import NONE, Preferences
 from qmix_jax.envs.base import Env
 from qmix_jax.learning.targets import Sequence
 from qmix_jax.networks.agents import AnyAgent
@@ -160,6 +161,7 @@ class Algorithm(NamedTuple):
     exploration_level: str = "epsilon"
     """What the level of ``explore`` is called among the metrics."""
     exponential_exploration: bool = False
+    preferences: Preferences = NONE
     half_loss: bool = False
     standardise_rewards: bool = False
     standardise_returns: bool = False

@@ -37,7 +37,7 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
     actors = start = None
     if sizes.continues:
         keys = jax.random.split(jax.random.fold_in(key, 0), sizes.num_envs)
-        actors = continuing.begin(env, algorithm.agent, keys, sizes.window)
+        actors = continuing.begin(env, algorithm.agent, keys, sizes.window, algorithm.preferences)
         start = jax.tree.map(lambda x: x[0], memory(actors.actors))
     nothing = jnp.zeros((), jnp.int32)
     worst = Evaluation(*(jnp.asarray(-jnp.inf, jnp.float32) for _ in Evaluation._fields))
@@ -89,10 +89,12 @@ def collect_and_store(
     level = exploration_level(algorithm, hyper, state)
     policy = (algorithm.env, algorithm.agent, state.learner.online.agent, key, level)
     actors = starts = None
+    preferences = algorithm.preferences.at(state.env_steps, hyper.preferences_end)
+    exploration = (algorithm.explore, preferences)
     if sizes.continues:
-        actors, slots, starts, stats = continuing.collect_on(*policy, state.actors, sizes.length, algorithm.explore)
+        actors, slots, starts, stats = continuing.collect_on(*policy, state.actors, sizes.length, *exploration)
     else:
-        slots, stats = played or collect(*policy, sizes.num_envs, sizes.length, sizes.auto_reset, algorithm.explore)
+        slots, stats = played or collect(*policy, sizes.num_envs, sizes.length, sizes.auto_reset, *exploration)
     state = state._replace(
         actors=actors,
         replay=replay.add(state.replay, storage.pack(algorithm.storage, slots), starts),

@@ -49,7 +49,8 @@ class HostedWaves(Waves):
         algorithm = self.algorithm
         lanes, mesh = P("lanes"), self.mesh
         self._overlap = overlap
-        self._actor = HostedActor(algorithm.env, algorithm.agent, algorithm.sizes.num_envs, algorithm.explore)
+        num_envs = algorithm.sizes.num_envs
+        self._actor = HostedActor(algorithm.env, algorithm.agent, num_envs, algorithm.explore, algorithm.preferences)
         self._policy = jax.jit(functools.partial(_policy, algorithm))
         self._learn_function = self.over_lanes(
             mesh,
@@ -97,7 +98,8 @@ class HostedWaves(Waves):
             # In this thread: workers end with the thread that has started them.
             self._actor.start()
             self._use(tuple(program.result() for program in compiled))
-        self._actor.compile(*self._policy_of(0))
+        agent, level, _ = self._policy_of(0)
+        self._actor.compile(agent, level)
 
     def epoch(self) -> dict[str, np.ndarray]:
         """Train every lane for one epoch and return the metrics on the host, ``[L]`` each.
@@ -116,7 +118,8 @@ class HostedWaves(Waves):
         learn, end = self._epoch
         for iteration in range(first, first + sizes.iterations_per_epoch):
             seed = _seed(self.seeds[lane], iteration)
-            played = self._actor.collect(*policy, seed, sizes.length, sizes.auto_reset)
+            agent, level, chance = policy
+            played = self._actor.collect(agent, level, seed, sizes.length, sizes.auto_reset, chance)
             if self._overlap:
                 policy = self._policy_of(lane)
             played = jax.device_put(jax.tree.map(lambda x: np.asarray(x)[None], played), self._sharding)
@@ -124,14 +127,14 @@ class HostedWaves(Waves):
             if not self._overlap:
                 policy = self._policy_of(lane)
             history.append(metrics)
-        agent, _ = self._policy_of(lane)
+        agent, *_ = self._policy_of(lane)
         episodes = self._actor.greedy_episodes(agent, _seed(sizes.evaluation_seed), sizes.evaluation_episodes)
         evaluation = jax.tree.map(lambda x: np.asarray(x)[None], summarize(self.algorithm.env, episodes))
         stacked = jax.tree.map(lambda *values: np.stack([np.asarray(x) for x in values], axis=1), *history)
         self._states[lane], metrics = end(self._states[lane], hyper, stacked, evaluation)
         return metrics
 
-    def _policy_of(self, lane: int) -> tuple[Any, Any]:
+    def _policy_of(self, lane: int) -> tuple[Any, Any, Any]:
         """Parameters of the agents and the exploration's level, as they are now."""
         return self._policy(self._states[lane], self._hypers[lane])
 
@@ -147,10 +150,11 @@ class HostedWaves(Waves):
         return others
 
 
-def _policy(algorithm: Algorithm, state: TrainState, hyper: HyperParams) -> tuple[Any, Any]:
+def _policy(algorithm: Algorithm, state: TrainState, hyper: HyperParams) -> tuple[Any, Any, Any]:
     """Of one lane with its axis ``[1, ...]``."""
     state, hyper = jax.tree.map(lambda x: x[0], (state, hyper))
-    return state.learner.online.agent, qmix.exploration_level(algorithm, hyper, state)
+    chance = algorithm.preferences.at(state.env_steps, hyper.preferences_end).chance
+    return state.learner.online.agent, qmix.exploration_level(algorithm, hyper, state), chance
 
 
 def _seed(*numbers: int) -> int:

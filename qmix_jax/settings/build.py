@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from qmix_jax.acting.explore import Exploration
+from qmix_jax.acting.preferences import Preferences
 from qmix_jax.algorithms.base import Algorithm, Sizes, TargetUpdate
 from qmix_jax.algorithms.pieces import has_team_value, path_of
 from qmix_jax.envs.base import Env
@@ -21,7 +22,7 @@ from qmix_jax.learning.targets import Sequence as TargetSequence
 from qmix_jax.networks.agents import AnyAgent
 from qmix_jax.networks.separate import SeparateAgents
 from qmix_jax.replay.packing import OBS_DTYPES
-from qmix_jax.settings.config import PARTS_ON_CPU, Config, TargetConfig
+from qmix_jax.settings.config import PARTS_ON_CPU, Config, ExplorationConfig, TargetConfig
 from qmix_jax.types import HyperParams
 
 ROWS_OF_A_PART = 1024
@@ -51,6 +52,7 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
         explore=build_exploration(parts["exploration"]),
         exploration_level=config.exploration.level,
         exponential_exploration=config.exploration.schedule == "exponential",
+        preferences=preferences(config.exploration),
         half_loss=config.learner.half_loss,
         standardise_rewards=config.reward.standardise,
         standardise_returns=config.reward.standardise_returns,
@@ -142,6 +144,12 @@ def build_exploration(settings: Mapping[str, Any]) -> Exploration:
     return explore
 
 
+def preferences(exploration: ExplorationConfig) -> Preferences:
+    """Of teams, for whole episodes."""
+    own = exploration
+    return Preferences(own.preference_share, own.preference_smallest, own.preference_largest, own.preference_steps)
+
+
 def hyper_params(config: Config) -> HyperParams:
     """The numbers that are traced."""
     priority = config.replay.priority
@@ -156,6 +164,7 @@ def hyper_params(config: Config) -> HyperParams:
         exploration_start=jnp.float32(config.exploration.start),
         exploration_end=jnp.float32(config.exploration.end),
         exploration_steps=jnp.float32(config.exploration.steps(config.total_env_steps)),
+        preferences_end=jnp.float32(config.exploration.preferences_end or config.total_env_steps),
         target_update_interval=jnp.int32(config.target.update_interval),
         target_tau=jnp.float32(config.target.tau),
         max_grad_norm=jnp.float32(math.inf if config.learner.max_grad_norm is None else config.learner.max_grad_norm),

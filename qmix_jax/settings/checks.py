@@ -112,6 +112,11 @@ def _check_exploration(exploration: ExplorationConfig) -> None:
             f"exploration.{level}_end={exploration.end}: above exploration.{level}_start={exploration.start}; "
             f"{level} goes down"
         )
+    if exploration.preference_smallest > exploration.preference_largest:
+        raise ConfigError(
+            f"exploration.preference_smallest={exploration.preference_smallest}: above "
+            f"exploration.preference_largest={exploration.preference_largest}"
+        )
     if exploration.schedule == "exponential" and exploration.end == 0:
         raise ConfigError(f"exploration.{level}_end=0: an exponential schedule never reaches 0; use a small number")
 

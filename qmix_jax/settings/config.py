@@ -96,7 +96,7 @@ class RewardConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExplorationConfig:
-    """``exploration.*``: the numbers of epsilon, or those of a temperature; what uses them is in ``parts``."""
+    """``exploration.*``: numbers of epsilon or of a temperature, and of preferences; what uses them is in ``parts``."""
 
     schedule: Literal["linear", "exponential"]
     fraction: float = number(0, 1)
@@ -106,6 +106,11 @@ class ExplorationConfig:
     temperature_start: float | None = number(0, above=True, default=None)
     temperature_end: float | None = number(0, above=True, default=None)
     temperature_steps: int | None = number(0, default=None)
+    preference_share: float = number(0, 1, default=0.0)
+    preference_smallest: float = number(0, above=True, default=0.03)
+    preference_largest: float = number(0, above=True, default=1.0)
+    preference_steps: int = number(1, default=10)
+    preferences_end: int | None = number(1, default=None)
 
     @property
     def level(self) -> Literal["epsilon", "temperature"]:

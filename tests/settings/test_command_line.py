@@ -289,6 +289,10 @@ class TestValues:
                 "exploration.epsilon_end=0: an exponential schedule never reaches 0",
             ),
             (
+                {"exploration.preference_smallest": 4.0},
+                "exploration.preference_smallest=4.0: above exploration.preference_largest=1.0",
+            ),
+            (
                 {"exploration.temperature_steps": 5},
                 "exploration.temperature_steps=5: this exploration has an epsilon; set exploration.epsilon_steps, and "
                 "take the other one out with ~exploration.temperature_steps",
@@ -439,6 +443,11 @@ class TestConfigurationFiles:
             ["exploration.epsilon_end=0.5"],
             ["exploration.epsilon_steps=5"],
             ["exploration.schedule=exponential"],
+            ["exploration.preference_share=0.3"],
+            ["exploration.preference_smallest=0.02"],
+            ["exploration.preference_largest=0.2"],
+            ["exploration.preference_steps=4"],
+            ["exploration.preferences_end=50"],
             ["evaluation.interval_env_steps=99"],
             ["evaluation.episodes=3"],
             ["evaluation.seed=3"],

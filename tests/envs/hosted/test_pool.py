@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from qmix_jax.acting.hosted_rollout import HostedActor
+from qmix_jax.acting.preferences import NONE, Preferences
 from qmix_jax.envs.build import make_env
 from qmix_jax.envs.hosted import pool
 from qmix_jax.envs.hosted.team import EnvError
@@ -29,13 +30,13 @@ def pastures(monkeypatch):
     sys.modules.pop("pastures", None)
 
 
-def actor_in(num_envs=4, **settings):
+def actor_in(num_envs=4, preferences=NONE, **settings):
     settings = {"_target_": PETTINGZOO, "name": "pastures:pasture", "workers": 2} | settings
     env = make_env(settings)
     agent = RecurrentAgent(num_agents=env.num_agents, obs_size=env.obs_size, num_actions=env.num_actions, hidden_size=4)
     obs, action = np.zeros((1, env.num_agents, env.obs_size), np.float32), np.zeros((1, env.num_agents), np.int32)
     params = agent.init(jax.random.key(0), agent.initial_hidden(1), obs, action)
-    return env, HostedActor(env, agent, num_envs), params
+    return env, HostedActor(env, agent, num_envs, preferences=preferences), params
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,23 @@ def test_own_rewards_come_from_the_workers_one_for_each_agent(played):
     jax.tree.map(np.testing.assert_array_equal, slots._replace(reward=0), slots_of_the_team._replace(reward=0))
     jax.tree.map(np.testing.assert_allclose, stats, stats_of_the_team)
     np.testing.assert_allclose(greedy.episode_return, played[4].episode_return)
+
+
+def test_a_team_holds_its_preference(played):
+    env, actor, params = actor_in(length=3, how="terminated", preferences=Preferences(0.5, 1.0, 1.0, steps=1000))
+    slots, _ = actor.collect(jax.tree.map(np.zeros_like, params), np.float32(0), 7, 40, True)
+    env.hosted.close()
+    episode = np.cumsum(slots.first, axis=1) - 1
+    chosen = [[{} for _ in range(10)] for _ in range(4)]
+    for place, moment in np.argwhere(slots.mask > 0):
+        choices = chosen[place][episode[place, moment]]
+        for avail, action in zip(slots.step.avail_actions[place, moment], slots.action[place, moment], strict=True):
+            assert choices.setdefault(tuple(avail), action) == action, "the same for all agents and steps"
+    first = {avail: np.argmax(avail) for choices in chosen[0] for avail in choices}
+    assert all(choices.items() <= first.items() for choices in [*chosen[0], *chosen[1]]), "no preference"
+    for place in (2, 3):
+        preferring = [choices for choices in chosen[place] if not choices.items() <= first.items()]
+        assert 1 < len(preferring) < 10, "some episodes, not all"
 
 
 @pytest.mark.parametrize(
