@@ -42,6 +42,7 @@ BASE: Settings = {
     "target.update_interval": 25,
     "optimizer.learning_rate": "2e-3",
     "optimizer.learning_rate_end": 0,
+    "exploration.preference_share": 0,
     "epsilon_share": 0.15,
 }
 DEFAULT: Settings = {  # the default as it was when the trials named now_... were made
@@ -137,6 +138,21 @@ TRIALS: dict[str, Settings] = {
     "now_copy_10": {**DEFAULT, "target.update_interval": 10},
     "now_gamma_97": {**DEFAULT, "gamma": 0.97},
     "now_vdn": {**DEFAULT, "algorithm": "vdn"},
+    # Today's default, and the way to it. Those named first_... were measured with a working copy, before these were
+    # settings. repeat: an agent's random action is held for a number of steps that is Pareto distributed. together: in
+    # half of the environments it is the same for all agents. own: each agent has a preference of its own.
+    "preferences": {**DEFAULT, "agent.norm": "layer", "exploration.preference_share": 0.5},
+    **{
+        name: {**DEFAULT, "agent.norm": "layer", "working copy": words}
+        for name, words in {
+            "first_repeat": "random actions repeated",
+            "first_repeat_together": "random actions repeated, half of the environments by all agents together",
+            "first_preference_episode": "half of the environments, whole episodes, sizes .01 to .3",
+            "first_preference_episode_own": "half of the environments, whole episodes, sizes .01 to .3, own",
+            "first_preference_10_half": "half of the environments, ten steps, half of the time, sizes .03 to 1",
+            "first_preference_10_all": "all environments, ten steps, half of the time, sizes .03 to 1",
+        }.items()
+    },
 }
 FIXED = ["num_seeds=1", "devices.count=1", "logger.wandb.mode=disabled", "logger.plot=false", "resume=true"]
 FIXED += ["checkpoint.every_minutes=10", "checkpoint.keep=1"]

@@ -3,28 +3,25 @@
 What is collected is what ``rollout.py`` collects: the same slots, the same statistics.
 """
 
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
-from qmix_jax.acting.explore import Exploration, draw, epsilon_greedy, masked_argmax
+from qmix_jax.acting.explore import Exploration, epsilon_greedy
 from qmix_jax.acting.greedy_episodes import Episodes
-from qmix_jax.acting.preferences import MOST, NONE, Preferences, held, preferred
+from qmix_jax.acting.hosted_policy import exploring, greedy
+from qmix_jax.acting.preferences import MOST, NONE, Preferences
 from qmix_jax.acting.rollout import RolloutStats
 from qmix_jax.envs.base import Env, Episode
 from qmix_jax.envs.hosted.group import episode_seed, in_a_line
 from qmix_jax.envs.hosted.pool import Moment
 from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
 from qmix_jax.errors import ConfigError
-from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act
+from qmix_jax.networks.agents import NO_ACTION, AnyAgent
 from qmix_jax.types import Slot, TimeStep
-
-Choose = Callable[..., Any]
 
 
 class HostedActor:
@@ -37,7 +34,7 @@ class HostedActor:
         agent: the networks.
         num_envs: environments side by side.
         explore: how actions are explored when sequences are collected.
-        preferences: of teams, for whole episodes, when sequences are collected.
+        preferences: of teams, for some steps, when sequences are collected.
     """
 
     def __init__(
@@ -52,8 +49,8 @@ class HostedActor:
         self._agent = agent
         self._num_envs = num_envs
         self._preferences = preferences
-        self._choose = jax.jit(_exploring(agent, explore, preferences))
-        self._choose_greedily = jax.jit(_greedy(agent))
+        self._choose = jax.jit(exploring(agent, explore, preferences))
+        self._choose_greedily = jax.jit(greedy(agent))
 
     def start(self) -> None:
         """Start the workers, which otherwise happens when they are needed."""
@@ -187,64 +184,6 @@ class HostedActor:
         """What agents remember before an episode: nothing."""
         action = np.full((self._num_envs, self._env.num_agents), NO_ACTION, np.int32)
         return self._agent.initial_hidden(self._num_envs), action
-
-
-def _exploring(agent: AnyAgent, explore: Exploration, preferences: Preferences) -> Choose:
-    def choose(
-        params: Any,
-        hidden: Float[Array, "B N H"],
-        obs: Float[Array, "B N O"],
-        avail: Int[Array, "B N A"],
-        last_action: Int[Array, "B N"],
-        first: Bool[Array, " B"],
-        preference: Float[Array, "B A"] | None,
-        levels: tuple[Float[Array, ""], Float[Array, ""]],
-        key: Key[Array, ""],
-        time: Int[Array, ""],
-    ) -> tuple[Float[Array, "B N H"], Int[Array, "B N"], Float[Array, "B A"] | None]:
-        level, chance = levels
-        hidden, q = _values(agent, params, hidden, obs, last_action, first)
-        now_key = jax.random.fold_in(key, time)
-        noise = jax.random.gumbel(now_key, q.shape, q.dtype)
-        if preference is not None:
-            drawn = preferences._replace(chance=chance).draw(now_key, 1, *preference.shape)
-            preference = held(preference, jax.tree.map(lambda x: x[0], drawn), first)
-        return hidden, draw(noise, explore(preferred(q, preference), avail.astype(bool), level)), preference
-
-    return choose
-
-
-def _greedy(agent: AnyAgent) -> Choose:
-    def choose(
-        params: Any,
-        hidden: Float[Array, "B N H"],
-        obs: Float[Array, "B N O"],
-        avail: Int[Array, "B N A"],
-        last_action: Int[Array, "B N"],
-        first: Bool[Array, " B"],
-    ) -> tuple[Float[Array, "B N H"], Int[Array, "B N"]]:
-        hidden, q = _values(agent, params, hidden, obs, last_action, first)
-        return hidden, masked_argmax(q, avail.astype(bool)).astype(jnp.int32)
-
-    return choose
-
-
-def _values(
-    agent: AnyAgent,
-    params: Any,
-    hidden: Float[Array, "B N H"],
-    obs: Float[Array, "B N O"],
-    last_action: Int[Array, "B N"],
-    first: Bool[Array, " B"],
-) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-    """One step of the networks, which have forgotten everything where an episode begins."""
-
-    def where_first(fresh: Array, old: Array) -> Array:
-        return jnp.where(first.reshape(-1, *(1,) * (old.ndim - 1)), fresh, old)
-
-    hidden = jax.tree.map(where_first, agent.initial_hidden(first.shape[0]), hidden)
-    last_action = where_first(jnp.full_like(last_action, NO_ACTION), last_action)
-    return act(agent, params, hidden, obs, last_action)
 
 
 def _commands(action: np.ndarray, where: np.ndarray, command: int) -> np.ndarray:

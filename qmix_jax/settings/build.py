@@ -144,9 +144,8 @@ def build_exploration(settings: Mapping[str, Any]) -> Exploration:
     return explore
 
 
-def preferences(exploration: ExplorationConfig) -> Preferences:
-    """Of teams, for whole episodes."""
-    own = exploration
+def preferences(own: ExplorationConfig) -> Preferences:
+    """Of teams, for some steps."""
     return Preferences(own.preference_share, own.preference_smallest, own.preference_largest, own.preference_steps)
 
 
