@@ -3,12 +3,16 @@
 QMIX on SMAX 3m with replays of 500 MB in total, filled with noise so that nothing compresses. Trains for about half a
 minute without and half a minute with one checkpoint, alternating. Prints the cost of a checkpoint as a share of a
 minute's environment steps.
+
+``python experiments/checkpoint_cost.py save GIB ...`` writes and checks checkpoints of so many GiB of noise, and prints
+what that takes as a share of ten minutes.
 """
 
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -16,10 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from qmix_jax import Waves, make_algorithm
-from qmix_jax.running.checkpoint import Checkpoints
+from qmix_jax.running.checkpoint import Checkpoints, verify, write_checkpoint
 
 REPLAY_BYTES = 500e6
 SPELL = 30.0
+EVERY = 600.0
+"""Seconds between checkpoints by default."""
 
 
 def main(rounds: str = "4") -> None:
@@ -49,6 +55,25 @@ def main(rounds: str = "4") -> None:
                 flush=True,
             )
     print(f"median {np.median(shares):.1%}, from {min(shares):.1%} to {max(shares):.1%}")
+
+
+def save_times(*sizes: str) -> None:
+    """Measure and print what checkpoints of so many GiB take."""
+    for gib in map(float, sizes):
+        block = np.random.default_rng(0).bytes(2**26)
+        replay = np.frombuffer(block * int(16 * gib), np.float32).reshape(1, -1)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "00000001"
+            times = [timed(lambda path=path, x=replay: write_checkpoint(path, {"replay": x}, {})), timed(verify, path)]
+        for what, (seconds, processor) in zip(("saved", "checked"), times, strict=True):
+            print(f"{gib:g} GiB {what} in {seconds:.1f} s ({processor:.1f} s of a core: {processor / EVERY:.1%})")
+
+
+def timed(function: Callable[..., object], *arguments: object) -> tuple[float, float]:
+    """Seconds that a call takes, and those of a processor."""
+    started, before = time.monotonic(), time.process_time()
+    function(*arguments)
+    return time.monotonic() - started, time.process_time() - before
 
 
 def spell(waves: Waves, checkpoints: Checkpoints | None) -> tuple[float, float]:
@@ -85,4 +110,4 @@ def fill_with_noise(waves: Waves) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    save_times(*sys.argv[2:]) if sys.argv[1:2] == ["save"] else main(*sys.argv[1:])

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, writing
 from qmix_jax.logging import write_json
 from qmix_jax.logging.dashboard import build_report, is_logged_in, specification
 from qmix_jax.settings.arguments import parse_arguments, run_command
@@ -50,10 +50,8 @@ def make(settings: Settings) -> None:
     Raises :class:`ConfigError` without an account or the library, and for what W&B refuses.
     """
     spec = specification(settings.project, settings.entity, settings.group)
-    try:
+    with writing("out", settings.out):
         write_json(Path(settings.out), spec)
-    except OSError as error:
-        raise ConfigError(f"out={settings.out}: cannot be written: {error.strerror}") from error
     print(f"out={settings.out}")
     if not is_logged_in():
         raise ConfigError(

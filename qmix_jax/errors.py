@@ -1,7 +1,8 @@
 """The error for invalid user input."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class ConfigError(ValueError):
@@ -18,6 +19,15 @@ def require(condition: bool, key: str, value: object, words: str) -> None:
     """Raise :class:`ConfigError` unless ``condition``; ``words`` says what the value must be."""
     if not condition:
         raise ConfigError(f"{key}={value}: must be {words}")
+
+
+@contextlib.contextmanager
+def writing(key: str, path: object) -> Iterator[None]:
+    """Raise :class:`ConfigError` where ``path``, which the argument ``key`` names, cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{key}={path}: cannot be written: {error.strerror or error}") from error
 
 
 def unknown_choice(key: str, value: object, choices: Iterable[str]) -> ConfigError:

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from qmix_jax.envs.render import PICTURE_SUFFIXES, TEXT_SUFFIXES, check_suffix
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, writing
 from qmix_jax.logging import ConsoleSink, write_json
 from qmix_jax.results.confidence import Interval
 from qmix_jax.results.play import (
@@ -137,7 +137,8 @@ def evaluate(settings: Settings) -> None:
         about = (
             {"policy": settings.policy} if settings.policy else {"run_dir": settings.run_dir, "which": settings.which}
         )
-        write_json(Path(settings.output), {**about, **report(team, plan, rows)})
+        with writing("output", settings.output):
+            write_json(Path(settings.output), {**about, **report(team, plan, rows)})
         console.message(f"output={settings.output}")
     if settings.explain is not None:
         from qmix_jax.results.explanation.write import explain  # drawing takes a second to import
@@ -145,7 +146,8 @@ def evaluate(settings: Settings) -> None:
         for file in explain(choice, team, plan, Path(settings.explain)):
             console.message(f"explain={file}")
     if settings.render is not None and team.env.render is not None:
-        team.env.render(first_episode(team, plan), Path(settings.render))
+        with writing("render", settings.render):
+            team.env.render(first_episode(team, plan), Path(settings.render))
         console.message(f"render={settings.render}")
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, writing
 from qmix_jax.settings.arguments import run_command
 
 USAGE = """\
@@ -49,11 +49,14 @@ def convert(arguments: list[str]) -> None:
     if "out" in options:
         if files or overrides:
             raise ConfigError(f"{(files + overrides)[0]}: not used with out=; the policy has all settings")
-        print(f"out={export_policy(Path(run_dir), Path(options['out']), options)}")
+        with writing("out", options["out"]):
+            print(f"out={export_policy(Path(run_dir), Path(options['out']), options)}")
         return
     if not 1 <= len(files) <= 2:
         raise ConfigError(f"{' '.join(files) or 'agent file'}: give the agent's file and optionally the mixer's")
-    for path in import_policy([Path(file) for file in files], Path(run_dir), overrides):
+    with writing("run_dir", run_dir):
+        written = import_policy([Path(file) for file in files], Path(run_dir), overrides)
+    for path in written:
         print(f"policy={path}")
 
 

@@ -34,6 +34,7 @@ AT_HOME_IN = {
     "jumanji": {"envs.jumanji.environment"},
     "jaxmarl": {"envs.jaxmarl", "envs.jaxmarl_classes"},
     "orbax": {"running.checkpoint"},
+    "tensorstore": {"running.checkpoint"},
     "rich": {"check_env", "logging.bar", "logging.console", "evaluate"},
 }
 """Libraries, and the only modules that may import them."""

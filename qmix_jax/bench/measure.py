@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qmix_jax.bench.process import Process, ProcessError, set_up, worker_command
 from qmix_jax.bench.settings import CURVES, Settings
 from qmix_jax.bench.spread import Spread, alternate, ratio, spread
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, writing
 from qmix_jax.running.devices import cores
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.config import Config
@@ -245,12 +245,10 @@ def _write(settings: Settings, report: dict[str, Any]) -> None:
     from qmix_jax.logging import write_json
 
     folder = Path(settings.output)
-    try:
+    with writing("bench.output", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"bench.output={folder}: cannot be created: {error.strerror}") from error
-    write_json(folder / "bench.json", report)
-    draw(report, folder / "bench.png")
+        write_json(folder / "bench.json", report)
+        draw(report, folder / "bench.png")
     say(f"results in {folder}")
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from qmix_jax.envs.base import Env
 from qmix_jax.errors import ConfigError
@@ -46,7 +46,7 @@ def save_arrays(path: Path, params: Any, description: Mapping[str, Any]) -> None
     tree = params.get("params", {})
     arrays = {name: np.ascontiguousarray(x) for name, x in flatten_dict(tree, sep=".").items()}
     partial = path.with_suffix(".safetensors.partial")
-    save_file(arrays, partial)
+    partial.write_bytes(save(arrays))  # not `save_file`, which tells of a full disk in its own way
     partial.replace(path.with_suffix(".safetensors"))
     write_json(path.with_suffix(".json"), description)
 

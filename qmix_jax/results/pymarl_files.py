@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from qmix_jax.envs.build import make_env
 from qmix_jax.errors import ConfigError
@@ -52,7 +52,7 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
             for layer, p in mixer["params"].items()
             for kind, x in p.items()
         }
-        save_file(flat, folder / "mixer.safetensors")
+        (folder / "mixer.safetensors").write_bytes(save(flat))
     return [folder / which for which in ("final", "best")]
 
 
@@ -97,7 +97,7 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if not path.parent.is_dir():
         raise ConfigError(f"out={path}: no such folder: {path.parent}")
     if path.suffix == ".safetensors":
-        save_file(arrays, path)
+        path.write_bytes(save(arrays))
     elif path.suffix == ".npz":
         np.savez(path, **arrays)  # type: ignore[arg-type]
     elif path.suffix in (".th", ".pt"):

@@ -1,6 +1,7 @@
 """How JAX is set up by the command lines, before its first computation."""
 
 import contextlib
+import ctypes
 import gc
 import os
 import subprocess
@@ -112,6 +113,12 @@ def tracing() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def give_memory_back() -> None:
+    """Have the C library return what is free to the system: after compiling, most of a gigabyte that it would keep."""
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # not everywhere is it glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def cores() -> int:

@@ -16,6 +16,7 @@ from qmix_jax.results.summary import cell_scores, provenance, run_info, save_pol
 from qmix_jax.results.video import draw_best_episode
 from qmix_jax.running.checkpoint import unflatten
 from qmix_jax.running.clock import Clock
+from qmix_jax.running.devices import give_memory_back
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.running.interrupt import Interruption
 from qmix_jax.running.saving import Saving, checked_sections, warn
@@ -148,9 +149,13 @@ class Session:
     def _compile(self) -> None:
         self._console.message(describe_run(self._config, self._info, self._waves.algorithm, self._waves.describe()))
         self._clock.compiling()
+        self._compile_waves()
+        self._clock.compiled()
+
+    def _compile_waves(self) -> None:
         with self._console.compiling():
             self._waves.compile()
-        self._clock.compiled()
+        give_memory_back()
 
     def _train(self, sinks: Sinks, interruption: Interruption) -> int | None:
         """Epochs until every lane has its steps, a signal comes, or numbers go wrong and that is to stop the run.
@@ -224,8 +229,7 @@ class Session:
         self._progress = self._progress._replace(active=still, best=best)
         self._console.message(f"halving after epoch {epochs}: {len(stay)} of {int(active.sum())} cells continue")
         if not self._waves.is_compiled:
-            with self._console.compiling():
-                self._waves.compile()
+            self._compile_waves()
 
     def _save_policies(self) -> Rows:
         """Policies of the lanes that are still trained; returns the best evaluations of all lanes."""

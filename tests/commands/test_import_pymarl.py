@@ -80,6 +80,15 @@ def test_a_file_s_name_may_look_like_a_setting(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
+def test_what_cannot_be_written_is_one_line(tmp_path, capsys):
+    np.savez(tmp_path / "agent.npz", **torch_agent())
+    run_dir = tmp_path / "agent.npz" / "imported"
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(tmp_path / "agent.npz"), f"run_dir={run_dir}", "env=two_step"])
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err == f"error: run_dir={run_dir}: cannot be written: Not a directory\n"
+
+
 def test_an_imported_policy_is_played(tmp_path, capsys):
     save_file(torch_agent(), tmp_path / "agent.safetensors")
     main([str(tmp_path / "agent.safetensors"), f"run_dir={tmp_path / 'imported'}", "env=two_step"])

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -295,6 +296,34 @@ def test_invalid_settings_are_named_in_one_line(arguments, words, two_step, caps
     message = refused(capsys, *(argument.format(run=two_step) for argument in arguments))
     for word in words:
         assert word.format(run=two_step) in message
+
+
+@pytest.mark.parametrize(("key", "name"), [("output", "x.json"), ("render", "x.md")])
+def test_a_file_that_cannot_be_written_is_named_in_one_line(key, name, two_step, tmp_path, capsys):
+    (tmp_path / name).mkdir()
+    with pytest.raises(SystemExit) as exit_info:
+        evaluate.main([f"run_dir={two_step}", "episodes=1", f"{key}={tmp_path / name}"])
+    assert exit_info.value.code == 2
+    assert re.fullmatch(rf"error: {key}=.*{name}: cannot be written: .*directory\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda content: content[:40], "not a readable policy"),
+        (lambda content: (10 * 10**9).to_bytes(8, "little") + content[8:], "not a readable policy"),
+        (lambda content: b"", "not a readable policy"),
+    ],
+)
+def test_a_damaged_policy_is_named_in_one_line(run, capsys, damage, words):
+    file = run / "policies" / "seed_0" / "final.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    assert f"seed_0/final: {words}" in refused(capsys, f"run_dir={run}")
+
+
+def test_a_policy_of_a_later_version_is_named_in_one_line(run, capsys):
+    spoil(run / "policies" / "seed_0" / "final.json", format="qmix_jax-policy-99")
+    assert "seed_0/final.json: not of the format qmix_jax-policy" in refused(capsys, f"run_dir={run}")
 
 
 def test_an_environment_without_a_renderer_is_not_drawn(toy, capsys):

@@ -3,7 +3,6 @@
 The suite damages a few; ``FUZZ_FOLDERS=200 python -m pytest tests/running/test_fuzz_folders.py`` damages more.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,13 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from summed_up import sum_up
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink
 from qmix_jax.results.comparison.comparison import compare
 from qmix_jax.results.opened import open_run
 from qmix_jax.running import launch
-from qmix_jax.running.checkpoint import SUMS
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.running.resume import settings_to_resume
@@ -99,18 +98,6 @@ def changed(content: bytes, kind: str, data: st.DataObject) -> bytes:
     }[kind]
 
 
-def sum_up(checkpoint: Path) -> None:
-    """New digests, as somebody would write who has changed a checkpoint on purpose."""
-    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != SUMS)
-    digests = [(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(checkpoint)) for path in files]
-    sums = "".join(f"{digest}  {name.as_posix()}\n" for digest, name in digests).encode()
-    if (checkpoint / SUMS).is_symlink():
-        (checkpoint / SUMS).unlink()
-    if (checkpoint / SUMS).is_dir():
-        (checkpoint / SUMS).rmdir()
-    (checkpoint / SUMS).write_bytes(sums + f"# {hashlib.sha256(sums).hexdigest()}\n".encode())
-
-
 def resume(folder: Path) -> None:
     """Everything that happens before a resumed run is compiled."""
     given = [f"resume={folder}", "logger.wandb.mode=disabled", "devices.count=1"]
@@ -156,8 +143,6 @@ def answered(function, folder: Path) -> bool:
     return False
 
 
-# Where arrays are damaged and digests are not, orbax leaves coroutines behind that fail when they are collected.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @settings(
     max_examples=FOLDERS,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -96,6 +96,12 @@ def test_the_total_counts_states_and_what_runs():
     assert plan._replace(snapshots=5).total == (6 + 5) * 1100 + 2 * 10
 
 
+def test_compiling_is_the_peak_of_a_small_run_and_copies_that_of_a_large_one():
+    plan = Plan(ONE, num_seeds=1, resident=2, at_once=2, snapshots=1, limit=None, program=500, compiling=2000)
+    assert plan.total == 2 * 1100 + 2000
+    assert plan._replace(compiling=1000).total == 2 * 1100 + 1100 + 2 * 10 + 500
+
+
 @pytest.fixture
 def known(monkeypatch):
     """An algorithm whose replay takes 20 bytes for a sequence, and 12 bytes whatever its capacity is."""
@@ -105,6 +111,7 @@ def known(monkeypatch):
 
     monkeypatch.setattr(memory, "seed_bytes", seed_bytes)
     monkeypatch.setattr(memory, "PROGRAM", 0)
+    monkeypatch.setattr(memory, "COMPILING", 0)
 
     def algorithm(capacity, parts=1):
         return Parts(SizesOf(capacity, 8, 4, parts))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import writing
 from qmix_jax.results.comparison.comparison import Comparison
 from qmix_jax.results.comparison.figures import draw
 from qmix_jax.results.comparison.page import page
@@ -17,11 +17,9 @@ def write(comparison: Comparison, folder: Path, *, title: str = "", refresh: int
         title: of the page.
         refresh: seconds after which a browser loads the page again.
     """
-    try:
+    with writing("out", folder):
         folder.mkdir(parents=True, exist_ok=True)
         figures = draw(comparison, folder)
         partial = folder / "report.html.partial"
         partial.write_text(page(comparison, figures, title=title, refresh=refresh), encoding="utf-8")
         return partial.replace(folder / "report.html")
-    except OSError as error:
-        raise ConfigError(f"out={folder}: cannot be written: {error.strerror}") from error

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import writing
 from qmix_jax.logging import write_json
 from qmix_jax.results.explanation.figures import draw_tables, draw_trace, frames_of
 from qmix_jax.results.explanation.mixers import load_mixer
@@ -39,7 +39,7 @@ def explain(choice: Choice, team: Team, plan: Plan, folder: Path) -> list[Path]:
     numbers = {
         name: getattr(found, name) for name in ("q", "avail_actions", "action", "returns", "q_tot", "slope", "hidden")
     }
-    try:
+    with writing("explain", folder):
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / name for name in ("episode.png", "episode.pdf", "episode.json")]
         for file in files[:2]:
@@ -48,6 +48,4 @@ def explain(choice: Choice, team: Team, plan: Plan, folder: Path) -> list[Path]:
         if found.tables:
             files.append(folder / "tables.png")
             draw_tables(found.tables).savefig(files[-1])
-    except OSError as error:
-        raise ConfigError(f"explain={folder}: cannot be written: {error.strerror}") from error
     return files

@@ -10,8 +10,10 @@ from qmix_jax.running.memory.free import available_bytes, free_on_host
 from qmix_jax.running.memory.seed import SeedBytes, seed_bytes
 from qmix_jax.running.waves import devices_per_seed
 
-PROGRAM = 950 * 2**20
-"""What Python, JAX, its compiler and the libraries take at their peak, as measured."""
+COMPILING = 1250 * 2**20
+"""What Python, JAX, the libraries and XLA's compiler take at their peak, as measured with an empty cache."""
+PROGRAM = 550 * 2**20
+"""What stays of that while the run trains: :func:`qmix_jax.running.devices.give_memory_back` sees to the rest."""
 FILLED = 0.75
 """Share of the memory that a run with copies for its checkpoints may take."""
 ROOMY = 0.9
@@ -40,7 +42,9 @@ class Plan(NamedTuple):
     num_devices: int = 1
     """Devices that the run uses."""
     program: int = 0
-    """Bytes of the program itself, where it shares the memory."""
+    """Bytes of the program itself while it trains, where it shares the memory."""
+    compiling: int = 0
+    """Bytes of the program itself while it is compiled, where it shares the memory."""
     copies: bool = True
     """Whether there is room to copy all states for a checkpoint, so that training goes on while it is written."""
     capacity: int = 0
@@ -52,10 +56,11 @@ class Plan(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Bytes that the run takes there."""
+        """Bytes that the run takes there at its peak, which may be when it is compiled, beside the first states."""
         one = self.one
         states = self.resident * (one.replay // self.replay_devices + one.parameters)
-        return states + self.snapshots * (one.replay + one.parameters) + self.at_once * one.batches + self.program
+        training = self.snapshots * (one.replay + one.parameters) + self.at_once * one.batches + self.program
+        return states + max(training, self.compiling)
 
     def fits(self, share: float = 1.0) -> bool:
         """Whether it takes no more than this share of the bytes that there are."""
@@ -105,8 +110,8 @@ def check(
         resident, at_once = placement(num_seeds, num_devices, each, on_cpu, parts)
         sharing = devices_per_seed(parts, num_seeds, num_devices)
         spread = sharing if one.replay >= SPREAD_FROM and capacity % sharing == 0 else 1
-        program = PROGRAM if on_cpu else 0
-        return Plan(one, num_seeds, resident, at_once, 0, limit, num_devices, program, True, capacity, spread)
+        own = (PROGRAM, COMPILING) if on_cpu else (0, 0)
+        return Plan(one, num_seeds, resident, at_once, 0, limit, num_devices, *own, True, capacity, spread)
 
     counts = range(len(devices), 0, -1) if may.fewer_devices else [len(devices)]
     plans = [planned(num_seeds, count) for count in counts]
@@ -167,7 +172,7 @@ def describe(plan: Plan, every_minutes: float | None = None) -> list[str]:
         f"memory: {_size(plan.total)}{there}; a seed takes {_size(one.replay)} for the replay, {_size(one.parameters)} "
         f"for parameters and about {_size(one.batches)} for batches while it runs ({plan.num_seeds} seed(s), "
         f"{plan.resident} state(s) in memory, {plan.at_once} at once)"
-        + (f", the program itself about {_size(plan.program)}" if plan.program else "")
+        + (f", the program about {_size(plan.program)}, compiling {_size(plan.compiling)}" if plan.program else "")
     ]
     if plan.instead:
         lines.append(
