@@ -227,8 +227,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         return load((path / OF_ONE_PROCESS).read_bytes())
     if not (path / ARRAYS).is_dir():
         return {}
-    # What orbax has written, without orbax: where one array is damaged, its event loop closes under the others.
-    import tensorstore
+    import tensorstore  # What orbax reads with; its event loop closes under the other reads where one array is damaged.
 
     base = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{(path / ARRAYS).absolute()}/"}}
     keys = tensorstore.KvStore.open(base).result().list().result()

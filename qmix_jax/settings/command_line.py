@@ -184,12 +184,19 @@ def _instead(override: Override) -> str:
 def _check_choice(override: Override, config_dir: Path | None) -> None:
     """A group must be given the name of one of its files."""
     folder = conf_dir() / override.key_or_group
-    if not folder.is_dir() or override.is_sweep_override() or override.is_delete():
+    if not folder.is_dir() or override.is_sweep_override():
         return
     value = override.value()
+    if override.is_delete():
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{override.input_line}: a group is left out by its name alone: ~{override.key_or_group}")
+        return
     if value is None and override.key_or_group == "experiment":
         return
     names = choices(override.key_or_group, config_dir)
+    if isinstance(value, list):
+        listed = f"[{','.join(map(str, value))}]"
+        raise ConfigError(f"{override.key_or_group}={listed}: takes one name; put what differs into one file")
     if value not in names:
         raise unknown_group_choice(override.key_or_group, "null" if value is None else str(value), names)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,35 @@ def test_a_run_stays_below_an_enforced_limit(tmp_path):
         assert memory.SMALLEST <= capacity < 1000
     finally:
         group.rmdir()
+
+
+PEAK = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:]).returncode
+print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+sys.exit(status)
+"""
+"""Runs a command and prints its peak; a process of its own, since what pytest has taken would count."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is counted in other units elsewhere")
+@pytest.mark.parametrize(("capacity", "num_seeds"), [(1000, 1), (1000, 2), (6000, 2)])
+def test_the_plan_is_the_peak_of_the_process(tmp_path, capacity, num_seeds):
+    """Two devices, which share one seed's minibatches, compiled from nothing; checkpoints with copies."""
+    own = ["env=smax", "env.scenario=3m", f"run_dir={tmp_path / 'run'}", f"replay.capacity={capacity}"]
+    sizes = [f"num_seeds={num_seeds}", "devices.count=2", "replay.batch_size=32", "evaluation.episodes=32"]
+    short = ["total_env_steps=4000", "evaluation.interval_env_steps=2000", "checkpoint.every_minutes=0"]
+    quiet = ["logger.plot=false", "logger.wandb.mode=disabled"]
+    ended = subprocess.run(
+        [sys.executable, "-c", PEAK, *TRAIN, *own, *sizes, *short, *quiet],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")},
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    number, unit = re.search(r"memory: ([\d.]+) ([GM]iB)", ended.stdout).groups()
+    planned = float(number) * {"MiB": 2**20, "GiB": 2**30}[unit]
+    peak = int(re.search(r"^peak (\d+)", ended.stdout, re.MULTILINE)[1])
+    assert planned == pytest.approx(peak, rel=0.1)

@@ -84,6 +84,7 @@ arguments = st.one_of(
 @example(["+seed=3"])
 @example(["gamma=0.9,range(1,3)", "-m"])
 @example(["run_dir=a${b"])
+@example(["~agent=0"])
 def test_any_arguments_start_or_are_refused_in_one_line(given_arguments):
     try:
         check(given_arguments)

@@ -51,6 +51,12 @@ def test_a_file_of_another_group_is_a_choice(folder):
     assert "did you mean 'my_game'?" in refusal(folder, "env=mygame")
 
 
+def test_of_two_files_of_one_group_only_one_can_be_meant(folder):
+    for name in ("mine", "other"):
+        write(folder, HEAD, f"experiment/{name}.yaml")
+    assert refusal(folder, "experiment=[mine,other]").startswith("experiment=[mine,other]: takes one name; ")
+
+
 HEAD = "# @package _global_\n"
 
 
