@@ -1,5 +1,6 @@
 """Metrics as JSON lines, and JSON that any reader accepts."""
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -140,5 +141,10 @@ def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented strict JSON (:func:`strict_json`), all of it or nothing."""
     text = json.dumps(strict_json(value), indent=2, allow_nan=False) + "\n"
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise

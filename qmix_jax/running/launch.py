@@ -13,7 +13,7 @@ import numpy as np
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.build import ADAPTER_SETTINGS, as_env, make_env
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, writing
 from qmix_jax.logging import ConsoleSink, write_json
 from qmix_jax.logging.tensorboard import check_tensorboard
 from qmix_jax.running.clock import Clock
@@ -105,7 +105,8 @@ def run(request: Request, given_env: object = None, keep_process: bool = False) 
         if resumed:
             session.restore()
         if hosts.is_first:
-            write_json(run_dir / CONFIG_FILE, container)
+            with writing("run_dir", run_dir):
+                write_json(run_dir / CONFIG_FILE, container)
         status = session.run()
     disconnect(hosts)
     return Ended(status, run_dir)

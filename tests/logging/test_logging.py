@@ -217,6 +217,13 @@ def test_every_epoch_and_seed_becomes_a_line_of_strict_json_at_once(tmp_path):
     assert rows[1]["eval_win_rate"] == 1.0
 
 
+def test_json_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_json(tmp_path / "x.json", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
 def test_json_is_strict_all_the_way_down(tmp_path):
     value = {
         "none": None,
