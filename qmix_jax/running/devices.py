@@ -41,7 +41,14 @@ def set_up(
         jax.config.update("jax_default_matmul_precision", MATMUL_PRECISIONS[matmul_precision])
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qmix_jax" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+        if _can_write(cache):  # JAX would warn of every program
+            jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def _can_write(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return os.access(folder, os.W_OK)
 
 
 def check_xla_flags() -> None:

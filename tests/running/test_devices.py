@@ -45,6 +45,22 @@ def test_flags_of_the_user_are_kept(monkeypatch, before, after):
     assert os.environ["XLA_FLAGS"] == after
 
 
+@pytest.mark.parametrize(("home", "is_kept"), [("there", True), ("file", False)])
+def test_programs_are_kept_where_the_users_cache_can_be_written(monkeypatch, tmp_path, home, is_kept):
+    (tmp_path / "file").touch()
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
+    monkeypatch.setenv("XLA_FLAGS", WITHOUT_YNN_REDUCTIONS)
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        set_up()
+        folder = tmp_path / home / "qmix_jax" / "xla"
+        assert jax.config.jax_compilation_cache_dir == (str(folder) if is_kept else None)
+        assert folder.is_dir() == is_kept
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
 def test_flags_that_xla_would_abort_for_are_refused(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", WITHOUT_YNN_REDUCTIONS)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("asked XLA about our own flag"))
