@@ -6,6 +6,8 @@ from pathlib import Path
 
 from wandb.proto.wandb_internal_pb2 import Record
 
+TIMES = {"seconds", "steps_per_second", "_runtime", "_timestamp"}
+
 
 def history(file: Path) -> list[dict]:
     """The rows of an offline W&B record, one per epoch, without their times and media."""
@@ -15,7 +17,7 @@ def history(file: Path) -> list[dict]:
         if record.HasField("history"):
             numbers = [item for item in record.history.item if len(item.nested_key) < 2]  # others are of media
             items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in numbers}
-            found.append({key: items[key] for key in sorted(items.keys() - {"seconds", "_runtime", "_timestamp"})})
+            found.append({key: items[key] for key in sorted(items.keys() - TIMES)})
     return found
 
 

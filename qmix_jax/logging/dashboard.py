@@ -93,9 +93,11 @@ SECTIONS = (
     ),
     Section(
         "Speed and sweeps",
-        "Seconds of training since the run started, and what the settings of a sweep came to.",
+        "Environment steps a second of all seeds together, seconds of training since the run started, and what the "
+        "settings of a sweep came to.",
         "seed",
         (
+            Panel("speed", ("steps_per_second",)),
             Panel("seconds", ("seconds",)),
             Panel("updates", ("updates",)),
             Panel(

@@ -247,7 +247,7 @@ def _put_aside(folder: Path) -> str | None:
 def lane_metrics(epoch: EpochMetrics, place: int) -> dict[str, float]:
     """What one lane reports of an epoch."""
     payload = {name: values[place] for name, values in _as_written(epoch).items()}
-    return _available(payload | {"updates": epoch.updates, "seconds": epoch.seconds})
+    return _available(payload | _of_all(epoch))
 
 
 def aggregate_metrics(epoch: EpochMetrics, lanes: Sequence[Lane]) -> dict[str, float]:
@@ -257,11 +257,7 @@ def aggregate_metrics(epoch: EpochMetrics, lanes: Sequence[Lane]) -> dict[str, f
     interval, ``/min`` and ``/max``; of all others the mean.
     """
     rows = _as_written(epoch)
-    payload: dict[str, float] = {
-        "env_steps": epoch.mean_env_steps,
-        "updates": epoch.updates,
-        "seconds": epoch.seconds,
-    }
+    payload: dict[str, float] = {"env_steps": epoch.mean_env_steps, **_of_all(epoch)}
     cells = {lane.cell: [place for place, other in enumerate(lanes) if other.cell == lane.cell] for lane in lanes}
     active = {cell: places for cell, places in cells.items() if epoch.is_active(places[0])}
     for name, values in rows.items():
@@ -277,6 +273,11 @@ def aggregate_metrics(epoch: EpochMetrics, lanes: Sequence[Lane]) -> dict[str, f
             prefix = "" if cell is None else f"cell_{cell}/"
             payload |= {f"{prefix}{name}{suffix}": float(column[index]) for suffix, column in columns.items()}
     return _available(payload)
+
+
+def _of_all(epoch: EpochMetrics) -> dict[str, float]:
+    """What is one number for all lanes: they are trained side by side."""
+    return {"updates": epoch.updates, "seconds": epoch.seconds, "steps_per_second": epoch.steps_per_second}
 
 
 def _as_written(epoch: EpochMetrics) -> dict[str, np.ndarray]:

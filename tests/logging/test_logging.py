@@ -270,13 +270,14 @@ def test_wandb_gets_of_a_seed_what_is_available():
     rows = epoch(2, eval_return=[np.nan, 4.0])
     assert "eval_return" not in lane_metrics(rows, 0)
     assert lane_metrics(rows, 1) == {
-        "loss": 0.25, "epsilon": 0.1, "eval_return": 4.0, "eval_win_rate": 0.75, "updates": 6, "seconds": 4.0
+        "loss": 0.25, "epsilon": 0.1, "eval_return": 4.0, "eval_win_rate": 0.75, "updates": 6, "seconds": 4.0,
+        "steps_per_second": 10.0,
     }  # fmt: skip
 
 
 def test_the_aggregate_has_interquartile_means_intervals_and_extremes():
     flat = aggregate_metrics(epoch(2, train_return=[np.nan, np.nan]), lanes(0, [3, 4]))
-    assert (flat["env_steps"], flat["updates"], flat["loss"]) == (20, 6, 0.375)
+    assert (flat["env_steps"], flat["updates"], flat["loss"], flat["steps_per_second"]) == (20, 6, 0.375, 10)
     assert flat["eval_return"] == 12.5
     assert [flat[f"eval_return/{name}"] for name in ("low", "high", "min", "max")] == [12.0, 13.0, 12.0, 13.0]
     assert not [name for name in flat if "train_return" in name]
