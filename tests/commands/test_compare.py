@@ -61,6 +61,60 @@ def test_bad_input_is_one_line(arguments, words, tmp_path, capsys, monkeypatch):
     assert words in refused(arguments, capsys)
 
 
+DAMAGE = {
+    "config.json": (b"{", "config.json: cannot be read"),
+    "metrics.jsonl": (b"\xff\xfe\n", "metrics.jsonl: line 1 is damaged"),
+    "summary.json": (b"[]", "summary.json: is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_run_is_one_line_or_left_out(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs" / "whole", level=0.9)
+    damaged = write_run(tmp_path / "runs" / "damaged", "vdn")
+    content, words = DAMAGE[name]
+    (damaged / name).write_bytes(content)
+    line = refused(["runs"], capsys)
+    assert f"runs/damaged/{words}" in line
+    assert line.endswith("skip_damaged=true compares the others")
+    assert not (tmp_path / "report").exists()
+    compare.main(["runs", "skip_damaged=true"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"note: left out: runs/damaged/{words}")
+    assert [line.split()[0] for line in lines if line.startswith("method=")] == ["method=qmix"]
+    assert f"left out: runs/damaged/{words}" in (tmp_path / "report" / "report.html").read_text()
+    assert "whole" not in refused(["runs/damaged", "skip_damaged=true"], capsys)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "table.csv", "other.json"])
+def test_a_file_that_holds_no_run_is_one_line_or_left_out(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "run")
+    (tmp_path / name).write_bytes(b"\x00\xff, no table\n")
+    assert name in refused(["run", name], capsys)
+    compare.main(["run", name, "skip_damaged=true"])
+    assert f"note: left out: {name}: " in capsys.readouterr().out
+
+
+def test_one_curve_of_several_environments_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs" / "a")
+    config = write_run(tmp_path / "runs" / "b", first_seed=4) / "config.json"
+    config.write_text(config.read_text().replace('"max_steps": 100', '"max_steps": 60'))
+    write_run(tmp_path / "runs" / "c", env="2s3z")
+    line = refused(["runs", "by=algorithm"], capsys)
+    assert "the curve of qmix on smax-3m would mix environments that differ in env.max_steps (100, 60)" in line
+    assert line.endswith("use by=algorithm,env.max_steps")
+    compare.main(["runs", "by=algorithm,env.max_steps"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("method=")]
+    assert [re.findall(r"env=(.*) metric=", line)[0] for line in lines] == [
+        "smax-2s3z",
+        "smax-3m max_steps=100",
+        "smax-3m max_steps=60",
+    ]
+
+
 @pytest.mark.parametrize("text", [compare.USAGE, (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")])
 def test_documented_commands_are_understood(text):
     commands = re.findall(r"^ *python -m qmix_jax.compare (.*)$", text, re.MULTILINE)

@@ -21,6 +21,9 @@ MOST_THRESHOLDS = 8
 LONGEST_LINE = 48
 """Characters per line of a method's name."""
 
+DARK = 0.3
+"""Probabilities farther than this from a half have a colour on which black cannot be read."""
+
 Style = tuple[str, str]
 """Colour and line style."""
 
@@ -199,7 +202,10 @@ def _time_to(comparison: Comparison, own: Mapping[str, Style]) -> Figure:
                     _first_to_last(axes, place, getattr(found, unit), own[found.method][0])
             axes.set_yticks(range(len(methods)), [wrapped(method) for method in reversed(methods)])
             axes.set_ylim(-0.6, len(methods) - 0.4)
-            axes.set_xlim(left=0)
+            latest = max((x for found in there for x in getattr(found, unit) if np.isfinite(x)), default=None)
+            axes.set_xlim(0, 1.0 if latest is None else 1.15 * latest)  # room for the words after the last
+            if latest is None:
+                axes.set_xticks([])  # nobody came so far
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.set_xlabel({"env_steps": "environment steps per seed", "seconds": "seconds"}[unit], fontsize=8)
             _plain(axes, "x")
@@ -214,7 +220,7 @@ def _first_to_last(axes: Axes, place: int, values: np.ndarray, color: str) -> No
     never = int(np.isposinf(values).sum())
     if finite.size:
         ends = [float(finite.min()), float(finite.max())]
-        axes.plot(ends, [place, place], color=color, linewidth=6, alpha=0.3, solid_capstyle="butt")
+        axes.plot(ends, [place, place], "|-", color=color, linewidth=6, alpha=0.3, solid_capstyle="butt")
         middle = float(np.median(values))
         if np.isfinite(middle):
             axes.plot([middle], [place], "|", color=color, markersize=12, markeredgewidth=2.5)
@@ -234,8 +240,9 @@ def _improvement(comparison: Comparison) -> Figure:
     for (x, y), found in comparison.improvement.items():
         row, column = methods.index(x), methods.index(y)
         grid[row, column] = found.value
-        axes.text(column, row, _in_words(found), ha="center", va="center", fontsize=8)
-    image = axes.imshow(grid, cmap="PuOr_r", vmin=0, vmax=1, aspect="auto", alpha=0.75)
+        ink = "white" if abs(float(found.value) - 0.5) > DARK else "black"
+        axes.text(column, row, _in_words(found), ha="center", va="center", fontsize=8, color=ink)
+    image = axes.imshow(grid, cmap="PuOr_r", vmin=0, vmax=1, aspect="auto")
     turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if longest > 12 else {}
     axes.set_xticks(range(count), labels, fontsize=9, **turned)
     axes.set_yticks(range(count), labels, fontsize=9)

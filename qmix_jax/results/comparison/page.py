@@ -48,7 +48,7 @@ def page(comparison: Comparison, figures: Mapping[str, Path], *, title: str = ""
         "reached": _image(figures, "time_to_threshold") + _reached(comparison),
         "settings": _settings(comparison),
         "runs": _runs(comparison),
-        "metric": html.escape(LABELS.get(comparison.metric, comparison.metric)),
+        "metric": html.escape(_sentence(LABELS.get(comparison.metric, comparison.metric))),
         "score": {"final": "last evaluation within", "best": "best evaluation within", "mean": "mean evaluation over"}[
             comparison.score
         ],
@@ -68,6 +68,10 @@ def page(comparison: Comparison, figures: Mapping[str, Path], *, title: str = ""
     for name in sorted(parts, key=lambda name: name in ("plotly", "data")):  # last: their content is not searched
         text = text.replace(f"{{{{{name}}}}}", parts[name])
     return text
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _plotly() -> str | None:
