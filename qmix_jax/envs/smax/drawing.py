@@ -1,6 +1,7 @@
 """Drawing recorded battles to a GIF or a picture."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ FRAMES = 3
 """Frames of one transition; in between, units are drawn on the straight line from where they were."""
 MARGIN = 1.2
 """Of the picture around the map, in its units: units at the edge and their bars are whole."""
+AROUND = 2.5
+"""Of the picture around all places where units are in a battle."""
+LEAST_WIDTH = 14.0
+"""Of the picture, in the map's units: more would show little but bars."""
+View = tuple[float, float, float]
+"""Left, bottom and width of the square of the map that is shown."""
+WHOLE_MAP: View = (-MARGIN, -MARGIN, MAP_SIZE + 2 * MARGIN)
+EDGE_COLOUR = "#d5d5d5"
 WALL_COLOUR = "#b8b2a7"
 SHIELD_COLOUR = "#3498db"
 SIDES = ("#2f6fb5", "#c0392b")
@@ -27,7 +36,8 @@ FRAME_MILLISECONDS = 160
 def render(rules: Rules, episode: Episode, path: Path) -> None:
     """Draw an episode: circles with a letter for the type, blue for allies; bars of health, shield and energy.
 
-    Lines are shots that were fired in a transition, green where a healer healed; a ring is a blast.
+    The picture shows the part of the map where units are in this episode. Lines are shots that were fired in a
+    transition, green where a healer healed; a ring is a blast.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -38,27 +48,43 @@ def render(rules: Rules, episode: Episode, path: Path) -> None:
     figure = Figure(figsize=(6, 6), dpi=100)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.02, 0.02, 0.96, 0.93))
+    view = view_of(states)
     pictures = []
     moments = [(number, at / FRAMES) for number in range(len(states) - 1) for at in range(FRAMES)]
     for number, part in [*moments, (len(states) - 1, 0.0)]:
         after = states[min(number + 1, len(states) - 1)]
-        draw(axes, rules, states[number], after, part)
-        axes.set_title(f"transition {number}, return {sum(episode.rewards[:number]):.2f}", fontsize=10)
+        draw(axes, rules, states[number], after, part, view)
+        axes.set_title(
+            f"allies blue, enemies red; transition {number}, return {sum(episode.rewards[:number]):.2f}", fontsize=10
+        )
         with io.BytesIO() as file:
             figure.savefig(file, format="png")
             pictures.append(Image.open(file).convert("RGB").quantize(64))
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=FRAME_MILLISECONDS, loop=0)
 
 
-def draw(axes: Any, rules: Rules, before: Any, after: Any, part: float) -> None:
+def view_of(states: Sequence[Any]) -> View:
+    """The square around all units that live in some states, within the whole map."""
+    living = [state.battle.position[:, state.battle.health > 0] for state in states]
+    places = np.concatenate(living, axis=1).astype(np.float64)  # [2, units of all states]
+    if not places.size:
+        return WHOLE_MAP
+    low, high = places.min(axis=1), places.max(axis=1)
+    width = float(np.clip((high - low).max() + 2 * AROUND, LEAST_WIDTH, WHOLE_MAP[2]))
+    left, bottom = np.clip((low + high - width) / 2, -MARGIN, MAP_SIZE + MARGIN - width).tolist()
+    return left, bottom, width
+
+
+def draw(axes: Any, rules: Rules, before: Any, after: Any, part: float, view: View = WHOLE_MAP) -> None:
     """Draw the battle on its way from one state to the next, ``part`` of it done."""
     from matplotlib.patches import Rectangle
 
     axes.clear()
-    shown = (-MARGIN, MAP_SIZE + MARGIN)
-    axes.set(xlim=shown, ylim=shown, aspect="equal")
+    left, bottom, width = view
+    axes.set(xlim=(left, left + width), ylim=(bottom, bottom + width), aspect="equal")
     axes.set_axis_off()
     axes.add_patch(Rectangle((0, 0), MAP_SIZE, MAP_SIZE, fill=False, linewidth=1))
+    axes.add_patch(Rectangle((left, bottom), width, width, fill=False, linewidth=2, edgecolor=EDGE_COLOUR))
     for left, bottom, right, top in np.clip(rules.terrain.walls, 0, MAP_SIZE):
         axes.add_patch(Rectangle((left, bottom), right - left, top - bottom, color=WALL_COLOUR, linewidth=0))
     position = (1 - part) * before.battle.position + part * after.battle.position
@@ -97,7 +123,9 @@ def _unit(axes: Any, position: np.ndarray, kind: Any, colour: str, health: float
     axes.add_patch(
         Circle((position[0], position[1]), kind.radius, color=colour, alpha=0.55 if kind.flies else 0.9, linewidth=0)
     )
-    axes.text(*position, kind.letter, color="white", fontsize=7, ha="center", va="center")
+    left, right = axes.get_xlim()
+    size = 7 * WHOLE_MAP[2] / (right - left)
+    axes.text(*position, kind.letter, color="white", fontsize=size, ha="center", va="center", clip_on=True)
     _bar(axes, position, kind.radius, 0.0, health, "#27ae60")
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from qmix_jax.envs.base import Episode
 from qmix_jax.envs.build import make_env
 from qmix_jax.envs.contract import check_contract
-from qmix_jax.envs.smax import enemy, environment, make_smax, observations, slots, starts
+from qmix_jax.envs.smax import drawing, enemy, environment, make_smax, observations, slots, starts
 from qmix_jax.envs.smax.rules import MOVES, NOBODY, STOP, Battle, Rules
 from qmix_jax.envs.smax.scenarios import JAXMARL_SCENARIOS, SCENARIOS, find_scenario
 from qmix_jax.envs.smax.units import JAXMARL_TYPES, SMAC_TABLE, TABLE, UNIT_TYPES, numbers_of, stats_of
@@ -266,6 +267,24 @@ def test_a_battle_is_drawn(tmp_path):
         assert picture.size == (600, 600)
     with pytest.raises(ConfigError, match=r"episode.jpg"):
         env.render(Episode(states, [], actions, rewards), tmp_path / "episode.jpg")
+
+
+def battle_at(*places: tuple[float, float], health: float = 45.0) -> SimpleNamespace:
+    position = np.array(places, np.float32).T
+    return SimpleNamespace(battle=SimpleNamespace(position=position, health=np.full(len(places), health)))
+
+
+def test_the_picture_shows_where_units_are():
+    left, bottom, width = drawing.view_of(
+        [battle_at((10.0, 16.0), (14.0, 16.0)), battle_at((10.0, 17.0), (22.0, 16.0))]
+    )
+    assert width == 12 + 2 * drawing.AROUND
+    assert (left, bottom) == pytest.approx((10 - drawing.AROUND, 16.5 - width / 2))
+    left, bottom, width = drawing.view_of([battle_at((0.0, 31.0), (1.0, 31.0))])
+    assert (left, width) == pytest.approx((-drawing.MARGIN, drawing.LEAST_WIDTH))
+    assert bottom + width == pytest.approx(32 + drawing.MARGIN)
+    assert drawing.view_of([battle_at((0.0, 0.0), (32.0, 32.0))]) == pytest.approx(drawing.WHOLE_MAP)
+    assert drawing.view_of([battle_at((3.0, 3.0), health=0.0)]) == drawing.WHOLE_MAP
 
 
 def test_own_scenarios():
