@@ -1,5 +1,6 @@
-"""Value decomposition (IQL, VDN, QMIX) in JAX: ``run`` trains as the command line does, ``open_run`` reads its results.
+"""Value decomposition in JAX: IQL, VDN, QMIX, Qatten, weighted QMIX (CW, OW), QPLEX, QTRAN and PQN.
 
+``run`` trains as the command line does, ``open_run`` reads its results, ``load_policy`` reads a saved policy.
 ``make_algorithm`` builds the parts for those who want the pure functions.
 
 The names are loaded when they are first used, so that ``python -m qmix_jax.train`` can refuse a wrong setting before
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from qmix_jax.library import make_algorithm, run
     from qmix_jax.results.opened import open_run
     from qmix_jax.results.policies import load_policy
-    from qmix_jax.running.waves import Waves
     from qmix_jax.types import HyperParams, TrainState
 
 _HOMES = {
@@ -27,7 +27,6 @@ _HOMES = {
     "HyperParams": "qmix_jax.types",
     "Sizes": "qmix_jax.algorithms.base",
     "TrainState": "qmix_jax.types",
-    "Waves": "qmix_jax.running.waves",
     "load_policy": "qmix_jax.results.policies",
     "make_algorithm": "qmix_jax.library",
     "make_env": "qmix_jax.envs.build",
@@ -41,7 +40,6 @@ __all__ = [
     "HyperParams",
     "Sizes",
     "TrainState",
-    "Waves",
     "load_policy",
     "make_algorithm",
     "make_env",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import qmix_jax
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.reading import to_container
 
@@ -18,6 +19,12 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 def test_every_page_is_in_the_navigation():
     named = re.findall(r"([\w.]+\.md)", str(SITE["nav"]))
     assert sorted(named) == [page.name for page in PAGES]
+
+
+def test_the_page_of_python_names_all_that_the_package_shows():
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    members = {name for names in re.findall(r"members: \[(.*?)\]", page) for name in names.split(", ")}
+    assert set(dir(qmix_jax)) <= members
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

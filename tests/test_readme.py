@@ -16,13 +16,18 @@ import pytest
 from safetensors.numpy import save_file
 from toy_env import QUICKLY
 
-from qmix_jax import check_env, evaluate, import_pymarl, make_algorithm
+from qmix_jax import check_env, compare, dashboard, evaluate, import_pymarl, make_algorithm
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.networks.pymarl_names import agent_to_pymarl, mixer_to_pymarl
+from qmix_jax.settings.arguments import parse_arguments
 from qmix_jax.settings.command_line import check
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+
+
+TESTED_ELSEWHERE = {"bench", "bench.table"}
+"""By ``tests/commands/test_bench.py``."""
 
 
 def blocks(language: str) -> list[str]:
@@ -99,6 +104,22 @@ def test_evaluation_commands_are_understood(command: str):
     settings = evaluate.parse(shlex.split(command))
     assert settings.run_dir or settings.policy
     assert settings.episodes >= 1
+
+
+@pytest.mark.parametrize("command", commands("qmix_jax.compare"))
+def test_comparing_commands_are_understood(command: str):
+    assert compare.parse(shlex.split(command))[0]
+
+
+@pytest.mark.parametrize("command", commands("qmix_jax.dashboard"))
+def test_dashboard_commands_are_understood(command: str):
+    assert parse_arguments(dashboard.Settings, shlex.split(command))[0].project
+
+
+def test_every_command_of_the_documents_is_tested():
+    tested = {"train", "evaluate", "check_env", "import_pymarl", "compare", "dashboard"} | TESTED_ELSEWHERE
+    shown = re.findall(r"^python -m qmix_jax\.([\w.]+)", "\n".join([*blocks("bash"), *blocks("sh")]), re.MULTILINE)
+    assert set(shown) <= tested
 
 
 @pytest.mark.parametrize("command", commands("qmix_jax.check_env"))

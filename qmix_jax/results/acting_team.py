@@ -36,6 +36,26 @@ class Evaluation(NamedTuple):
     """None if the environment has none."""
     episode_length: Interval
 
+    def __repr__(self) -> str:
+        shown = "; ".join(f"{name} {_written(found)}" for name, found in self._rows())
+        return f"<{self.episodes:,} greedy episodes: {shown}>"
+
+    def _repr_html_(self) -> str:
+        body = "".join(
+            f"<tr><td>{name}</td><td>{found.mean:.3g}</td><td>{found.low:.3g} to {found.high:.3g}</td></tr>"
+            for name, found in self._rows()
+        )
+        head = f"<tr><th>{self.episodes:,} greedy episodes</th><th>mean</th><th>95% interval</th></tr>"
+        return f"<table>{head}{body}</table>"
+
+    def _rows(self) -> list[tuple[str, Interval]]:
+        rows = {"return": self.episode_return, "win rate": self.win_rate, "length": self.episode_length}
+        return [(name, found) for name, found in rows.items() if found is not None]
+
+
+def _written(found: Interval) -> str:
+    return f"{found.mean:.3g} ({found.low:.3g} to {found.high:.3g})"
+
 
 class ActingTeam:
     """The agents of one policy and their environment."""

@@ -92,6 +92,11 @@ def test_a_policy_is_evaluated(trained):
     assert found.episodes == 20
     assert found.episode_return.low <= found.episode_return.mean <= found.episode_return.high
     assert found.win_rate is not None
+    mean, low, high = (f"{value:.3g}" for value in found.win_rate)
+    assert repr(found).startswith("<20 greedy episodes: return ")
+    assert f"; win rate {mean} ({low} to {high}); length " in repr(found)
+    assert f"<td>win rate</td><td>{mean}</td><td>{low} to {high}</td>" in found._repr_html_()
+    assert "win rate" not in repr(found._replace(win_rate=None))
 
 
 def test_what_cannot_be_played_is_one_line(trained):
@@ -188,6 +193,16 @@ def test_only_what_a_user_may_use_is_listed():
     assert {"run", "open_run", "make_algorithm", "Env"} <= set(dir(qmix_jax))
     for name in dir(qmix_jax):
         assert getattr(qmix_jax, name) is not None
+
+
+def test_the_docstring_names_all_algorithms():
+    known = {"IQL", "VDN", "QMIX", "Qatten", "weighted QMIX", "QPLEX", "QTRAN", "PQN"}
+    assert qmix_jax.__doc__ is not None
+    for name in known:
+        assert name in qmix_jax.__doc__
+    words = {"cw", "ow", "wqmix"} | {name.lower() for name in known}
+    for path in (Path(__file__).parents[2] / "conf" / "algorithm").glob("*.yaml"):
+        assert words & set(path.stem.split("_")), f"{path.stem} is of no family that the docstring names"
 
 
 def interrupt() -> None:
