@@ -1,10 +1,12 @@
-"""Win rates of random play and of four scripted teams.
+"""Win rates of random play and of six scripted teams.
 
 ``nearest`` shoots the nearest enemy, ``focus`` whoever has least health left of those that its weapon reaches, else the
 nearest; both walk to the nearest enemy where no target is in range. ``kite`` is ``focus``, but units that outrange the
 nearest enemy step back while they reload, and with SMAC's physics go out of range to rest while their shield is down,
 for the first two thirds of the time. ``decoy`` is ``focus``, but who is an enemy's target and outranges it runs away,
-and lets the others shoot.
+and lets the others shoot. ``hide`` goes to a corner first, out of sight of most enemies, and is ``focus`` with those
+that come there, and with the rest once the team is the larger one. ``spread`` keeps apart and waits there, so that one
+blast hits one.
 
 Usage: JAX_PLATFORMS=cpu python experiments/smax/balance.py [--episodes 512] [--physics smac] [SCENARIO ...]
 """
@@ -21,12 +23,16 @@ from qmix_jax.envs.smax.scenarios import SMAC_SCENARIOS
 from qmix_jax.envs.smax.slots import by_slot
 from qmix_jax.envs.smax.terrain import heading
 
-POLICIES = ("random", "nearest", "focus", "kite", "decoy")
+POLICIES = ("random", "nearest", "focus", "kite", "decoy", "hide", "spread")
 RELOADS = 0.25
 """Seconds to the next shot from which on a unit has time to step back: half a transition."""
 CLEAR, DECOY, EDGE = 1.0, 3.0, 1.5
 """How far outside an enemy's reach a unit that steps back, or a decoy, wants to be, and how far inside the map."""
 FAR = 1e4
+CORNER, CLOSE, ENOUGH = (12.0, 28.0), 1.5, 2.5
+"""Where a hiding team goes, how far off in y it still walks north or south first, and how near is there."""
+APART = 3.0
+"""How far from each other units of a spread team want to be: more than a blast reaches."""
 
 
 def choose(settings, policy, key, state, step):
@@ -54,6 +60,10 @@ def choose(settings, policy, key, state, step):
     back, flees, action = step_back(rules, stats, battle, foes, may_rest, hunted(rules, state))
     scripted = jnp.where((policy == POLICIES.index("kite")) & back, action, scripted)
     scripted = jnp.where((policy == POLICIES.index("decoy")) & flees, action, scripted)
+    scripted = jnp.where(
+        policy == POLICIES.index("hide"), hide(rules, stats, settings, state, step, scripted), scripted
+    )
+    scripted = jnp.where(policy == POLICIES.index("spread"), spread(rules, stats, battle, scripted), scripted)
     scripted = jnp.where(step.avail_actions[:, 0], scripted, STOP)
     by_chance = jax.random.categorical(key, jnp.where(step.avail_actions, 0.0, -jnp.inf))
     return jnp.where(policy == 0, by_chance, scripted).astype(jnp.int32)
@@ -93,6 +103,37 @@ def step_back(rules, stats, battle, foes, may_rest, hunted):
     best = jnp.argmax(jnp.where(off, -1.0, jnp.min(from_there, axis=2)), axis=0)
     flees = hunted & outranges & (threat < DECOY)
     return back, flees, jnp.where(threat < jnp.where(flees, DECOY, CLEAR), best, STOP)
+
+
+def hide(rules, stats, settings, state, step, scripted):
+    """Who walks goes to the corner, until somebody can shoot, the team is the larger one, or half the time is over."""
+    battle, allies = state.battle, rules.num_allies
+    fights = ~jnp.asarray(stats.heals)
+    there = jnp.asarray(CORNER)[:, None] - battle.position[:, :allies]
+    north_south, east_west = jnp.where(there[1] > 0, 0, 2), jnp.where(there[0] > 0, 1, 3)
+    walk = jnp.where(jnp.abs(there[1]) > CLOSE, north_south, east_west)
+    walk = jnp.where(jnp.sqrt(jnp.sum(there**2, axis=0)) > ENOUGH, walk, STOP)
+    left = (battle.health > 0) & fights
+    larger = jnp.sum(left[allies:]) < jnp.sum(left[:allies])
+    can_shoot = jnp.any(step.avail_actions[:, MOVES:] & fights[:allies, None])
+    hunts = larger | can_shoot | (state.played > settings.episode_limit // 2)
+    hurt = jnp.any(left[:allies] & stats.biological[:allies] & (battle.health < stats.health)[:allies])
+    idle = (scripted < MOVES) | (~fights[:allies] & ~hurt)
+    return jnp.where(idle & ~hunts, walk, scripted)
+
+
+def spread(rules, stats, battle, scripted):
+    """Who has a companion near goes to where that is farthest; who is alone attacks, or waits."""
+    allies = rules.num_allies
+    alive = battle.health[:allies] > 0
+    others = alive[None, :] & ~jnp.eye(allies, dtype=bool)
+    strides = DIRECTIONS[:, :MOVES, None] * (stats.speed[:allies] * TICK * rules.ticks)[None, None, :]
+    places = battle.position[:, None, :allies] + strides
+    away = jnp.sqrt(jnp.sum((places[:, :, :, None] - battle.position[:, None, None, :allies]) ** 2, axis=0))
+    nearest = jnp.min(jnp.where(others[None, :, :], away, FAR), axis=2)
+    off = jnp.any((places < EDGE) | (places > MAP_SIZE - EDGE), axis=0)
+    best = jnp.argmax(jnp.where(off, -1.0, jnp.minimum(nearest, APART)), axis=0)
+    return jnp.where(nearest[STOP] < APART, best, jnp.where(scripted < MOVES, STOP, scripted))
 
 
 def rates(env: Env, episodes: int, policies=POLICIES) -> dict[str, tuple[float, float]]:

@@ -93,7 +93,7 @@ def push_apart(
 def _row_sums(values: Float[Array, "2 units others"]) -> Float[Array, "2 units"]:
     # XLA's CPU backend makes vector code of a product with ones and none of a fused sum, which is one kernel less.
     others = values.shape[2]
-    return jnp.sum(values, axis=2) if others < FEW else values @ jnp.ones(others)
+    return jnp.sum(values, axis=2) if others < FEW else jnp.matmul(values, jnp.ones(others), precision="highest")
 
 
 def touching_distances(rules: Rules, stats: Stats) -> Float[Array, "units units"]:

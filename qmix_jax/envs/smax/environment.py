@@ -23,6 +23,7 @@ from qmix_jax.types import Outcome, TimeStep
 OBSERVATIONS = {"unit_list": observations.observe_list, "conic": observations.observe_conic}
 COOLDOWN_NOISE = (-TICK, 2 * TICK)
 """Added to the cooldown of a unit that attacks: uniform between these."""
+SHORTEST_COOLDOWN = float(min(TABLE.cooldown.min(), SMAC_TABLE.cooldown.min()))
 PHYSICS = ("smax", "smac")
 SMAC_KILL, SMAC_WIN, SMAC_MOST = 10.0, 200.0, 20.0
 """SMAC's points for a kill and for winning, and what all points of a battle are scaled to."""
@@ -203,9 +204,16 @@ def step(
     """Play one joint action."""
     ticks, units = settings.rules.ticks, env_state.types.shape[0]
     enemies = units - settings.rules.num_allies
-    draws = jax.random.uniform(key, (ticks * units + 2 * enemies,))
-    cooldown, choices = draws[: ticks * units], draws[ticks * units :]
-    draws = Draws(cooldown=cooldown.reshape(ticks, units), enemy=choices.reshape(2, enemies))
+    # No more than is used, as random numbers are a large part of a step. A unit that attacks once needs one.
+    once = (ticks - 2) * TICK < SHORTEST_COOLDOWN + COOLDOWN_NOISE[0]
+    draws_of_unit = 1 if once else ticks
+    choices = 2 if settings.random_target else 1
+    draws = jax.random.uniform(key, (draws_of_unit * units + choices * enemies,))
+    cooldown, chosen = draws[: draws_of_unit * units], draws[draws_of_unit * units :]
+    draws = Draws(
+        cooldown=jnp.broadcast_to(cooldown.reshape(draws_of_unit, units), (ticks, units)),
+        enemy=jnp.broadcast_to(chosen.reshape(choices, enemies), (2, enemies)),
+    )
     return play(settings, draws, env_state, action)
 
 

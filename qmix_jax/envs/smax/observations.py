@@ -11,6 +11,7 @@ from qmix_jax.envs.smax.units import MAX_ENERGY, Stats
 SECTIONS = 32
 PER_SECTION = 2
 """The conic observation: units shown in each of the sections around the observer."""
+OUT_OF_SIGHT = 1e4
 
 
 def unit_features(
@@ -67,20 +68,28 @@ def observe_list(
 ) -> Float[Array, "allies obs"]:
     """A row for each other unit, 0 where it is dead or out of sight, and the observer's own features."""
     allies, units = rules.num_allies, len(stats.health)
-    observer = np.arange(allies)[:, None]
-    # Columns without the observer itself: the units before it, then those after it.
-    before = np.arange(units - 1)[None, :] < observer
+    told = features.shape[1] + 2
+    # All rows of an observer are one flat axis, long enough for vector code; the last columns are of its own features.
+    length = (units - 1) * told
+    column = np.arange(length)[None, :]
+    before = column < told * np.arange(allies)[:, None]
+    alive = (battle.health > 0)[None, :]
+    # The dead are put out of sight, the living out of theirs.
+    aside = jnp.where(alive, battle.position, OUT_OF_SIGHT)
+    observer = jnp.where(alive, battle.position, -OUT_OF_SIGHT)[:, :allies, None]
+    rows = jnp.concatenate([features[:, :1], jnp.zeros((units, 2)), features[:, 1:]], axis=1).reshape(-1)
+    # Repeated by a product: XLA's CPU backend would repeat a broadcast again for every observer, without vector code.
+    wide = jnp.matmul(aside, np.repeat(np.eye(units, dtype=np.float32), told, axis=1), precision="highest")
 
-    def others(values: Array) -> Array:
-        return jnp.where(before, values[None, :-1], values[None, 1:])
+    def others(flat: Float[Array, " columns"]) -> Float[Array, "allies columns"]:
+        """Without the observer itself: the units before it, then those after it."""
+        return jnp.where(before, flat[None, :length], flat[None, told:])
 
-    x, y = (others(axis) - axis[:allies][:, None] for axis in battle.position)
-    alive = battle.health > 0
-    seen = jnp.sqrt(x * x + y * y) < stats.sight[:allies][:, None]
-    seen = seen & others(alive) & alive[:allies][:, None]
-    rows = jnp.where(before[:, :, None], features[None, :-1], features[None, 1:])
-    rows = _rows(rows, x, y, stats.sight[:allies], seen)
-    return jnp.concatenate([rows.reshape(allies, -1), own[:allies]], axis=1)
+    x, y, rows = others(wide[0]) - observer[0], others(wide[1]) - observer[1], others(rows)
+    sight = jnp.asarray(stats.sight)[:allies, None]
+    seen_x, seen_y, seen = x * (1 / sight), y * (1 / sight), jnp.sqrt(x * x + y * y) < sight
+    rows = jnp.where(column % told == 1, seen_x, jnp.where(column % told == 2, seen_y, rows))
+    return jnp.concatenate([jnp.where(seen, rows, 0.0), own[:allies]], axis=1)
 
 
 def observe_conic(

@@ -56,7 +56,7 @@ UNIT_TYPES = (
     UnitType("hydralisk", "h", 80, 12, 0.59, 5, 3.15, 0.625, 9, hits_air=True),
     UnitType("medivac", "d", 150, 9, 1, 4, 3.5, 0.75, 11, biological=False, flies=True, heals=True),
     UnitType("colossus", "c", 350, 20, 1.07, 7, 3.15, 1, 10, biological=False, beam=True, climbs=True),
-    UnitType("baneling", "b", 30, 80, 1, 2, 3.15, 0.375, 8, blast=True),
+    UnitType("baneling", "b", 30, 35, 1, 2, 3.15, 0.375, 8, blast=True),
     UnitType("spine_crawler", "S", 300, 25, 1.32, 7, 0, 0.5, 11),
 )
 SMAC_SIGHT = 9
@@ -78,7 +78,7 @@ _SMAC = {
         "against_light": 5,
         "armored": True,
     },
-    "baneling": {"reach": 0.25, "regeneration": _ZERG},
+    "baneling": {"damage": 20, "against_light": 15, "reach": 0.25, "regeneration": _ZERG},
     "spine_crawler": {"armor": 2, "against_armored": 5, "armored": True, "regeneration": _ZERG},
 }
 SMAC_UNIT_TYPES = tuple(unit._replace(sight=SMAC_SIGHT, **_SMAC[unit.name]) for unit in UNIT_TYPES)

@@ -64,7 +64,7 @@ def hurt(
     """``battle`` with the health and the shields that one tick's attacks leave. All of them land at once."""
     if not rules.smac:
         harm = jnp.where(attacks, stats.damage, 0.0)
-        return battle._replace(health=jnp.maximum(battle.health - harm @ area, 0.0))
+        return battle._replace(health=jnp.maximum(battle.health - jnp.matmul(harm, area, precision="highest"), 0.0))
     hits = area * attacks.astype(jnp.float32)[:, None]
     blow = stats.damage[:, None] + jnp.where(stats.light[None, :], stats.against_light[:, None], 0.0)
     blow = blow + jnp.where(stats.armored[None, :], stats.against_armored[:, None], 0.0)
@@ -95,7 +95,7 @@ def _through(
     strikes, armor = stats.strikes[:, None], stats.armor[None, :]
     damage = hits * strikes * blow
     units = len(stats.health)
-    earlier = np.tril(np.ones((units, units), np.float32), -1) @ damage
+    earlier = jnp.matmul(np.tril(np.ones((units, units), np.float32), -1), damage, precision="highest")
     through = jnp.zeros_like(damage)
     for number in range(rules.strikes):
         absorbed = 0.0 if shield is None else jnp.clip(shield[None, :] - earlier - number * blow, 0.0, blow)
@@ -122,7 +122,7 @@ def heal(
     goes_on = (battle.patient == target) & (battle.energy > 0)
     heals = ready & (goes_on | (battle.energy >= LEAST_ENERGY)) & (missing[target] > 0) & (health[target] > 0)
     given = jnp.where(heals, jnp.minimum(wanted, battle.energy * HEALTH_PER_ENERGY), 0.0)
-    healed = given @ named
+    healed = jnp.matmul(given, named, precision="highest")
     energy = jnp.minimum(battle.energy - given / HEALTH_PER_ENERGY + ENERGY_PER_SECOND * TICK, MAX_ENERGY)
     return (
         jnp.minimum(health + healed, stats.health),

@@ -9,6 +9,7 @@ import pytest
 
 from qmix_jax.envs.smax import battle as simulation
 from qmix_jax.envs.smax.battle import simulate
+from qmix_jax.envs.smax.environment import COOLDOWN_NOISE
 from qmix_jax.envs.smax.rules import DIRECTIONS, NOBODY, TICK, Battle, Orders, Rules
 from qmix_jax.envs.smax.units import NUMBERS, TABLE, stats_of
 
@@ -22,8 +23,8 @@ def compiled():
     return jax.jit(lambda types, battle, orders, noise: simulate(RULES, stats_of(types), battle, orders, noise))
 
 
-def fight(units: dict, moves: dict | None = None, targets: dict | None = None, **state) -> Battle:
-    """What becomes of ``units``, {number: (type, x, y)}, in one transition.
+def fight(units: dict, moves: dict | None = None, targets: dict | None = None, noise: float = 0.0, **state) -> Battle:
+    """What becomes of ``units``, {number: (type, x, y)}, in one transition; ``noise`` is added to cooldowns.
 
     ``state`` sets health, cooldown, energy or patient of some of them, {number: value}. Others than these are dead.
     """
@@ -41,7 +42,7 @@ def fight(units: dict, moves: dict | None = None, targets: dict | None = None, *
         move[number] = direction
     for number, other in (targets or {}).items():
         target[number] = other
-    noise = np.zeros((TICKS, UNITS), np.float32)
+    noise = np.full((TICKS, UNITS), noise, np.float32)
     battle = Battle(position=position, **values)
     return jax.device_get(compiled()(types, battle, Orders(DIRECTIONS[:, move], target), noise))
 
@@ -55,6 +56,14 @@ def test_a_unit_walks_at_its_speed():
 def test_a_spine_crawler_stays():
     after = fight({0: ("marine", 4, 4), 4: ("spine_crawler", 20, 20)}, {4: WEST})
     np.testing.assert_array_equal(after.position[:, 4], [20, 20])
+
+
+def test_the_fastest_attacker_attacks_once_in_eight_ticks():
+    """So that a transition needs one random number for each unit."""
+    after = fight({0: ("zergling", 10, 10), 4: ("zealot", 11, 10)}, targets={0: 4}, noise=COOLDOWN_NOISE[0])
+    assert TABLE.cooldown[NUMBERS["zergling"]] == TABLE.cooldown.min()
+    assert after.health[4] == 150 - 5
+    assert after.cooldown[0] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_shot_takes_the_damage_and_starts_the_cooldown():
@@ -215,7 +224,7 @@ def test_a_baneling_dies_in_its_splash():
         5: ("zergling", 8.9, 10),
     }
     after = fight(units, targets={4: 0})
-    np.testing.assert_array_equal(after.health[:6], [70, 0, 45, 150, 0, 35])
+    np.testing.assert_array_equal(after.health[:6], [150 - 35, 10, 45, 150, 0, 35])
 
 
 def test_a_baneling_out_of_range_waits():

@@ -339,3 +339,15 @@ def test_rewards_and_ends(healths, played, expected):
     ]
     outcome = environment._outcome(env.step.args[0], stats, *battles, jnp.asarray(played))
     np.testing.assert_allclose([outcome.reward, outcome.discount, outcome.last, outcome.won], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("ticks", "mode", "numbers"), [(8, "closest", 9), (8, "random", 12), (9, "closest", 57)])
+def test_a_step_draws_no_more_random_numbers_than_it_uses(ticks, mode, numbers, monkeypatch):
+    """One for each unit that can attack once, else one a tick; one or two for each enemy."""
+    env = make_smax("3m", world_steps_per_env_step=ticks, attack_mode=mode)
+    state, _ = jax.eval_shape(env.reset, jax.random.key(0))
+    drawn = []
+    uniform = jax.random.uniform
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: drawn.append(shape) or uniform(key, shape))
+    jax.eval_shape(env.step, jax.random.key(0), state, jnp.zeros(3, jnp.int32))
+    assert drawn == [(numbers,)]

@@ -144,10 +144,11 @@ def test_a_medivac_follows_its_patient_and_heals_no_shield():
 
 
 def test_a_baneling_bursts_at_an_edge_and_armor_counts():
-    """The zealot: 50 of 80 for the shield, armor 1. The marine touches the blast, the other does not."""
+    """Light ones take 15 more. The zealot: 10 of 35 for the shield, armor 1. The marine touches the blast."""
     units = {0: ("zealot", 11.1, 10), 1: ("marine", 10, 12.5), 2: ("marine", 10, 7.3), 4: ("baneling", 10, 10)}
-    after = fight(units, {4: 0})
-    np.testing.assert_array_equal(after.health[[0, 1, 2, 4]], [100 - 29, 0, 45, 0])
+    units[3] = ("marauder", 8, 10)
+    after = fight(units, {4: 0}, shield={0: 10})
+    np.testing.assert_array_equal(after.health[:5], [100 - 24, 45 - 35, 45, 125 - 19, 0])
     assert after.shield[0] == 0
 
 
