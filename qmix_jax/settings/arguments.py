@@ -23,7 +23,8 @@ HELP = ("help", "--help", "-h")
 PATHS = ("run_dir", "resume", "output", "render", "out", "bench.output", "bench.peer", "bench.peer_python")
 """Keys whose value is a path."""
 
-WITHOUT_VALUE = ("--multirun", "-m", "--run", "-r", "--resolve", "--hydra-help", "--shell-completion", "-sc")
+WITHOUT_VALUE = ("--multirun", "-m", "--run", "-r", "--resolve", "--hydra-help")
+COMPLETION = ("--shell-completion", "-sc")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--experimental-rerun")
 ROOT = ("--config-name", "-cn", "--config-path", "-cp")
 INFO = ("--info", "-i")
@@ -130,6 +131,8 @@ def check_form(arguments: Sequence[str], once: bool = True) -> None:
 
 def _without_dashes(argument: str, following: Sequence[str]) -> str:
     name, equals, value = argument.lstrip("-").partition("=")
+    if argument in COMPLETION:
+        return f"{argument}: the shell cannot complete these settings; --help shows all"
     if not name or (argument[1] != "-" and not equals):
         return f"{argument}: unknown option; settings are key=value, for example num_seeds=4 (--help shows all)"
     if not equals and following and "=" not in following[0] and not following[0].startswith("-"):
@@ -139,6 +142,8 @@ def _without_dashes(argument: str, following: Sequence[str]) -> str:
 
 
 def _not_a_setting(argument: str) -> str:
+    if not argument.strip():
+        return "an argument is empty; leave it out, or check what your shell put there"
     key, colon, value = argument.partition(":")
     if colon and value.strip() and key.replace(".", "").replace("_", "").isalnum():
         return f"{argument}: must look like key=value; write {key.strip()}={value.strip()}"
@@ -224,7 +229,7 @@ def _checked(overrides: list[str], found: dict[str, str]) -> Flags:
     asked = [given("--run", "-r") is not None, multirun, cfg is not None, info is not None]
     if sum(asked) > 1:
         raise ConfigError(f"{' '.join(found)}: only one of --run, --multirun, --cfg and --info")
-    others = cfg is not None or info is not None or bool({"--hydra-help", "--shell-completion", "-sc"} & found.keys())
+    others = cfg is not None or info is not None or "--hydra-help" in found
     return Flags(overrides, None if folder is None else Path(folder), multirun, others)
 
 

@@ -113,6 +113,8 @@ FORMS = {
     "--resolve": "only beside --cfg job",
     "--cfg=foo": "must be job, hydra or all",
     "--info=foo": "must be one of",
+    "--shell-completion": "--shell-completion: the shell cannot complete",
+    "-sc": "-sc: the shell cannot complete",
     "--multirun --cfg job": "only one of",
     "--config-dir": "needs a value",
     "--config-dir /nope": "no such folder",
@@ -202,3 +204,8 @@ def test_a_logger_is_chosen_like_a_group():
     assert to_container(compose_config(["logger=tensorboard"]))["logger"]["tensorboard"] is True
     assert to_container(compose_config([]))["logger"]["tensorboard"] is False
     assert for_hydra(["logger=tensorboard", "seed=1"]) == ["logger.tensorboard=true", "seed=1"]
+
+
+@pytest.mark.parametrize("argument", ["", " "])
+def test_an_empty_argument_is_named_as_such(argument):
+    assert "an argument is empty" in refusal(argument)
