@@ -72,8 +72,9 @@ def parse_arguments(
     """The settings of a command, and the arguments that are for the configuration.
 
     Args:
-        settings: a dataclass. Fields for text take the value as it stands (a folder may be called 12:30:45 or [1]);
-            all others are read as YAML. A field that is a dict takes ``key.inner=value``.
+        settings: a dataclass. Fields for text take the value as it stands (a folder may be called 12:30:45 or [1]),
+            without the quotes that Hydra would take off; all others are read as YAML. A field that is a dict takes
+            ``key.inner=value``.
         argv: the arguments.
         prefix: of the command's own keys, like ``bench.``; all other arguments are for the configuration.
         groups: without a prefix, the sections and groups of the configuration that the command reads.
@@ -96,11 +97,17 @@ def parse_arguments(
         elif name.partition(".")[0] not in hints:
             raise _unknown(prefix, name, value, (*hints, *groups))
         elif _is_text(hints[name.partition(".")[0]]):
-            texts[name] = None if value == "null" else value
+            texts[name] = None if value == "null" else _without_quotes(value)
         else:
             own.append(f"{name}={value}")
     tree = {name: _as_list(hints[name], value) for name, value in from_arguments(own).items()}
     return parse_section(settings, {**tree, **texts}, prefix.rstrip(".")), others
+
+
+def _without_quotes(text: str) -> str:
+    """A text without the quotes around all of it, so that a path is written as for training."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
 
 
 def check_form(arguments: Sequence[str], once: bool = True) -> None:

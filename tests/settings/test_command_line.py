@@ -679,3 +679,9 @@ def test_code_that_does_not_fit_its_section_is_one_line(section, target):
     with pytest.raises(ConfigError, match=rf"^{section}\.") as raised:
         make_algorithm(["env=two_step", f"{section}._target_={target}"])
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_path_is_quoted_for_playing_as_for_training(quote):
+    argument = f"run_dir={quote}runs/läufe ✓ [1]{quote}"
+    assert evaluate.parse([argument]).run_dir == compose_config([argument]).run_dir == "runs/läufe ✓ [1]"
