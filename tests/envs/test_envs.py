@@ -27,7 +27,7 @@ from qmix_jax.types import Outcome, TimeStep
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE_PACKAGE = Path(__file__).parents[1] / "example_package"
-HOSTED = ("gymnasium", "lbf", "pettingzoo", "pymarl", "rware")
+HOSTED = ("football", "gymnasium", "lbf", "pettingzoo", "pymarl", "rware")
 """Stepped by worker processes: they have tests of their own."""
 CONFIGS = sorted({path.stem for path in (ROOT / "conf/env").glob("*.yaml")} - {"custom", *HOSTED})
 NUM_ENVS = 8
