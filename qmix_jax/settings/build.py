@@ -289,7 +289,7 @@ def _parameters(key: str, path: object, target: Callable[..., Any]) -> Mapping[s
 def locate(key: str, path: object) -> Callable[..., Any]:
     """What a dotted import path names."""
     module_name, _, name = str(path or "").rpartition(".")
-    if not module_name:
+    if not module_name or not all(part.isidentifier() for part in str(path).split(".")):
         raise ConfigError(f"{key}._target_={path}: must be a dotted path like my_package.my_module.MyClass")
     try:
         found = getattr(importlib.import_module(module_name), name)

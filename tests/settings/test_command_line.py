@@ -21,7 +21,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.library import make_algorithm
 from qmix_jax.running import launch
 from qmix_jax.settings import config as config_module
-from qmix_jax.settings.build import hyper_params
+from qmix_jax.settings.build import hyper_params, locate
 from qmix_jax.settings.cells import KEYS
 from qmix_jax.settings.command_line import check, compose_config, conf_dir
 from qmix_jax.settings.config import Config
@@ -685,3 +685,9 @@ def test_code_that_does_not_fit_its_section_is_one_line(section, target):
 def test_a_path_is_quoted_for_playing_as_for_training(quote):
     argument = f"run_dir={quote}runs/läufe ✓ [1]{quote}"
     assert evaluate.parse([argument]).run_dir == compose_config([argument]).run_dir == "runs/läufe ✓ [1]"
+
+
+@pytest.mark.parametrize("path", ["", "name", "/.", "..name", "...", "a package.name", "package.1"])
+def test_a_target_is_a_dotted_path(path):
+    with pytest.raises(ConfigError, match=rf"^algorithm\._target_={re.escape(path)}: must be a dotted path"):
+        locate("algorithm", path)
