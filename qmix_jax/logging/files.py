@@ -3,13 +3,15 @@
 import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, Unsaved
 from qmix_jax.logging.base import EpochMetrics, RunInfo
 from qmix_jax.settings.cells import Lane
 
@@ -17,10 +19,16 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class FileSink:
-    """Writes ``metrics.jsonl`` into the run's folder: one line per epoch and lane, on the disk after every epoch."""
+    """Writes ``metrics.jsonl`` into the run's folder: one line per epoch and lane, on the disk after every epoch.
 
-    def __init__(self) -> None:
-        self._file: TextIO | None = None
+    Args:
+        unsaved: told when the disk is full; what could not be written comes with the next epoch.
+    """
+
+    def __init__(self, unsaved: Unsaved | None = None) -> None:
+        self._unsaved = unsaved or Unsaved()
+        self._file: FileIO | None = None
+        self._pending = b""
         self._lanes: list[Lane] = []
 
     def start(self, run: RunInfo) -> None:
@@ -35,7 +43,7 @@ class FileSink:
         partial = path.with_name(path.name + ".partial")
         partial.write_text(kept if run.resumed_epochs else "", encoding="utf-8")
         partial.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
 
     def log(self, epoch: EpochMetrics) -> None:
         """Write one line for each lane that is still trained."""
@@ -53,16 +61,23 @@ class FileSink:
                 "seconds": round(epoch.seconds, 3),
             }
             row |= {name: values[index] for name, values in epoch.rows.items() if name not in row}
-            self._file.write(json.dumps(strict_json(row), allow_nan=False) + "\n")
-        self._file.flush()
+            self._pending += json.dumps(strict_json(row), allow_nan=False).encode() + b"\n"
+        self._write()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Nothing: ``summary.json`` is written by the run itself, see :func:`write_json`."""
 
     def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
+        """Write what is left, and close the file."""
+        if self._file is not None and not self._file.closed:
+            self._write()
             self._file.close()
+
+    def _write(self) -> None:
+        if self._file is not None:
+            with self._unsaved.trying(METRICS_FILE):
+                while self._pending:  # a disk that is almost full takes a part
+                    self._pending = self._pending[self._file.write(self._pending) :]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -140,11 +155,43 @@ def strict_json(value: Any) -> Any:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented strict JSON (:func:`strict_json`), all of it or nothing."""
     text = json.dumps(strict_json(value), indent=2, allow_nan=False) + "\n"
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Another path, which becomes ``path`` when the block has written it; nothing is left where it cannot."""
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         partial.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise ``OSError`` unless a file of ``size`` bytes can be written in ``folder`` now; none is left there.
+
+    For libraries that end a full disk in traces of their threads.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    probe = folder / "room.partial"
+    try:
+        with probe.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, max(size, 1))
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Flush a folder's list of files to the disk, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from qmix_jax.logging.files import METRICS_FILE
+from qmix_jax.logging.files import METRICS_FILE, whole
 
 LABELS = {
     "eval_return": "greedy return",
@@ -234,5 +234,6 @@ def _with_note(figure: Figure, note: str) -> Figure:
 def _write(figure: Figure, path: Path | str) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with whole(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:] or "png")
     return path

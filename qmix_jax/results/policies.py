@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save
 
 from qmix_jax.envs.base import Env
 from qmix_jax.errors import ConfigError
-from qmix_jax.logging.files import write_json
+from qmix_jax.logging.files import whole, write_json
 
 FORMAT = "qmix_jax-policy-1"
 SUFFIXES = (".json", ".safetensors")
@@ -45,9 +45,8 @@ def save_arrays(path: Path, params: Any, description: Mapping[str, Any]) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     tree = params.get("params", {})
     arrays = {name: np.ascontiguousarray(x) for name, x in flatten_dict(tree, sep=".").items()}
-    partial = path.with_suffix(".safetensors.partial")
-    partial.write_bytes(save(arrays))  # not `save_file`, which tells of a full disk in its own way
-    partial.replace(path.with_suffix(".safetensors"))
+    with whole(path.with_suffix(".safetensors")) as partial:
+        partial.write_bytes(save(arrays))  # not `save_file`, which tells of a full disk in its own way
     write_json(path.with_suffix(".json"), description)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.envs.base import Env
+from qmix_jax.errors import Unsaved
 from qmix_jax.logging import METRICS_FILE, RunInfo, write_json
 from qmix_jax.logging.files import read_rows
 from qmix_jax.results.summary import Seconds, nonfinite, summarize, summarize_cells
@@ -50,17 +51,21 @@ def write_report(
     seconds: Seconds,
     signal: int | None,
     provenance: Mapping[str, Any],
+    unsaved: Unsaved,
 ) -> dict[str, Any]:
     """Write ``summary.json``, ``marl_eval.json`` and the figures into the run's folder; return the summary."""
     summary = summarize(config, env, progress.rows, best, seconds, signal is not None, provenance)
     summary["nonfinite"] = nonfinite(run.lanes, progress.nonfinite, run.run_dir)
     if run.cells:
         summary |= summarize_cells(run, progress.rows, progress.active, best, env)
-    write_json(run.run_dir / "summary.json", summary)
+    with unsaved.trying("summary.json"):
+        write_json(run.run_dir / "summary.json", summary)
     rows = read_rows(run.run_dir / METRICS_FILE)
-    write_json(run.run_dir / "marl_eval.json", marl_eval(run, rows))
+    with unsaved.trying("marl_eval.json"):
+        write_json(run.run_dir / "marl_eval.json", marl_eval(run, rows))
     if config.logger.plot:
-        draw(run, rows, summary)
+        with unsaved.trying("curves.png"):
+            draw(run, rows, summary)
     return summary
 
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from qmix_jax.envs.base import Env
+from qmix_jax.errors import Unsaved
 from qmix_jax.logging import METRICS_FILE, RunInfo
 from qmix_jax.logging.files import read_rows
 from qmix_jax.logging.scores import Score, score
@@ -47,7 +48,13 @@ class Seconds(NamedTuple):
 
 
 def save_policies(
-    final: Any, best: Best, lanes: Sequence[Lane], run: RunInfo, env: Env, rows: Mapping[str, np.ndarray]
+    final: Any,
+    best: Best,
+    lanes: Sequence[Lane],
+    run: RunInfo,
+    env: Env,
+    rows: Mapping[str, np.ndarray],
+    unsaved: Unsaved,
 ) -> dict[str, np.ndarray]:
     """Write the final and the best agent of every lane.
 
@@ -58,6 +65,7 @@ def save_policies(
         run: the run that they belong to.
         env: the environment, for its sizes.
         rows: the latest metrics, one number per lane.
+        unsaved: told which policies cannot be written.
 
     Returns the best evaluations, named like ``rows``.
     """
@@ -81,7 +89,8 @@ def save_policies(
                 "env": run.config["env"],
             }
             own = jax.tree.map(lambda x, index=index: x[index], params)
-            save_policy(run.run_dir / "policies" / lane.name / name, own, description)
+            with unsaved.trying(f"policies/{lane.name}/{name}"):
+                save_policy(run.run_dir / "policies" / lane.name / name, own, description)
     return best_rows
 
 
@@ -171,9 +180,12 @@ def nonfinite(lanes: Sequence[Lane], updates: np.ndarray, run_dir: Path) -> list
             "seed": lane.seed,
             "update": int(update),
             "env_steps": next(
-                row["env_steps"]
-                for row in rows
-                if (row.get("cell"), row["seed"]) == (lane.cell, lane.seed) and row["frozen"]
+                (
+                    row["env_steps"]
+                    for row in rows
+                    if (row.get("cell"), row["seed"]) == (lane.cell, lane.seed) and row["frozen"]
+                ),
+                None,
             ),
         }
         for lane, update in zip(lanes, updates, strict=True)

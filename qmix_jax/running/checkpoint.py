@@ -24,7 +24,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.logging.files import write_json
+from qmix_jax.logging.files import check_room, sync, write_json
 from qmix_jax.running.snapshot import LARGE, Leaf, pieces, size
 
 FORMAT = "qmix_jax-checkpoint-1"
@@ -97,7 +97,7 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        _sync(self.folder)
+        sync(self.folder)
         self.seconds = time.monotonic() - started
         for old in self._paths()[self._keep :]:
             shutil.rmtree(old)
@@ -149,7 +149,7 @@ def write_checkpoint(path: Path, arrays: Any, record: Mapping[str, Any]) -> None
         stream.write(sums + f"# {_digest(sums)}\n".encode())
         stream.flush()
         os.fsync(stream.fileno())
-    _sync(path)
+    sync(path)
 
 
 def read_checkpoint(path: Path) -> Saved:
@@ -213,6 +213,7 @@ def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
     if not _orbax_can(path):
         (path / OF_ONE_PROCESS).write_bytes(save({name: np.ascontiguousarray(x) for name, x in arrays.items()}))
         return
+    check_room(path, 2 * sum(array.nbytes for array in arrays.values()))  # orbax writes every array twice
     import orbax.checkpoint as ocp  # Takes a second: only for runs that save.
 
     try:
@@ -288,13 +289,3 @@ def _files(path: Path) -> list[Path]:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Flush a folder's list of files to the disk, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -94,7 +94,8 @@ class Saving:
                 raise
             self._saved_epochs = 0
             if not self.failed:
-                why = str(error).splitlines()[0] if isinstance(error, OSError) else "there is not enough memory"
+                full = error.strerror or str(error).splitlines()[0] if isinstance(error, OSError) else None
+                why = full or "there is not enough memory"
                 warn(f"could not save a checkpoint, the run goes on: {why}")
             self.failed = True
         else:

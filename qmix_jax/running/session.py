@@ -9,6 +9,7 @@ import numpy as np
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.team import EnvError
+from qmix_jax.errors import Unsaved
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, Sinks, TensorBoardSink, WandbSink
 from qmix_jax.results.explanation.mixers import save_best_mixers, save_mixers
 from qmix_jax.results.report import Progress, describe_run, write_report
@@ -69,6 +70,7 @@ class Session:
         self._clock = clock
         self._keep_process = keep_process
         self._saving = Saving(config.checkpoint, run_dir, hosts, copies, console.message)
+        self._unsaved = Unsaved()
         self._stopped = False
         self._failure: EnvError | None = None
         count = len(self._lanes)
@@ -111,9 +113,16 @@ class Session:
             try:  # Small files first: the last checkpoint may take what is left of the disk or the memory.
                 best = self._save_policies()
                 if self._hosts.is_first:
-                    seconds = self._clock.seconds
                     summary = write_report(
-                        self._config, self._info, self._env, self._progress, best, seconds, signal, self._made_with
+                        self._config,
+                        self._info,
+                        self._env,
+                        self._progress,
+                        best,
+                        self._clock.seconds,
+                        signal,
+                        self._made_with,
+                        self._unsaved,
                     )
                     if self._config.logger.wandb.video and self._config.logger.wandb.mode != "disabled":
                         draw_best_episode(self._info, self._env, summary, warn)
@@ -136,7 +145,7 @@ class Session:
             artifacts=w.artifacts,
         )
         others = [TensorBoardSink()] if self._config.logger.tensorboard else []
-        return [FileSink(), wandb, *others, self._console]
+        return [FileSink(self._unsaved), wandb, *others, self._console]
 
     def _is_left(self) -> bool:
         rows, active = self._progress.rows, self._progress.active
@@ -193,7 +202,8 @@ class Session:
         """Train all lanes for one epoch, and tell of those that have just been frozen."""
         own = {"rows": self._waves.epoch(), "nonfinite": self._waves.nonfinite_updates()}
         lanes = [self._lanes[place] for place in self._own_places()]
-        save_best_mixers(self._waves.online, lanes, self._waves.best_env_steps(), own["rows"]["env_steps"], self._info)
+        best_at, env_steps = self._waves.best_env_steps(), own["rows"]["env_steps"]
+        save_best_mixers(self._waves.online, lanes, best_at, env_steps, self._info, self._unsaved)
         told = self._hosts.gather(own)
         before, active = self._progress, self._progress.active
         self._progress = before._replace(
@@ -237,8 +247,8 @@ class Session:
         rows = {name: values[places] for name, values in self._progress.rows.items()}
         lanes = [self._lanes[place] for place in places]
         online = self._waves.online()
-        save_mixers(online, lanes, self._info)
-        best = save_policies(online.agent, self._waves.best(), lanes, self._info, self._env, rows)
+        save_mixers(online, lanes, self._info, self._unsaved)
+        best = save_policies(online.agent, self._waves.best(), lanes, self._info, self._env, rows, self._unsaved)
         best = self._hosts.gather(best)
         return {name: _merged(self._progress.best.get(name), x, self._progress.active) for name, x in best.items()}
 
@@ -267,6 +277,9 @@ class Session:
         self._console.message(f"{'interrupted; ' if signal else ''}results in {run_dir}")
         if signal and self._saving.is_on and not self._saving.failed:
             self._console.message(f"resume with: python -m qmix_jax.train {shlex.quote(f'resume={run_dir}')}")
+        if self._unsaved.names:
+            names = sorted(self._unsaved.names)
+            warn(f"not saved: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}")
         if signal:
             return 128 + signal
         if self._failure is not None:
@@ -274,7 +287,7 @@ class Session:
             return 1
         if self._stopped:
             warn("stopped, since numbers have gone wrong and on_nonfinite=stop")
-        return 1 if self._saving.failed or self._stopped else 0
+        return 1 if self._saving.failed or self._unsaved.names or self._stopped else 0
 
 
 def _merged(before: np.ndarray | None, now: np.ndarray, active: np.ndarray) -> np.ndarray:

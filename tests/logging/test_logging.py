@@ -1,5 +1,6 @@
 """The sinks: what ends up on the screen, in metrics.jsonl and with W&B."""
 
+import errno
 import io
 import json
 import re
@@ -12,8 +13,10 @@ import pytest
 import wandb
 from rich.console import Console
 
+from qmix_jax.errors import Unsaved
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, WandbSink, strict_json, write_json
 from qmix_jax.logging.console import progress_line, result_rows
+from qmix_jax.logging.files import METRICS_FILE, read_rows
 from qmix_jax.logging.wandb import aggregate_metrics, lane_metrics, part_config, parts
 from qmix_jax.settings.cells import Cell, Lane, lanes
 
@@ -247,6 +250,39 @@ def test_json_is_strict_all_the_way_down(tmp_path):
     }
     with pytest.raises(TypeError, match="set has no form in JSON"):
         strict_json({1, 2})
+
+
+def test_what_a_full_disk_refuses_comes_with_the_next_epoch(tmp_path, capsys):
+    class FullDisk:
+        """Takes three bytes, then none, until there is room again."""
+
+        def __init__(self, file) -> None:
+            self.file, self.left, self.closed = file, 3, False
+
+        def write(self, content: bytes) -> int:
+            if not self.left:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written = self.file.write(content[: self.left])
+            self.left -= written
+            return written
+
+        def close(self) -> None:
+            self.file.close()
+
+    unsaved = Unsaved()
+    sink = FileSink(unsaved)
+    sink.start(run_info(tmp_path))
+    sink._file = disk = FullDisk(sink._file)  # pyright: ignore[reportAttributeAccessIssue]
+    sink.log(epoch(1))
+    sink.log(epoch(2))
+    assert unsaved.names == {METRICS_FILE}
+    warned = "warning: could not save metrics.jsonl, the run goes on: No space left on device\n"
+    assert capsys.readouterr().err == warned
+    disk.left = 10**6
+    sink.log(epoch(3))
+    sink.close()
+    assert not unsaved.names
+    assert [row["epoch"] for row in read_rows(tmp_path / METRICS_FILE)] == [1, 1, 2, 2, 3, 3]
 
 
 def test_closing_several_sinks_reaches_all_of_them():

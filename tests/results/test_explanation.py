@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qmix_jax import evaluate, make_algorithm
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, Unsaved
 from qmix_jax.logging import RunInfo
 from qmix_jax.mixers.base import example_input
 from qmix_jax.results.explanation.figures import frames_of, principal_components
@@ -44,7 +44,7 @@ def write_policies(run_dir: Path, mixer: str) -> Path:
     for which in ("final", "best"):
         description = {"agent": config["agent"], "env": config["env"], "sizes": sizes}
         save_policy(run_dir / "policies" / "seed_0" / which, agent, description)
-    save_mixers(Networks(agent, jax.tree.map(lambda x: x[None], mixed)), run.lanes, run)
+    save_mixers(Networks(agent, jax.tree.map(lambda x: x[None], mixed)), run.lanes, run, Unsaved())
     return run_dir
 
 
@@ -109,9 +109,9 @@ def test_the_best_policy_is_shown_with_its_own_mixer(tmp_path, capsys):
     config = to_container(compose_config(["env=two_step", "mixer=vdn"]))
     run = RunInfo(run_dir, config, [0], 10, "vdn", "two_step", has_win_rate=False)
     networks = Networks({}, {})
-    save_best_mixers(lambda: networks, run.lanes, np.array([20]), np.array([30]), run)
+    save_best_mixers(lambda: networks, run.lanes, np.array([20]), np.array([30]), run, Unsaved())
     assert not (own / "best_mixer.json").exists()
-    save_best_mixers(lambda: networks, run.lanes, np.array([20]), np.array([20]), run)
+    save_best_mixers(lambda: networks, run.lanes, np.array([20]), np.array([20]), run, Unsaved())
     assert q_tot(f"run_dir={run_dir}", "which=best") is None, "a mixer of 20 steps, and a policy of another time"
     description = json.loads((own / "best.json").read_text())
     (own / "best.json").write_text(json.dumps({**description, "env_steps": 20}))
@@ -124,8 +124,10 @@ def test_a_full_disk_does_not_end_training(tmp_path, capsys):
     (tmp_path / "run").write_text("not a folder")
     config = to_container(compose_config(["env=two_step", "mixer=vdn"]))
     run = RunInfo(run_dir, config, [0], 10, "vdn", "two_step", has_win_rate=False)
-    save_best_mixers(lambda: Networks({}, {}), run.lanes, np.array([20]), np.array([20]), run)
-    assert capsys.readouterr().err.startswith("warning: could not save the mixer of the best policy")
+    unsaved = Unsaved()
+    save_best_mixers(lambda: Networks({}, {}), run.lanes, np.array([20]), np.array([20]), run, unsaved)
+    assert capsys.readouterr().err.startswith("warning: could not save policies/seed_0/best_mixer, the run goes on: ")
+    assert unsaved.names == {"policies/seed_0/best_mixer"}
 
 
 def test_a_mixer_is_untrusted_data(qmix, tmp_path, capsys):
@@ -151,7 +153,7 @@ def test_an_algorithm_without_a_mixer_saves_none(tmp_path):
         agent: Any
 
     run = RunInfo(tmp_path, {}, [0], 10, "mine", "toy", has_win_rate=False)
-    save_mixers(Only({}), run.lanes, run)
+    save_mixers(Only({}), run.lanes, run, Unsaved())
     assert not list(tmp_path.iterdir())
 
 

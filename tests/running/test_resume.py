@@ -51,8 +51,9 @@ def train(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> subpro
 
 SMALL_FILES = """
 import os, resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-os.execv(sys.argv[1], sys.argv[1:])
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+os.execv(sys.argv[2], sys.argv[2:])
 """
 results = runpy.run_path(str(Path(__file__).parents[2] / "experiments" / "soak.py"))["results"]
 
@@ -125,12 +126,33 @@ def test_a_disk_that_is_full_ends_in_an_error_and_earlier_checkpoints_stay(whole
     shutil.copytree(whole, tmp_path / "run")
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
 
-    ended = train(
-        tmp_path, "resume=run", f"total_env_steps={100 * EPOCHS + 100}", before=(sys.executable, "-c", SMALL_FILES)
-    )
+    small_files = (sys.executable, "-c", SMALL_FILES, "2000")
+    ended = train(tmp_path, "resume=run", f"total_env_steps={100 * EPOCHS + 100}", before=small_files)
     assert ended.returncode == 2
     assert ended.stderr == "error: run_dir=run: cannot be written: File too large\n"
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == kept
+
+
+@pytest.mark.parametrize("limit", [8_000, 60_000])
+def test_a_disk_that_fills_up_does_not_end_training(whole, tmp_path, limit):
+    """Only the settings, or all but the checkpoint, can be written."""
+    few = (*SETTINGS, "total_env_steps=600", "run_dir=run", "logger.wandb.mode=disabled")
+    ended = train(tmp_path, *few, before=(sys.executable, "-c", SMALL_FILES, str(limit)))
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    told = [line for line in ended.stderr.splitlines() if "File too large" in line]
+    assert "warning: could not save a checkpoint, the run goes on: File too large" in told
+    assert "env_steps=600" in ended.stdout
+    run = tmp_path / "run"
+    assert not list(run.rglob("*.partial"))
+    assert not list((run / "checkpoints").iterdir())
+    if limit == 8_000:
+        assert "warning: could not save policies/seed_0/" in ended.stderr
+        assert re.search("^warning: not saved: .* and [0-9]+ more$", ended.stderr, re.MULTILINE)
+    else:
+        assert len(told) == 1
+        assert len(metrics(run)) == 18
+        assert (run / "policies" / "seed_2" / "best.json").exists()
 
 
 @pytest.mark.parametrize(("rule", "status"), [("stop", 1), ("freeze", 0)])

@@ -1,7 +1,6 @@
 """Saved mixers: beside the policies, never needed to act, only to look at what training computed."""
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from qmix_jax.envs.base import Env
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, Unsaved
 from qmix_jax.logging import RunInfo
 from qmix_jax.mixers.base import MixerInput
 from qmix_jax.results.policies import load_arrays, load_policy, save_arrays
@@ -24,22 +23,29 @@ NAMES = {"final": "mixer", "best": "best_mixer"}
 FORMAT = "qmix_jax-mixer-1"
 
 
-def save_mixers(networks: Any, lanes: Sequence[Lane], run: RunInfo) -> None:
+def save_mixers(networks: Any, lanes: Sequence[Lane], run: RunInfo, unsaved: Unsaved) -> None:
     """Write the mixer of every lane, as it is at the end of training, beside the final policies.
 
     Args:
         networks: of all lanes, ``[L, ...]``; an algorithm without a mixer has none to save.
         lanes: which seed and cell each one is.
         run: the run that they are part of.
+        unsaved: told which cannot be written.
     """
     mixers = getattr(networks, "mixer", None)
     if isinstance(mixers, Mapping):
         for index, lane in enumerate(lanes):
-            _save(mixers, index, lane, run, "final", {})
+            with unsaved.trying(f"policies/{lane.name}/{NAMES['final']}"):
+                _save(mixers, index, lane, run, "final", {})
 
 
 def save_best_mixers(
-    networks: Callable[[], Any], lanes: Sequence[Lane], best_at: np.ndarray, env_steps: np.ndarray, run: RunInfo
+    networks: Callable[[], Any],
+    lanes: Sequence[Lane],
+    best_at: np.ndarray,
+    env_steps: np.ndarray,
+    run: RunInfo,
+    unsaved: Unsaved,
 ) -> None:
     """Write the mixers of the lanes whose agents are the best so far.
 
@@ -50,15 +56,14 @@ def save_best_mixers(
             the mixer, which belongs to no other agent: a run that was killed may go on from before.
         env_steps: of each lane so far, ``[L]``; where both are equal, the present agent is the best.
         run: the run that they are part of.
+        unsaved: told which cannot be written.
     """
     is_best = np.asarray(best_at) == np.asarray(env_steps)
     mixers = getattr(networks(), "mixer", None) if is_best.any() else None
     if isinstance(mixers, Mapping):
         for index in np.flatnonzero(is_best).tolist():
-            try:
+            with unsaved.trying(f"policies/{lanes[index].name}/{NAMES['best']}"):
                 _save(mixers, index, lanes[index], run, "best", {"env_steps": int(best_at[index])})
-            except OSError as error:  # a full disk: training is worth more
-                print(f"warning: could not save the mixer of the best policy: {error}", file=sys.stderr)
 
 
 def _save(mixers: Any, index: Any, lane: Lane, run: RunInfo, which: str, more: Mapping[str, Any]) -> None:
