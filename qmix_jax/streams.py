@@ -4,6 +4,7 @@ Text that the stream's encoding has no character for is written as escapes. What
 """
 
 import io
+import logging
 import os
 import sys
 from typing import Any
@@ -69,6 +70,7 @@ class Forgiving(io.TextIOBase):
 
 def secure() -> None:
     """Make the standard streams of this process forgiving, and open those that are closed."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home that cannot be written changes no figure
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             _open(number)

@@ -1,6 +1,7 @@
 """Standard streams that are closed, full, gone, or of another encoding: the program goes on, with its own status."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,12 @@ def test_what_cannot_be_shown_is_dropped():
     stream.flush()
     assert stream.failed
     assert not stream.isatty()
+
+
+def test_a_home_that_cannot_be_written_is_no_news(tmp_path):
+    program = "from qmix_jax import streams; streams.secure(); import matplotlib; print(matplotlib.get_configdir())"
+    (tmp_path / "file").write_text("not a folder")
+    home = {**os.environ, "HOME": str(tmp_path / "file"), "XDG_CONFIG_HOME": "", "MPLCONFIGDIR": ""}
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=home, check=True)
+    assert ended.stdout
+    assert not ended.stderr
