@@ -70,6 +70,7 @@ class Forgiving(io.TextIOBase):
 
 def secure() -> None:
     """Make the standard streams of this process forgiving, and open those that are closed."""
+    logging.raiseExceptions = False  # no traces of libraries whose log files meet a full disk
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home that cannot be written changes no figure
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:

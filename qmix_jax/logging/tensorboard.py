@@ -1,13 +1,15 @@
 """Event files for TensorBoard, one folder for each seed and one for their aggregate."""
 
+import contextlib
 import importlib
 import importlib.util
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, Unsaved
 from qmix_jax.logging.base import EpochMetrics, RunInfo
 from qmix_jax.logging.files import METRICS_FILE, read_epochs
 from qmix_jax.logging.wandb import aggregate_metrics, flat_summary, lane_metrics
@@ -28,50 +30,80 @@ class TensorBoardSink:
 
     Names, values and steps (``env_steps``) are those of W&B. Of a run that goes on, the events are written anew from
     ``metrics.jsonl``.
+
+    Args:
+        unsaved: told when the disk is full; nothing more is written then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unsaved: Unsaved | None = None) -> None:
+        self._unsaved = unsaved or Unsaved()
         self._lanes: list[Lane] = []
-        self._writers: dict[str, Any] = {}
+        self._files: dict[str, Any] = {}
 
     def start(self, run: RunInfo) -> None:
         """Open the event files. Raises :class:`ConfigError` where the library is not installed."""
         check_tensorboard()
-        library = importlib.import_module(LIBRARY)
+        # Not its SummaryWriter: that writes in a thread, and waits for it for ever where the disk is full.
+        library = importlib.import_module(f"{LIBRARY}.event_file_writer")
         folder = run.run_dir / FOLDER
         shutil.rmtree(folder, ignore_errors=True)
         self._lanes = run.lanes
         names = [lane.name for lane in run.lanes] + (["aggregate"] if len(run.lanes) > 1 else [])
-        self._writers = {name: library.SummaryWriter(str(folder / name)) for name in names}
+        with self._writing():
+            for name in names:
+                (folder / name).mkdir(parents=True)
+                self._files[name] = library.EventsWriter(str(folder / name / "events"))
         for epoch in read_epochs(run.run_dir / METRICS_FILE, run.lanes)[: run.resumed_epochs]:
             self.log(epoch)
 
     def log(self, epoch: EpochMetrics) -> None:
         """Write one epoch; it can be seen at once."""
-        for place, lane in enumerate(self._lanes):
-            if epoch.is_active(place):
-                self._write(lane.name, lane_metrics(epoch, place))
-        if "aggregate" in self._writers:
-            self._write("aggregate", aggregate_metrics(epoch, self._lanes))
+        if not self._files:
+            return
+        with self._writing():
+            for place, lane in enumerate(self._lanes):
+                if epoch.is_active(place):
+                    self._write(lane.name, lane_metrics(epoch, place))
+            if "aggregate" in self._files:
+                self._write("aggregate", aggregate_metrics(epoch, self._lanes))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the final and best evaluations, at the last step."""
+        if not self._files:
+            return
         steps = round(float(summary.get("env_steps") or 0))
-        for place, lane in enumerate(self._lanes):
-            for name, value in flat_summary(summary, place).items():
-                self._writers[lane.name].add_scalar(name, value, steps)
+        with self._writing():
+            for place, lane in enumerate(self._lanes):
+                self._write(lane.name, {**flat_summary(summary, place), "env_steps": steps})
 
     def close(self) -> None:
         """Close the files."""
-        writers, self._writers = self._writers, {}
-        for writer in writers.values():
-            writer.close()
+        files, self._files = self._files, {}
+        if files:
+            with self._writing():
+                for file in files.values():
+                    file.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A disk that is full ends this, not the run: a record that was cut short makes what follows unreadable."""
+        with self._unsaved.trying(FOLDER):
+            try:
+                yield
+            except OSError:
+                for file in self._files.values():
+                    with contextlib.suppress(OSError):
+                        file.close()
+                self._files = {}
+                raise
 
     def _write(self, name: str, metrics: Mapping[str, float]) -> None:
-        steps = round(metrics["env_steps"])
+        protocol = importlib.import_module(f"{LIBRARY}.proto.event_pb2")
+        event = protocol.Event(wall_time=time.time(), step=round(metrics["env_steps"]))
         for key in _scalars(metrics):
-            self._writers[name].add_scalar(key, metrics[key], steps)
-        self._writers[name].flush()
+            event.summary.value.add(tag=key, simple_value=metrics[key])
+        self._files[name].write_event(event)
+        self._files[name].flush()
 
 
 def _scalars(metrics: Mapping[str, float]) -> Sequence[str]:

@@ -144,7 +144,7 @@ class Session:
             system=w.system,
             artifacts=w.artifacts,
         )
-        others = [TensorBoardSink()] if self._config.logger.tensorboard else []
+        others = [TensorBoardSink(self._unsaved)] if self._config.logger.tensorboard else []
         return [FileSink(self._unsaved), wandb, *others, self._console]
 
     def _is_left(self) -> bool:

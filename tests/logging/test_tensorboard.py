@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, Unsaved
 from qmix_jax.logging import EpochMetrics, FileSink, RunInfo, TensorBoardSink
 
 
@@ -65,6 +65,26 @@ def test_a_run_that_goes_on_repeats_its_epochs_once(tmp_path):
     found = scalars(tmp_path / "tensorboard" / "seed_0")
     assert [step for step, name, _ in found if name == "loss"] == [10, 20, 30]
     assert not (tmp_path / "tensorboard" / "aggregate").exists()
+
+
+def test_a_full_disk_ends_the_events_and_not_the_run(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorboardX")
+    unsaved = Unsaved()
+    sink = TensorBoardSink(unsaved)
+    sink.start(run_info(tmp_path, [0, 1]))
+    log([sink], (1,), seeds=2)
+
+    def full(self, event) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tensorboardX.event_file_writer.EventsWriter.write_event", full)
+    log([sink], (2, 3), seeds=2)
+    sink.finish({"env_steps": 20})
+    sink.close()
+    assert unsaved.names == {"tensorboard"}
+    told = "warning: could not save tensorboard, the run goes on: No space left on device\n"
+    assert capsys.readouterr().err == told
+    assert [step for step, name, _ in scalars(tmp_path / "tensorboard" / "seed_0") if name == "loss"] == [10]
 
 
 def test_without_the_library_there_is_one_line(tmp_path, monkeypatch):
