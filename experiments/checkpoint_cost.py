@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qmix_jax import Waves, make_algorithm
+from qmix_jax import make_algorithm
 from qmix_jax.running.checkpoint import Checkpoints, verify, write_checkpoint
+from qmix_jax.running.waves import Waves
 
 REPLAY_BYTES = 500e6
 SPELL = 30.0

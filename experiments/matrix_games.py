@@ -18,12 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qmix_jax import Waves, make_algorithm
+from qmix_jax import make_algorithm
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.algorithms.qtran import QTRAN, outputs_and_values, over_slots
 from qmix_jax.algorithms.value_decomposition import mixed
 from qmix_jax.learning.values import action_values
 from qmix_jax.logging.files import write_json
+from qmix_jax.running.waves import Waves
 from qmix_jax.types import Slot
 
 OUT = Path(__file__).parent / "results" / "matrix_games"
@@ -33,6 +34,7 @@ GAMES = {
     "climbing": (["env=climbing"], 11.0),
     "penalty k=-100": (["env=penalty"], 10.0),
     "penalty k=0": (["env=penalty", "env.k=0"], 10.0),
+    "two_step": (["env=two_step"], 8.0),
 }
 """Arguments, and the best payoff."""
 ALGORITHMS = ("iql", "vdn", "qmix", "cw_qmix", "ow_qmix", "qplex", "qtran", "qtran_alt")

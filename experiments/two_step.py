@@ -16,12 +16,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from qmix_jax import Waves, make_algorithm
+from qmix_jax import make_algorithm
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.learning.values import joint_values as mixed_values
 from qmix_jax.learning.values import mixer_inputs
 from qmix_jax.logging.files import write_json
 from qmix_jax.networks.agents import NO_ACTION, unroll
+from qmix_jax.running.waves import Waves
 from qmix_jax.types import HyperParams, Params, TimeStep
 
 OUT = Path(__file__).parent / "results" / "two_step"

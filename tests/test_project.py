@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -101,3 +102,24 @@ def test_the_ci_script_can_be_run():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+LOAD_ALL = """
+import runpy, sys
+from pathlib import Path
+path = list(sys.path)
+for script in sys.argv[1:]:
+    sys.path[:] = [str(Path(script).parent), *path]
+    runpy.run_path(script, run_name="not_main")
+    print(script)
+"""
+
+
+def test_every_experiment_still_finds_what_it_imports():
+    """Results take hours and are not repeated by the tests; their scripts must not go stale unseen."""
+    scripts = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "experiments").rglob("*.py"))
+    assert len(scripts) > 15
+    command = [sys.executable, "-c", LOAD_ALL, *scripts]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == scripts
