@@ -22,6 +22,18 @@ from qmix_jax.results.curves import read_metrics
 RUNS = Path("runs/ablation")
 OUT = Path(__file__).parent / "results" / "ablation"
 STEPS = {"3m": 200_000, "2s3z": 240_000}
+SETTINGS = (  # of the time before layer norm and whole episodes
+    "optimizer.learning_rate=2e-3",
+    "optimizer.learning_rate_end=0",
+    "rollout.num_envs=32",
+    "rollout.length=64",
+    "replay.capacity=2000",
+    "replay.obs_dtype=float16",
+    "learner.updates_per_iteration=4",
+    "target.update_interval=100",
+    "agent.norm=none",
+    "exploration.preference_share=0",
+)
 BASE = "TD(0.6), uniform, 1 layer"
 VARIANTS = {
     "base": (BASE, ["mixer.hypernet_layers=1"]),
@@ -43,7 +55,7 @@ def run(scenario: str, *names: str) -> None:
         run_dir = RUNS / f"{scenario}_{name}"
         if (run_dir / "summary.json").exists():
             continue
-        command = [sys.executable, "-m", "qmix_jax.train", "experiment=smax_2s3z", f"env.scenario={scenario}"]
+        command = [sys.executable, "-m", "qmix_jax.train", "env=smax", f"env.scenario={scenario}", *SETTINGS]
         command += [f"total_env_steps={steps}", f"exploration.epsilon_steps={steps * 3 // 10}", "num_seeds=5"]
         command += [f"evaluation.interval_env_steps={steps // 8}", "logger.wandb.mode=disabled"]
         subprocess.run([*command, f"run_dir={run_dir}", "resume=true", *VARIANTS[name][1]], check=True)

@@ -351,5 +351,5 @@ def test_worker_processes_cannot_continue(more, words):
 
 def test_a_preset_beside_another_may_set_what_is_not_read():
     """Only what is typed must have an effect: an experiment sets a replay's capacity and the target's interval."""
-    algorithm, _ = make_algorithm(["experiment=smax_3m_1m", "algorithm=pqn_vdn"])
+    algorithm, _ = make_algorithm(["experiment=smax_3m", "algorithm=pqn_vdn"])
     assert (algorithm.sizes.capacity, algorithm.target_update) == (64, TargetUpdate.ONLINE)
