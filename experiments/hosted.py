@@ -1,4 +1,4 @@
-"""Learning and speed in Python environments: foraging, the robot warehouse, and spread beside its JAX version.
+"""Learning and speed in Python environments: foraging and spread beside their JAX versions, and the robot warehouse.
 
 ``python experiments/hosted.py list`` shows the cases and the seeds that are finished; ``run SEED [CASE ...]`` trains
 the missing ones into ``runs/hosted``, one after another (an interrupted run is resumed; ``steps=200000`` is shorter);
@@ -24,18 +24,35 @@ from qmix_jax.results.curves import read_metrics
 
 RUNS = Path("runs/hosted")
 OUT = Path(__file__).parent / "results" / "hosted"
-STEPS, INTERVAL = 2_000_000, 50_000
+STEPS, INTERVAL = 2_000_000, 25_000
 SPREAD = ["gamma=0.9", "target=one_step", "target.update_interval=25"]
 """What env=mpe sets, for both kinds of spread."""
+JUMANJI = ["env=jumanji", "env.id=LevelBasedForaging-v0", "env.episode_limit=50"]
 TASKS: dict[str, list[str]] = {
     "lbf-8x8-2p-3f": ["env=lbf", "env.id=Foraging-8x8-2p-3f-v3"],
     "lbf-10x10-3p-3f": ["env=lbf", "env.id=Foraging-10x10-3p-3f-v3"],
     "lbf-8x8-2p-2f-coop": ["env=lbf", "env.id=Foraging-8x8-2p-2f-coop-v3"],
     "rware-tiny-2ag": ["env=rware", "env.id=rware-tiny-2ag-v2"],
+    "jumanji-8x8-2p-3f": [*JUMANJI, "+env.num_food=3", "+env.force_coop=false"],
+    "jumanji-10x10-3p-3f": [
+        *JUMANJI,
+        "+env.grid_size=10",
+        "+env.num_agents=3",
+        "+env.num_food=3",
+        "+env.force_coop=false",
+    ],
+    "jumanji-8x8-2p-2f-coop": JUMANJI,
     "spread-mpe2": ["env=pettingzoo", "env.name=mpe2.simple_spread_v3", "+env.N=3", *SPREAD],
     "spread-jax": ["env=mpe", "env.task=simple_spread", "env.max_steps=24", *SPREAD],
 }
 """JAX's spread counts one transition more than ``max_steps``; mpe2's episodes have 25."""
+IN_JAX = {
+    "jumanji-8x8-2p-3f": "lbf-8x8-2p-3f",
+    "jumanji-10x10-3p-3f": "lbf-10x10-3p-3f",
+    "jumanji-8x8-2p-2f-coop": "lbf-8x8-2p-2f-coop",
+    "spread-jax": "spread-mpe2",
+}
+"""Tasks without workers, and those whose panel they are drawn in."""
 METHODS = ("qmix", "vdn", "iql")
 CASES = {f"{task}-{method}": (task, method) for task in TASKS for method in METHODS}
 SETTINGS = [
@@ -97,7 +114,7 @@ def finished(name: str) -> list[int]:
 def settings(name: str, steps: int = STEPS) -> list[str]:
     """What a case learns with, as arguments of ``python -m qmix_jax.train``."""
     task, method = CASES[name]
-    hosted = [] if task == "spread-jax" else HOSTED
+    hosted = [] if task in IN_JAX else HOSTED
     return [*TASKS[task], *SETTINGS, *hosted, f"algorithm={method}", f"total_env_steps={steps}"]
 
 
@@ -145,8 +162,9 @@ def scores(name: str) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any]) -> None:
-    """Greedy returns over environment steps: a panel for each task, JAX's spread dashed in that of mpe2's."""
-    panels = [task for task in TASKS if task != "spread-jax" and any(CASES[name][0] == task for name in found)]
+    """Greedy returns over environment steps: a panel for each hosted task, its version in JAX dashed."""
+    shown = {IN_JAX.get(CASES[name][0], CASES[name][0]) for name in found}
+    panels = [task for task in TASKS if task in shown]
     if not panels:
         return
     figure = Figure(figsize=(4.5 * len(panels), 4), dpi=110, layout="constrained")
@@ -154,11 +172,11 @@ def draw(found: dict[str, Any]) -> None:
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for name, score in found.items():
             task, method = CASES[name]
-            if task != panel and not (panel == "spread-mpe2" and task == "spread-jax"):
+            if IN_JAX.get(task, task) != panel:
                 continue
             for number, (steps, returns) in enumerate(zip(score["env_steps"], score["returns"], strict=True)):
-                label = None if number else method + (" (JAX)" if task == "spread-jax" else "")
-                style = "--" if task == "spread-jax" else "-"
+                label = None if number else method + (" (JAX)" if task in IN_JAX else "")
+                style = "--" if task in IN_JAX else "-"
                 axes.plot(
                     [step / 1e6 for step in steps], returns, style, color=f"C{METHODS.index(method)}", label=label
                 )

@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from qmix_jax.acting.explore import Exploration, epsilon_greedy
 from qmix_jax.acting.greedy_episodes import Episodes
 from qmix_jax.acting.hosted_policy import exploring, greedy
+from qmix_jax.acting.hosted_slots import Going, Place, Policy, Sums, empty_slots, padding
 from qmix_jax.acting.preferences import MOST, NONE, Preferences
 from qmix_jax.acting.rollout import RolloutStats
 from qmix_jax.envs.base import Env, Episode
@@ -21,7 +22,7 @@ from qmix_jax.envs.hosted.pool import Moment
 from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
 from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent
-from qmix_jax.types import Slot, TimeStep
+from qmix_jax.types import Slot, Start
 
 
 class HostedActor:
@@ -49,6 +50,7 @@ class HostedActor:
         self._agent = agent
         self._num_envs = num_envs
         self._preferences = preferences
+        self._going: Going | None = None
         self._choose = jax.jit(exploring(agent, explore, preferences))
         self._choose_greedily = jax.jit(greedy(agent))
 
@@ -58,7 +60,7 @@ class HostedActor:
 
     def compile(self, agent_params: Any, level: Float[Array, ""]) -> None:
         """Compile the policy with parameters like these; otherwise it happens at the first step."""
-        slots, _ = zero_batch(self._env, self._num_envs, 1)
+        slots = empty_slots(self._env, self._num_envs, 1)
         obs, avail = (np.asarray(x)[:, 0] for x in slots.step[:2])
         hidden, action = self._beginning()
         moment = (agent_params, hidden, obs, avail.astype(np.int8), action, np.ones(self._num_envs, bool))
@@ -85,22 +87,68 @@ class HostedActor:
 
         Raises :class:`~qmix_jax.envs.hosted.team.EnvError` when the workers have failed too often.
         """
-        key = jax.random.key(seed)
-        levels = (level, np.float32(chance))
-        return self._pool.playing(lambda: self._collect(agent_params, levels, key, seed, length, auto_reset))
+        policy = Policy(agent_params, (level, np.float32(chance)), jax.random.key(seed))
+        return self._pool.playing(lambda: self._play(self._start(seed), policy, length, auto_reset)[1:3])
 
-    def _collect(
-        self, agent_params: Any, levels: tuple[Any, Any], key: Key[Array, ""], seed: int, length: int, auto_reset: bool
-    ) -> tuple[Slot, RolloutStats]:
-        pool, count = self._pool, self._num_envs
-        slots, sums = _empty_slots(self._env, count, length), _Sums(self._env, count)
-        now = _copied(pool.reset(seed))
+    def collect_on(
+        self,
+        agent_params: Any,
+        level: Float[Array, ""],
+        seed: int,
+        length: int,
+        window: int,
+        chance: float | Float[Array, ""] = MOST,
+    ) -> tuple[Slot, RolloutStats, Start]:
+        """Sequences ``[B, W + T]`` that go on from those before, as :func:`qmix_jax.acting.continuing.collect_on`'s.
+
+        Their first ``window`` slots are the last of the sequences before. The third result is what the agents
+        remembered at the first slot. After greedy episodes or a failure, for which the workers leave what they play,
+        episodes begin anew; so they do at the first call.
+        """
+        policy = Policy(agent_params, (level, np.float32(chance)), jax.random.key(seed))
+        return self._pool.playing(lambda: self._play_on(policy, seed, length, window))
+
+    def _play_on(self, policy: Policy, seed: int, length: int, window: int) -> tuple[Slot, RolloutStats, Start]:
+        # Nothing is gone on with if this call fails.
+        going, self._going = self._going, None
+        if going is None:
+            place = self._start(seed)
+            going = Going(place, padding(self._env, self._num_envs, window), place.memory)
+        place, slots, stats, marked = self._play(going.place, policy, length, True, length - 1 - window)
+        slots = jax.tree.map(lambda old, new: np.concatenate([old, new], axis=1), going.window, slots)
+        # The last slot is not part of the window: it is the first of the next sequence.
+        self._going = Going(place, jax.tree.map(lambda x: x[:, length - 1 : -1], slots), marked)
+        return slots, stats, jax.tree.map(np.asarray, going.start)
+
+    def _start(self, seed: int) -> Place:
+        """Fresh episodes everywhere."""
+        count = self._num_envs
         hidden, action = self._beginning()
-        preference = self._preferences.none_yet(count, self._env.num_actions)
-        first, over = np.ones(count, bool), np.zeros(count, bool)
+        return Place(
+            now=_copied(self._pool.reset(seed)),
+            hidden=hidden,
+            action=action,
+            preference=self._preferences.none_yet(count, self._env.num_actions),
+            first=np.ones(count, bool),
+            over=np.zeros(count, bool),
+            returns=np.zeros(count, np.float32),
+            lengths=np.zeros(count, np.int32),
+        )
+
+    def _play(
+        self, place: Place, policy: Policy, length: int, auto_reset: bool, mark: int = 0
+    ) -> tuple[Place, Slot, RolloutStats, Start]:
+        """Play on from ``place``; where it leads, slots ``[B, T]``, statistics, and the memory at slot ``mark``."""
+        pool, count = self._pool, self._num_envs
+        slots, sums = empty_slots(self._env, count, length), Sums(self._env, place)
+        now, hidden, action, preference, first, over, *_ = place
+        agent_params, levels, key = policy
+        marked = place.memory
         for time in range(length):
             slots.step.obs[:, time], slots.step.avail_actions[:, time], slots.step.state[:, time] = now[:3]
             slots.first[:, time] = first
+            if time == mark:
+                marked = Start(hidden, cast(Array, action))
             if time == length - 1:
                 break
             hidden, chosen, preference = self._choose(
@@ -116,7 +164,8 @@ class HostedActor:
             sums.add(acted, now)
             first = over & auto_reset
             over = (acted & now.over.astype(bool)) | (over & (not auto_reset))
-        return slots, sums.stats
+        place = Place(_copied(now), hidden, action, preference, first, over, sums.returns, sums.lengths)
+        return place, slots, sums.stats, marked
 
     def greedy_episodes(self, agent_params: Any, seed: int, episodes: int) -> Episodes:
         """``episodes`` greedy episodes; which they are depends on ``seed``, and every environment plays its share.
@@ -127,6 +176,7 @@ class HostedActor:
 
     def _greedy_episodes(self, agent_params: Any, seed: int, episodes: int) -> Episodes:
         pool, count = self._pool, self._num_envs
+        self._going = None
         places = np.arange(count)
         returns, lengths, won = np.zeros(episodes, np.float32), np.zeros(episodes, np.int32), np.zeros(episodes, bool)
         now = _copied(pool.reset(seed))
@@ -192,54 +242,3 @@ def _commands(action: np.ndarray, where: np.ndarray, command: int) -> np.ndarray
 
 def _copied(moment: Moment) -> Moment:
     return Moment(*(x.copy() for x in moment))
-
-
-def _empty_slots(env: Env, count: int, length: int) -> Any:
-    """A :class:`Slot` of zeros ``[B, T]`` in the host's memory, to be filled."""
-
-    def zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
-        return np.zeros((count, length, *shape), dtype)
-
-    step = TimeStep(
-        obs=cast(Array, zeros(env.num_agents, env.obs_size)),
-        avail_actions=cast(Array, zeros(env.num_agents, env.num_actions, dtype=bool)),
-        state=cast(Array, zeros(env.state_size)),
-    )
-    return Slot(
-        step=step,
-        action=cast(Array, zeros(env.num_agents, dtype=np.int32)),
-        reward=cast(Array, zeros(*env.reward_shape)),
-        discount=cast(Array, zeros()),
-        mask=cast(Array, zeros()),
-        first=cast(Array, zeros(dtype=bool)),
-    )
-
-
-class _Sums:
-    """:class:`RolloutStats`, added up step by step."""
-
-    def __init__(self, env: Env, count: int) -> None:
-        self._env = env
-        self._returns = np.zeros(count, np.float32)
-        self._lengths = np.zeros(count, np.int32)
-        self.stats = RolloutStats(*cast(Any, (np.int32(0), np.int32(0), np.float32(0), np.float32(0), np.float32(0))))
-
-    def add(self, acted: np.ndarray, now: Moment) -> None:
-        """One step of the environments that acted."""
-        self._returns += np.where(acted, self._env.team_reward(now.reward), 0.0).astype(np.float32)
-        self._lengths += acted
-        ended = acted & now.over.astype(bool)
-        old = cast(Any, self.stats)
-        self.stats = RolloutStats(
-            env_steps=old.env_steps + acted.sum(dtype=np.int32),
-            episodes=old.episodes + ended.sum(dtype=np.int32),
-            episode_return=old.episode_return + self._returns[ended].sum(dtype=np.float32),
-            episode_length=old.episode_length + self._lengths[ended].sum().astype(np.float32),
-            wins=old.wins + (ended & now.won.astype(bool)).sum().astype(np.float32),
-        )
-        self._returns[ended], self._lengths[ended] = 0.0, 0
-
-
-def zero_batch(env: Env, count: int, length: int) -> tuple[Slot, RolloutStats]:
-    """Shapes and dtypes of what :meth:`HostedActor.collect` returns."""
-    return _empty_slots(env, count, length), _Sums(env, count).stats

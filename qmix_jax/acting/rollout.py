@@ -166,6 +166,11 @@ def memory(actors: Actors) -> Start:
     return Start(actors.hidden, actors.last_action)
 
 
+def no_memory(agent: AnyAgent, num_agents: int, num_envs: int) -> Start:
+    """What they remember before an episode: nothing."""
+    return Start(agent.initial_hidden(num_envs), jnp.full((num_envs, num_agents), NO_ACTION, jnp.int32))
+
+
 def start(env: Env, agent: AnyAgent, keys: Key[Array, " B"], preferences: Preferences = NONE) -> Actors:
     """Fresh episodes, one per key."""
     preference = preferences.none_yet(keys.shape[0], env.num_actions)
@@ -177,11 +182,12 @@ def _fresh(
 ) -> Actors:
     """Actors at the start of their episodes."""
     num_envs = step.obs.shape[0]
+    nothing = no_memory(agent, num_agents, num_envs)
     return Actors(
         env_state=env_state,
         step=step,
-        hidden=agent.initial_hidden(num_envs),
-        last_action=jnp.full((num_envs, num_agents), NO_ACTION, jnp.int32),
+        hidden=nothing.hidden,
+        last_action=nothing.last_action,
         first=jnp.ones(num_envs, bool),
         over=jnp.zeros(num_envs, bool),
         episode_return=jnp.zeros(num_envs),

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from qmix_jax.acting import continuing
 from qmix_jax.acting.explore import exponential_schedule, linear_schedule
 from qmix_jax.acting.greedy_episodes import greedy_episodes, summarize
-from qmix_jax.acting.rollout import RolloutStats, collect, memory
+from qmix_jax.acting.rollout import RolloutStats, collect, no_memory
 from qmix_jax.algorithms.base import Algorithm, Metrics, TargetUpdate
 from qmix_jax.algorithms.gradient_step import learn
 from qmix_jax.algorithms.metrics import better, episode_sums, epoch_metrics, target_lag
@@ -25,7 +25,7 @@ from qmix_jax.replay import packing as storage
 from qmix_jax.replay import sequences as replay
 from qmix_jax.replay.on_policy import passes
 from qmix_jax.replay.sequences import Minibatch, Priorities
-from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Replay, Slot, TrainState
+from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Replay, Slot, Start, TrainState
 
 
 def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
@@ -36,9 +36,10 @@ def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
     online = algorithm.method.init(algorithm, agent, other_key)
     actors = start = None
     if sizes.continues:
-        keys = jax.random.split(jax.random.fold_in(key, 0), sizes.num_envs)
-        actors = continuing.begin(env, algorithm.agent, keys, sizes.window, algorithm.preferences)
-        start = jax.tree.map(lambda x: x[0], memory(actors.actors))
+        start = jax.tree.map(lambda x: x[0], no_memory(algorithm.agent, env.num_agents, 1))
+        if env.hosted is None:
+            keys = jax.random.split(jax.random.fold_in(key, 0), sizes.num_envs)
+            actors = continuing.begin(env, algorithm.agent, keys, sizes.window, algorithm.preferences)
     nothing = jnp.zeros((), jnp.int32)
     worst = Evaluation(*(jnp.asarray(-jnp.inf, jnp.float32) for _ in Evaluation._fields))
     return TrainState(
@@ -74,12 +75,16 @@ def exploration_level(algorithm: Algorithm, hyper: HyperParams, state: TrainStat
     return schedule(hyper.exploration_start, hyper.exploration_end, hyper.exploration_steps, state.env_steps)
 
 
+Collected = tuple[Slot, RolloutStats, Start | None]
+"""Sequences, statistics, and what they started from where they continue."""
+
+
 def collect_and_store(
     algorithm: Algorithm,
     hyper: HyperParams,
     state: TrainState,
     key: Key[Array, ""],
-    played: tuple[Slot, RolloutStats] | None = None,
+    played: Collected | None = None,
 ) -> tuple[TrainState, RolloutStats, Float[Array, ""]]:
     """Play one batch of sequences with exploration and put them into the replay.
 
@@ -91,10 +96,12 @@ def collect_and_store(
     actors = starts = None
     preferences = algorithm.preferences.at(state.env_steps, hyper.preferences_end)
     exploration = (algorithm.explore, preferences)
-    if sizes.continues:
+    if played is not None:
+        slots, stats, starts = played
+    elif sizes.continues:
         actors, slots, starts, stats = continuing.collect_on(*policy, state.actors, sizes.length, *exploration)
     else:
-        slots, stats = played or collect(*policy, sizes.num_envs, sizes.length, sizes.auto_reset, *exploration)
+        slots, stats = collect(*policy, sizes.num_envs, sizes.length, sizes.auto_reset, *exploration)
     state = state._replace(
         actors=actors,
         replay=replay.add(state.replay, storage.pack(algorithm.storage, slots), starts),
@@ -113,7 +120,7 @@ def iterate(
     hyper: HyperParams,
     state: TrainState,
     iteration: Int[Array, ""],
-    played: tuple[Slot, RolloutStats] | None = None,
+    played: Collected | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Collect one batch of sequences, then take ``updates_per_iteration`` gradient steps unless still warming up.
 

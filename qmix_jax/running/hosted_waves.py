@@ -4,6 +4,8 @@ The same interface as :class:`qmix_jax.running.waves.Waves`, so that a run's ses
 lanes share the workers and take turns on one device. What is learned from is collected with the newest parameters, or,
 with ``overlap``, while the device still learns from the batch before: with parameters (and an epsilon) that are one
 iteration older. Neither then waits for the other.
+
+Sequences continue within an epoch: the evaluation at its end takes the workers away from their episodes.
 """
 
 import functools
@@ -15,12 +17,14 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from qmix_jax.acting.greedy_episodes import summarize
-from qmix_jax.acting.hosted_rollout import HostedActor, zero_batch
+from qmix_jax.acting.hosted_rollout import HostedActor
+from qmix_jax.acting.hosted_slots import zero_batch
+from qmix_jax.acting.rollout import RolloutStats
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.running.devices import tracing
 from qmix_jax.running.waves import Waves
-from qmix_jax.types import Evaluation, HyperParams, TrainState
+from qmix_jax.types import Evaluation, HyperParams, Slot, Start, TrainState
 
 
 class HostedWaves(Waves):
@@ -84,7 +88,8 @@ class HostedWaves(Waves):
         with tracing():
             state = jax.tree.map(one_lane, self._one_state())
             hyper = jax.tree.map(lambda x: one_lane(x[0]), self.hyper)
-            played = jax.tree.map(one_lane, zero_batch(self.algorithm.env, sizes.num_envs, sizes.length))
+            batch = (self.algorithm.env, self.algorithm.agent, sizes.num_envs, sizes.length)
+            played = jax.tree.map(one_lane, zero_batch(*batch, sizes.window if sizes.continues else None))
             learn = self._learn_function.lower(state, hyper, jax.ShapeDtypeStruct((), np.int32), played)
             evaluation = Evaluation(*(cast(Any, one_lane(np.zeros((), np.float32))) for _ in Evaluation._fields))
             history = {
@@ -117,9 +122,7 @@ class HostedWaves(Waves):
         policy, history = self._policy_of(lane), []
         learn, end = self._epoch
         for iteration in range(first, first + sizes.iterations_per_epoch):
-            seed = _seed(self.seeds[lane], iteration)
-            agent, level, chance = policy
-            played = self._actor.collect(agent, level, seed, sizes.length, sizes.auto_reset, chance)
+            played = self._collect(policy, _seed(self.seeds[lane], iteration))
             if self._overlap:
                 policy = self._policy_of(lane)
             played = jax.device_put(jax.tree.map(lambda x: np.asarray(x)[None], played), self._sharding)
@@ -134,12 +137,19 @@ class HostedWaves(Waves):
         self._states[lane], metrics = end(self._states[lane], hyper, stacked, evaluation)
         return metrics
 
+    def _collect(self, policy: tuple[Any, Any, Any], seed: int) -> tuple[Slot, RolloutStats, Start | None]:
+        sizes = self.algorithm.sizes
+        agent, level, chance = policy
+        if sizes.continues:
+            return self._actor.collect_on(agent, level, seed, sizes.length, sizes.window, chance)
+        return *self._actor.collect(agent, level, seed, sizes.length, sizes.auto_reset, chance), None
+
     def _policy_of(self, lane: int) -> tuple[Any, Any, Any]:
         """Parameters of the agents and the exploration's level, as they are now."""
         return self._policy(self._states[lane], self._hypers[lane])
 
     def restore(self, snapshot: TrainState, epochs: int) -> None:
-        """Go on from a snapshot; episodes begin again, as every iteration's do."""
+        """Go on from a snapshot; episodes begin again, as those of every epoch do."""
         super().restore(snapshot, epochs)
 
     def only(self, places: np.ndarray) -> "HostedWaves":

@@ -22,6 +22,7 @@ from qmix_jax.learning.targets import Sequence as TargetSequence
 from qmix_jax.networks.agents import AnyAgent
 from qmix_jax.networks.separate import SeparateAgents
 from qmix_jax.replay.packing import OBS_DTYPES
+from qmix_jax.settings.checks import check_continuing
 from qmix_jax.settings.config import PARTS_ON_CPU, Config, ExplorationConfig, TargetConfig
 from qmix_jax.types import HyperParams
 
@@ -205,11 +206,6 @@ def sizes(config: Config, env: Env) -> Sizes:
             f"rollout.length={length}: without rollout.auto_reset a sequence must hold a whole episode of "
             f"{env.episode_limit} transitions; use at least {env.episode_limit + 1}"
         )
-    if rollout.sequences == "continue" and env.hosted is not None:
-        raise ConfigError(
-            f"rollout.sequences=continue: the worker processes of {env.name} cannot be saved in mid-episode, and all "
-            f"seeds share them; use fresh{', and replay.memory_window=0' if replay.memory_window else ''}"
-        )
     burn_in, window = config.learner.burn_in, replay.memory_window
     if burn_in + window > length - 1:
         keys = {"learner.burn_in": burn_in, "replay.memory_window": window}
@@ -219,6 +215,9 @@ def sizes(config: Config, env: Env) -> Sizes:
             f"most {length - 1}{' together' if burn_in and window else ''}"
         )
     steps = rollout.num_envs * (length - 1)
+    iterations = max(1, round(config.evaluation.interval_env_steps / steps))
+    if rollout.sequences == "continue":
+        check_continuing(config, env, length, transitions=iterations * (length - 1))
     for_minibatch = math.ceil(replay.batch_size / rollout.num_envs)
     return Sizes(
         num_envs=rollout.num_envs,
@@ -229,7 +228,7 @@ def sizes(config: Config, env: Env) -> Sizes:
         updates_per_iteration=config.learner.updates_per_iteration,
         # The first iteration that learns has its own sequences in the replay already.
         warmup_iterations=max(for_minibatch - 1, math.ceil(config.learner.warmup_env_steps / steps)),
-        iterations_per_epoch=max(1, round(config.evaluation.interval_env_steps / steps)),
+        iterations_per_epoch=iterations,
         evaluation_episodes=config.evaluation.episodes,
         evaluation_seed=config.evaluation.seed,
         minibatch_parts=_minibatch_parts(config, rows=length * replay.batch_size * env.num_agents),

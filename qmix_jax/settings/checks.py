@@ -1,5 +1,6 @@
 """Settings that contradict each other."""
 
+from qmix_jax.envs.base import Env
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.config import Config, ExplorationConfig
 
@@ -63,9 +64,18 @@ def _check_sequences(config: Config) -> None:
             "rollout.sequences=continue: plays one episode after the other, and rollout.auto_reset=false one per "
             "sequence; use rollout.auto_reset=true"
         )
-    if rollout.overlap:
+
+
+def check_continuing(config: Config, env: Env, length: int, transitions: int) -> None:
+    """Raise :class:`ConfigError` where sequences of ``length`` slots cannot continue; an epoch has ``transitions``."""
+    rollout, limit = config.rollout, env.episode_limit
+    if env.hosted is None and rollout.overlap:
+        raise ConfigError("rollout.overlap=true: only for hosted environments; use false")
+    if env.hosted is not None and transitions < limit:
         raise ConfigError(
-            "rollout.overlap=true: only for hosted environments, which cannot continue; use rollout.sequences=fresh"
+            f"evaluation.interval_env_steps={config.evaluation.interval_env_steps}: workers begin new episodes after "
+            f"an evaluation, and those of {env.name} have up to {limit} transitions; use at least "
+            f"{rollout.num_envs * (limit + length)}"
         )
 
 

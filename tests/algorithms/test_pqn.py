@@ -309,7 +309,6 @@ def test_two_iterations_give_the_parameters_of_a_plain_numpy_version():
         (["replay=on_policy", "replay.batch_size=8", "replay.memory_window=1"], "use 0, or rollout.sequences=continue"),
         (["learner.burn_in=2"], "learner.burn_in=2: sequences that begin with an episode have nothing before them"),
         (["rollout.sequences=continue", "rollout.auto_reset=false"], "use rollout.auto_reset=true"),
-        (["rollout.sequences=continue", "rollout.overlap=true"], "use rollout.sequences=fresh"),
         (["rollout.sequences=always"], "rollout.sequences=always: unknown"),
         (["target.network=none"], "target.network=none: unknown"),
     ],
@@ -329,6 +328,7 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(arguments, words):
         (["algorithm=pqn_vdn", "rollout.length=4"], "replay.memory_window=4: the sequence before has only 3 slots"),
         (["rollout.sequences=continue", "rollout.length=6", "learner.burn_in=6"], "use at most 5"),
         (["algorithm=pqn_iql", "rollout.length=6", "learner.burn_in=3"], "use at most 5 together"),
+        (["rollout.sequences=continue", "rollout.overlap=true"], "rollout.overlap=true: only for hosted environments"),
         (["agent.norm=batch"], "an agent that acts alone has no batch; use layer"),
         (["agent.norm=group"], "agent.norm=group: unknown"),
         (["agent=deep_gru", "agent.layers=0"], "agent.layers=0: must be at least 1"),
@@ -341,12 +341,20 @@ def test_parts_that_do_not_fit_are_refused_in_one_line(arguments, words):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("more", "words"), [([], "use fresh"), (["algorithm=pqn_vdn"], "replay.memory_window=0")])
-def test_worker_processes_cannot_continue(more, words):
-    config = parse(to_container(compose_config(["env=two_step", "rollout.sequences=continue", *more])))
-    with pytest.raises(ConfigError, match=r"rollout.sequences=continue: the worker processes of toy") as error:
-        sizes(config, ENV._replace(hosted=object()))
-    assert words in str(error.value)
+def test_the_epochs_of_worker_processes_hold_an_episode():
+    """They begin new ones after every evaluation, so the end of a longer one would never be seen."""
+    arguments = ["rollout.sequences=continue", "rollout.length=3", "rollout.num_envs=4", "replay.batch_size=4"]
+    hosted = ENV._replace(hosted=object())
+    config = parse(to_container(compose_config(["env=two_step", *arguments, "evaluation.interval_env_steps=16"])))
+    with pytest.raises(
+        ConfigError, match=r"evaluation.interval_env_steps=16: workers .* of toy have .* use at least (\d+)$"
+    ) as error:
+        sizes(config, hosted)
+    enough = str(error.value).split()[-1]
+    config = parse(
+        to_container(compose_config(["env=two_step", *arguments, f"evaluation.interval_env_steps={enough}"]))
+    )
+    assert sizes(config, hosted).iterations_per_epoch * 2 >= ENV.episode_limit
 
 
 def test_a_preset_beside_another_may_set_what_is_not_read():

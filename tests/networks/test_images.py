@@ -109,7 +109,7 @@ def test_images_of_a_hosted_environment_are_seen_and_stored_as_bytes():
     played = actor.collect(state.learner.online.agent, np.float32(1), 0, 4, True)
     env.hosted.close()
     stored = jax.jit(lambda state, played: loop.collect_and_store(algorithm, hyper, state, jax.random.key(0), played))
-    replay = stored(state, played)[0].replay
+    replay = stored(state, (*played, None))[0].replay
     assert replay.slots.obs.dtype == np.uint8
     assert set(np.unique(replay.slots.obs)) == {0, 200, 201, 202, 203}
     minibatch = loop.sample(algorithm, hyper, replay._replace(size=jnp.int32(8)), jax.random.key(0))

@@ -1,5 +1,6 @@
 """Worker processes: what they play, what becomes of those that die or hang, and that none is left."""
 
+import itertools
 import math
 import os
 import signal
@@ -107,6 +108,80 @@ def test_own_rewards_come_from_the_workers_one_for_each_agent(played):
     jax.tree.map(np.testing.assert_array_equal, slots._replace(reward=0), slots_of_the_team._replace(reward=0))
     jax.tree.map(np.testing.assert_allclose, stats, stats_of_the_team)
     np.testing.assert_allclose(greedy.episode_return, played[4].episode_return)
+
+
+@pytest.fixture(scope="module")
+def continued():
+    """Five sequences of 4 slots that continue, each after 2 slots of the one before, and one after greedy episodes."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        env, actor, params = actor_in(length=5, how="terminated")
+        parts = [actor.collect_on(params, np.float32(0.5), seed, 4, 2) for seed in range(5)]
+        actor.greedy_episodes(params, 0, 4)
+        anew = actor.collect_on(params, np.float32(0.5), 9, 4, 2)
+        actor.greedy_episodes(params, 0, 4)
+        replayed = [actor.collect_on(params, np.float32(0.5), seed, 4, 0) for seed in (10, 11)]
+    finally:
+        sys.path.pop(0)
+    env.hosted.close()
+    return actor, params, parts, anew, replayed
+
+
+def test_sequences_that_continue_are_one_stream(continued):
+    *_, parts, _, _ = continued
+    slots = jax.tree.map(lambda *x: np.concatenate([y[:, 2:5] for y in x], axis=1), *(part[0] for part in parts))
+    np.testing.assert_array_equal(slots.mask[0], [1, 1, 1, 1, 1, 0] * 2 + [1, 1, 1])
+    np.testing.assert_array_equal(slots.first[0], [1, 0, 0, 0, 0, 0] * 2 + [1, 0, 0])
+    time = slots.step.obs[:, :, 2, 0] - slots.step.obs[:, :1, 2, 0]
+    np.testing.assert_array_equal(time[0, :6], range(6))
+    for before, after in itertools.pairwise(parts):
+        old, new = before[0], after[0]
+        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[:, 3:5], y[:, :2]), old, new)
+        np.testing.assert_array_equal(old.step.obs[:, 5], new.step.obs[:, 2], "the last slot is the next one's first")
+    assert not parts[0][0].mask[:, :2].any(), "nothing was before the first"
+    stats = jax.tree.map(lambda *x: sum(x), *(part[1] for part in parts))
+    assert (stats.env_steps, stats.episodes, stats.episode_length) == (13 * 4, 2 * 4, 5 * 2 * 4)
+    assert math.isclose(stats.episode_return, slots.reward[:, :12].sum(), rel_tol=1e-6)
+
+
+def test_what_agents_remembered_is_what_unrolling_from_the_beginning_gives(continued):
+    actor, params, parts, *_ = continued
+    hidden, action = parts[0][2].hidden, parts[0][2].last_action
+    seen = parts[0][0]
+    for part in parts[1:]:
+        for slot in range(3):
+            obs, avail = seen.step.obs[:, slot], seen.step.avail_actions[:, slot]
+            hidden, _ = actor._choose_greedily(params, hidden, obs, avail, action, seen.first[:, slot])
+            action = seen.action[:, slot]
+        played = seen.mask[:, 2] > 0  # what follows an episode's last slot begins with no memory
+        seen = part[0]
+        np.testing.assert_allclose(np.asarray(hidden)[played], part[2].hidden[played], rtol=1e-5)
+        np.testing.assert_array_equal(action[played], part[2].last_action[played])
+        hidden, action = part[2][:2]
+
+
+def test_episodes_begin_anew_after_an_evaluation(continued):
+    *_, parts, anew, replayed = continued
+    assert not parts[-1][0].first[:, -1].any()
+    slots = anew[0]
+    assert slots.first[:, 2].all()
+    assert not slots.mask[:, :2].any()
+    assert not np.asarray(anew[2].hidden).any()
+    assert anew[1].episodes == 0
+    old, new = (each[0] for each in replayed)
+    assert old.mask.shape == (4, 4), "without a window"
+    np.testing.assert_array_equal(old.step.obs[:, -1], new.step.obs[:, 0])
+
+
+def test_episodes_begin_anew_after_a_failure(tmp_path):
+    env, actor, params = actor_in(name="pastures:dying", file=str(tmp_path / "once"), after=3)
+    before = actor.collect_on(params, np.float32(1), 0, 3, 1)
+    after = actor.collect_on(params, np.float32(1), 1, 3, 1)
+    env.hosted.close()
+    assert (tmp_path / "once").exists()
+    assert before[0].first[:, 1].all()
+    assert after[0].first[:, 1].all()
+    assert not after[0].mask[:, 0].any()
 
 
 def test_a_team_holds_its_preference(played):

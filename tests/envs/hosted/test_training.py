@@ -76,6 +76,40 @@ def test_a_run_is_trained_resumed_and_played(tmp_path, capsys, workers):
     assert "explain=" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", [["rollout.sequences=continue", "learner.burn_in=1"], ["algorithm=pqn_qmix"]])
+def test_a_run_whose_sequences_continue_is_resumed_exactly(tmp_path, kind):
+    """Episodes begin anew after every evaluation, so a run that was interrupted there has lost nothing."""
+    own = ["rollout.length=4", "rollout.overlap=true", "num_seeds=2", "optimizer.learning_rate_end=null"]
+    steps = ["exploration.epsilon_steps=100", "replay.batch_size=4", "evaluation.interval_env_steps=72"]
+    pqn = ["replay.memory_window=1"] if "algorithm=pqn_qmix" in kind else []
+    small = [setting for setting in SMALL if not (pqn and setting.startswith(("mixer=", "replay.capacity=")))]
+
+    def train_to(steps_in_all: int, name: str) -> None:
+        more = [f"total_env_steps={steps_in_all}", f"run_dir={tmp_path / name}", "resume=true"]
+        qmix_jax.run([*PASTURE, *small, *kind, *pqn, *own, *steps, *more])
+
+    train_to(280, "whole")
+    train_to(70, "half")
+    train_to(280, "half")
+    whole, half = ([{**row, "seconds": 0} for row in rows(tmp_path / name)] for name in ("whole", "half"))
+    assert whole == half
+    assert len(whole) > 2 * 2
+    assert all(row["loss"] >= 0 for row in whole)
+
+
+def test_a_sweep_with_wandb_offline_and_half_of_the_cells_stopped(tmp_path, workers):
+    run_dir = tmp_path / "run"
+    own = ["sweep.lr=[1e-3,1e-4]", "sweep.halving=1", "num_seeds=2", "total_env_steps=80", "logger.wandb.video=true"]
+    small = [setting for setting in SMALL if "wandb" not in setting]
+    qmix_jax.run([*PASTURE, *small, *own, "logger.wandb.mode=offline", f"run_dir={run_dir}"])
+    assert not workers()
+    found = rows(run_dir)
+    assert len({row["cell"] for row in found}) == 2
+    last = max(row["env_steps"] for row in found)
+    assert len({row["cell"] for row in found if row["env_steps"] == last}) == 1, "one cell was stopped"
+    assert len(list(run_dir.glob("wandb/offline-run-*"))) == 2 * 2 + 1
+
+
 def test_an_episode_is_drawn_by_the_environment_itself():
     """LBF and RWARE draw with OpenGL, for which these tests have no display."""
     arguments = ["env=pettingzoo", "env.name=mpe2.simple_spread_v3", "+env.max_cycles=3"]
