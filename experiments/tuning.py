@@ -153,6 +153,23 @@ TRIALS: dict[str, Settings] = {
             "first_preference_10_all": "all environments, ten steps, half of the time, sizes .03 to 1",
         }.items()
     },
+    **{
+        f"preferences_{name}": {
+            **DEFAULT,
+            "agent.norm": "layer",
+            "exploration.preference_share": 0.5,
+            **change,
+        }
+        for name, change in {
+            "gamma_995": {"gamma": 0.995},
+            "gamma_998": {"gamma": 0.998},
+            "gamma_1": {"gamma": 1},
+            "q_lambda": {"target": "q_lambda"},
+            "q_lambda_8": {"target": "q_lambda", "target.td_lambda": 0.8},
+            "epsilon_end_01": {"exploration.epsilon_end": 0.01},
+            "mixer_64": {"mixer.embed_size": 64},
+        }.items()
+    },
 }
 FIXED = ["num_seeds=1", "devices.count=1", "logger.wandb.mode=disabled", "logger.plot=false", "resume=true"]
 FIXED += ["checkpoint.every_minutes=10", "checkpoint.keep=1"]
