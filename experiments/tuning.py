@@ -161,6 +161,7 @@ TRIALS: dict[str, Settings] = {
             **change,
         }
         for name, change in {
+            "gamma_97": {"gamma": 0.97},
             "gamma_995": {"gamma": 0.995},
             "gamma_998": {"gamma": 0.998},
             "gamma_1": {"gamma": 1},
