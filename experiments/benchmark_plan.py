@@ -17,6 +17,8 @@ SMAX = {
     **dict.fromkeys(("MMM", "3s5z", "MMM2", "5m_vs_6m", "2c_vs_64zg"), LONG),
     **dict.fromkeys(("3m", "2s3z", "8m", "3s_vs_5z", "10m_vs_11m", "6h_vs_8z", "27m_vs_30m"), SHORT),
 }
+OWN_MAPS = ("2m_vs_1z", "3s_vs_3z", "1c3s5z", "3s_vs_4z", "8m_vs_9m", "corridor", "bane_vs_bane")
+"""Further maps of SMAC, on which only QMIX is trained, for :data:`SHORT`."""
 MPE = dict.fromkeys(("simple_spread", "simple_reference", "simple_speaker_listener"), SHORT)
 ALGORITHMS = ("qmix", "vdn", "iql", "qplex", "cw_qmix", "ow_qmix", "qtran", "pqn_vdn")
 MPE_ALGORITHMS = ("qmix", "vdn", "iql")
@@ -84,7 +86,8 @@ def tasks(tiny: bool = False) -> dict[str, Task]:
     """All tasks by name."""
     if tiny:
         return {"two_step": Task("two_step", ("env=two_step", *TINY_OVERRIDES), 80)}
-    smax = {name: Task(name, ("env=smax", f"env.scenario={name}"), steps, _units(name)) for name, steps in SMAX.items()}
+    maps = SMAX | dict.fromkeys(OWN_MAPS, SHORT)
+    smax = {name: Task(name, ("env=smax", f"env.scenario={name}"), steps, _units(name)) for name, steps in maps.items()}
     return smax | {name: Task(name, ("env=mpe", f"env.task={name}"), steps) for name, steps in MPE.items()}
 
 
@@ -123,6 +126,8 @@ def algorithms_of(task: Task) -> list[str]:
     """Those that are compared on a task; JaxMARL's on its own maps."""
     if task.name in MPE:
         return [*MPE_ALGORITHMS, *MPE_PEERS]
+    if task.name in OWN_MAPS:
+        return ["qmix"]
     return [*ALGORITHMS, *(PEERS if task.name in JAXMARL_SCENARIOS else ())]
 
 

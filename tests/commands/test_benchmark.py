@@ -76,7 +76,8 @@ def write_run(folder: Path, win_rates: list[list[float]], *, steps: int = 2_000_
 def test_every_run_of_the_plan_has_a_command_that_the_project_accepts():
     plan = part("plan")
     known = plan.cases(seeds=[0])
-    assert {case.task.name for case in known} == {*plan.SMAX, *plan.MPE}
+    assert {case.task.name for case in known} == {*plan.SMAX, *plan.OWN_MAPS, *plan.MPE}
+    assert {case.algorithm for case in known if case.task.name in plan.OWN_MAPS} == {"qmix"}
     assert {case.steps for case in known if case.task.name in ("MMM", "3s5z", "MMM2")} == {10_000_000}
     for case in known:
         if (case.algorithm == "qmix" or case.task.name == "3m") and not case.is_peer and plan.is_there(case.algorithm):
