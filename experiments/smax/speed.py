@@ -1,11 +1,12 @@
 """Environment steps and resets per second of our SMAX and of JaxMARL's, side by side, and how long each compiles.
 
-Usage: JAX_PLATFORMS=cpu python experiments/smax/speed.py [--envs 16] [--repeats 5] [--ours] SCENARIO ...
+Usage: JAX_PLATFORMS=cpu python experiments/smax/speed.py [--envs 16] [--repeats 5] [--ours] [--stored] SCENARIO ...
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +19,12 @@ from qmix_jax.envs.smax import make_smax
 SCENARIOS = ("3m", "3s5z", "10m_vs_11m", "27m_vs_30m")
 
 
-def steps_program(env: Env, num_envs: int, length: int) -> Callable:
+def steps_program(env: Env, num_envs: int, length: int, stored: bool = False) -> Callable:
     """Play ``length`` joint actions in each of ``num_envs`` environments, chosen by chance among the available ones.
 
-    Everything that a learner reads is returned, which keeps it from being optimised away.
+    The last step is returned, and so are all rewards. The loop carries the step on, which keeps every one of them from
+    being optimised away. With ``stored`` all of them are returned. On large maps much of the time then goes to the
+    system, which hands out the memory for them.
     """
 
     def program(key, noise):
@@ -34,9 +37,9 @@ def steps_program(env: Env, num_envs: int, length: int) -> Callable:
             noise, keys = random
             action = jnp.argmax(jnp.where(step.avail_actions, noise, -1.0), axis=-1)
             env_state, step, outcome = jax.vmap(env.step)(keys, env_state, action)
-            return (env_state, step), (step, outcome)
+            return (env_state, step), (step if stored else None, outcome)
 
-        return jax.lax.scan(transition, (env_state, first), (noise, keys))[1]
+        return jax.lax.scan(transition, (env_state, first), (noise, keys))
 
     return program
 
@@ -67,14 +70,14 @@ def seconds(program: Callable, seed: int, noise: jax.Array) -> float:
     return time.process_time() - begin
 
 
-def measure(scenario: str, num_envs: int, length: int, repeats: int, both: bool) -> None:
+def measure(scenario: str, num_envs: int, length: int, repeats: int, both: bool, stored: bool) -> None:
     sides = {"ours": make_smax(scenario)} | ({"jaxmarl": make_jaxmarls(scenario)} if both else {})
     rates: dict[str, dict[str, float]] = {}
     # Drawn outside: to compile this takes as long as all the rest of our program.
     some = sides["ours"]
     noise = np.random.default_rng(0).random((length, num_envs, some.num_agents, some.num_actions), np.float32)
     noise = jnp.asarray(noise)
-    for kind, build in (("steps", steps_program), ("resets", resets_program)):
+    for kind, build in (("steps", partial(steps_program, stored=stored)), ("resets", resets_program)):
         programs, compiling, times = {}, {}, {side: [] for side in sides}
         for side, env in sides.items():
             programs[side], compiling[side] = compiled(build(env, num_envs, length), noise)
@@ -100,9 +103,10 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--ours", action="store_true", help="without JaxMARL's")
+    parser.add_argument("--stored", action="store_true", help="every step is returned, not the last one only")
     settings = parser.parse_args()
     for scenario in settings.scenarios:
-        measure(scenario, settings.envs, settings.length, settings.repeats, not settings.ours)
+        measure(scenario, settings.envs, settings.length, settings.repeats, not settings.ours, settings.stored)
 
 
 if __name__ == "__main__":

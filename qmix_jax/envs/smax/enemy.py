@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -10,6 +11,8 @@ from qmix_jax.envs.smax import terrain
 from qmix_jax.envs.smax.rules import MAP_SIZE, MOVES, NOBODY, Battle, Rules, may_target, naming_distances, separations
 from qmix_jax.envs.smax.slots import by_slot
 from qmix_jax.envs.smax.units import Stats
+
+FAR = 1e6
 
 
 class Mind(NamedTuple):
@@ -48,7 +51,7 @@ def decide(
     if rules.smac and rules.terrain.walls:
         in_range = in_range & _can_get_at(rules, stats, battle, distance)
     x, y, distance, seen, in_range = by_slot(rules, stats, 1, x, y, distance, seen, in_range)
-    pick = pick_slot(in_range, draws[1]) if random_target else jnp.argmin(jnp.where(in_range, distance, 1e6), axis=1)
+    pick = pick_slot(in_range, draws[1]) if random_target else _nearest(in_range, distance)
     keeps = (mind.last != NOBODY) & _at(in_range, mind.last)
     pick = jnp.where(keeps, mind.last, pick).astype(jnp.int32)
     last = jnp.where(_at(in_range, pick), pick, NOBODY)
@@ -68,6 +71,15 @@ def pick_slot(mask: Bool[Array, "enemies slots"], draw: Float[Array, " enemies"]
     counts = mask.astype(jnp.float32) @ np.triu(np.ones((mask.shape[1],) * 2, np.float32))
     wanted = (1.0 - draw) * counts[:, -1]
     return jnp.minimum(jnp.sum(counts < wanted[:, None], axis=1), mask.shape[1] - 1).astype(jnp.int32)
+
+
+def _nearest(mask: Bool[Array, "enemies slots"], distance: Float[Array, "enemies slots"]) -> Int[Array, " enemies"]:
+    """The slot in ``mask`` that is least far away in each row, the first of those that are; any where there is none."""
+    # Bits of floats from 0 on are in the order of the floats, and XLA's CPU backend makes vector code of the least of
+    # whole numbers, and none of argmin.
+    bits = jax.lax.bitcast_convert_type(jnp.where(mask, distance, FAR).astype(jnp.float32), jnp.int32)
+    slots = np.arange(mask.shape[1], dtype=np.int32)[None, :]
+    return jnp.min(jnp.where(bits == jnp.min(bits, axis=1, keepdims=True), slots, slots.size - 1), axis=1)
 
 
 def _worth_it(rules: Rules, stats: Stats, battle: Battle) -> Bool[Array, " units"]:

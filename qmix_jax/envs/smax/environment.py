@@ -12,7 +12,7 @@ from qmix_jax.envs.adapter import TIME_LIMITS
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_at_least, check_choice
 from qmix_jax.envs.smax import battle as simulation
-from qmix_jax.envs.smax import drawing, enemy, observations, slots, starts
+from qmix_jax.envs.smax import chance, drawing, enemy, observations, slots
 from qmix_jax.envs.smax.enemy import Mind
 from qmix_jax.envs.smax.rules import DIRECTIONS, NOBODY, STOP, TICK, Battle, Orders, Rules, Terrain
 from qmix_jax.envs.smax.scenarios import Scenario, find_scenario, rules_of
@@ -168,8 +168,8 @@ def reset(settings: Settings, key: Key[Array, ""]) -> tuple[SmaxState, TimeStep]
     type_key, position_key = jax.random.split(key)
     types = settings.types
     if settings.scenario.random:
-        types = starts.random_types(type_key, len(types))
-    return start(settings, starts.positions(position_key, settings.scenario), jnp.asarray(types))
+        types = chance.random_types(type_key, len(types))
+    return start(settings, chance.positions(position_key, settings.scenario), jnp.asarray(types))
 
 
 def start(
@@ -208,7 +208,7 @@ def step(
     once = (ticks - 2) * TICK < SHORTEST_COOLDOWN + COOLDOWN_NOISE[0]
     draws_of_unit = 1 if once else ticks
     choices = 2 if settings.random_target else 1
-    draws = jax.random.uniform(key, (draws_of_unit * units + choices * enemies,))
+    draws = chance.uniform(key, draws_of_unit * units + choices * enemies)
     cooldown, chosen = draws[: draws_of_unit * units], draws[draws_of_unit * units :]
     draws = Draws(
         cooldown=jnp.broadcast_to(cooldown.reshape(draws_of_unit, units), (ticks, units)),

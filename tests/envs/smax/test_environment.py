@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from qmix_jax.envs.base import Episode
 from qmix_jax.envs.build import make_env
 from qmix_jax.envs.contract import check_contract
-from qmix_jax.envs.smax import drawing, enemy, environment, make_smax, observations, slots, starts
+from qmix_jax.envs.smax import chance, drawing, enemy, environment, make_smax, observations, slots
 from qmix_jax.envs.smax.rules import MOVES, NOBODY, STOP, Battle, Rules
 from qmix_jax.envs.smax.scenarios import JAXMARL_SCENARIOS, SCENARIOS, find_scenario
 from qmix_jax.envs.smax.units import JAXMARL_TYPES, SMAC_TABLE, TABLE, UNIT_TYPES, numbers_of, stats_of
@@ -167,10 +167,10 @@ def test_all_slots_are_picked_alike():
 
 def test_random_teams_are_alike_and_stand_on_the_map():
     keys = jax.random.split(jax.random.key(0), 256)
-    types = np.asarray(jax.vmap(lambda key: starts.random_types(key, 10))(keys))
+    types = np.asarray(jax.vmap(lambda key: chance.random_types(key, 10))(keys))
     np.testing.assert_array_equal(types[:, :5], types[:, 5:])
     assert set(np.unique(types)) == set(range(JAXMARL_TYPES))
-    places = np.asarray(jax.vmap(lambda key: starts.positions(key, SCENARIOS["smacv2_5_units"]))(keys))
+    places = np.asarray(jax.vmap(lambda key: chance.positions(key, SCENARIOS["smacv2_5_units"]))(keys))
     assert places.min() >= -2
     assert places.max() <= 34
     mirrored = np.isclose(places[:, 0, :5], 32 - places[:, 0, 5:]).all(axis=1)
@@ -347,7 +347,18 @@ def test_a_step_draws_no_more_random_numbers_than_it_uses(ticks, mode, numbers, 
     env = make_smax("3m", world_steps_per_env_step=ticks, attack_mode=mode)
     state, _ = jax.eval_shape(env.reset, jax.random.key(0))
     drawn = []
-    uniform = jax.random.uniform
-    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: drawn.append(shape) or uniform(key, shape))
+    uniform = chance.uniform
+    monkeypatch.setattr(chance, "uniform", lambda key, count: drawn.append(count) or uniform(key, count))
     jax.eval_shape(env.step, jax.random.key(0), state, jnp.zeros(3, jnp.int32))
-    assert drawn == [(numbers,)]
+    assert drawn == [numbers]
+
+
+def test_the_nearest_is_the_first_of_the_least_distances():
+    rng = np.random.default_rng(0)
+    distance = rng.integers(0, 6, (500, 9)).astype(np.float32) / 3
+    mask = rng.random((500, 9)) < 0.5
+    found = np.asarray(enemy._nearest(jnp.asarray(mask), jnp.asarray(distance)))
+    wanted = np.argmin(np.where(mask, distance, np.inf), axis=1)
+    np.testing.assert_array_equal(found[mask.any(axis=1)], wanted[mask.any(axis=1)])
+    assert found.min() >= 0
+    assert found.max() < 9

@@ -1,4 +1,4 @@
-"""How an episode begins: positions and types of all units."""
+"""What is left to chance: positions and types of all units as an episode begins, and the numbers of a transition."""
 
 import jax
 import jax.numpy as jnp
@@ -55,3 +55,17 @@ def _surround(
     middle = MAP_SIZE / 2
     groups = way[None, :] * middle + (1 - way[None, :]) * CORNERS
     return middle + noise, groups[:, group] + noise
+
+
+def uniform(key: Key[Array, ""], count: int) -> Float[Array, " count"]:
+    """Numbers in [0, 1): the key's two words and each number's place, mixed by MurmurHash3's finaliser.
+
+    On a CPU ``jax.random.uniform`` is a loop over small operations: much of a step of 3m, and of its compiling.
+    """
+    words = jax.random.key_data(key)
+    bits = jnp.arange(count, dtype=jnp.uint32) * np.uint32(0x9E3779B9) + words[0]
+    for word in (words[-1], np.uint32(0)):
+        bits = (bits ^ (bits >> 16)) * np.uint32(0x85EBCA6B)
+        bits = (bits ^ (bits >> 13)) * np.uint32(0xC2B2AE35)
+        bits = (bits ^ (bits >> 16)) ^ word
+    return (bits >> 8).astype(jnp.float32) * np.float32(2.0**-24)
