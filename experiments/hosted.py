@@ -4,21 +4,26 @@
 the missing ones into ``runs/hosted``, one after another (an interrupted run is resumed; ``steps=200000`` is shorter);
 ``report`` prints a table of what there is and writes ``experiments/results/hosted/{results.json,curves.png}``.
 ``speed [CASE ...]`` trains for a short while with 1, 4 and 8 worker processes and prints environment steps per second,
-learning and evaluation included.
+learning and evaluation included, beside a bare loop over one environment before and after.
 """
 
+import contextlib
 import itertools
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.library import make_algorithm
 from qmix_jax.logging.files import write_json
 from qmix_jax.results.curves import read_metrics
 
@@ -181,6 +186,7 @@ def draw(found: dict[str, Any]) -> None:
                     [step / 1e6 for step in steps], returns, style, color=f"C{METHODS.index(method)}", label=label
                 )
         axes.set(xlabel="million environment steps", ylabel="greedy return", title=panel)
+        axes.locator_params("x", nbins=5)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.savefig(OUT / "curves.png")
@@ -193,18 +199,70 @@ def speed_settings(task: str, workers: int) -> list[str]:
 
 
 def speed(*names: str) -> None:
-    """Print environment steps per second, the median of the epochs after the first two, beside EPyMARL's."""
-    print("| task | workers | environment steps/s | EPyMARL on another machine |", "|---|---|---|---|", sep="\n")
+    """Print environment steps per second, and per second of one core, beside a bare loop and EPyMARL's.
+
+    A core that other programs use as well shows in the first number alone.
+    """
+    print(
+        "| task | workers | environment steps/s | per CPU second | bare loop: steps/s | per CPU second | EPyMARL |",
+        "|---|---|---|---|---|---|---|",
+        sep="\n",
+    )
     for task in names or SPEED_TASKS:
         if task not in SPEED_TASKS:
             raise unknown_choice("case", task, SPEED_TASKS)
+        env = make_algorithm([*TASKS[task], "rollout.num_envs=1"])[0].env
         for workers in SPEED_WORKERS:
-            with tempfile.TemporaryDirectory() as folder:
-                command = [sys.executable, "-m", "qmix_jax.train", *speed_settings(task, workers)]
-                subprocess.run([*command, f"run_dir={folder}/run"], check=True, stdout=subprocess.DEVNULL)
-                rows = list(read_metrics(Path(folder) / "run"))
+            before = bare_loop(env, 3000)
+            rows, per_cpu_second = timed(speed_settings(task, workers))
+            bare, bare_per_cpu_second = (
+                statistics.mean(pair) for pair in zip(before, bare_loop(env, 3000), strict=True)
+            )
             peer = EPYMARL_SPEED[task].get(workers, "")
-            print(f"| {task} | {workers} | {steps_per_second(rows):.0f} | {peer} |", flush=True)
+            print(
+                f"| {task} | {workers} | {steps_per_second(rows):.0f} | {per_cpu_second:.0f} | {bare:.0f} | "
+                f"{bare_per_cpu_second:.0f} | {peer} |",
+                flush=True,
+            )
+
+
+def timed(settings: list[str]) -> tuple[list[dict[str, Any]], float]:
+    """The metrics of a run, and its environment steps per CPU second of all its processes after the second epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder) / "run"
+        command = [sys.executable, "-m", "qmix_jax.train", *settings, f"run_dir={run_dir}"]
+        seen: list[tuple[int, float]] = []
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                rows = list(read_metrics(run_dir)) if (run_dir / "metrics.jsonl").exists() else []
+                if len(rows) > len(seen):
+                    seen.append((rows[-1]["env_steps"], cpu_seconds(process.pid)))
+                time.sleep(0.05)
+        if process.returncode:
+            raise SystemExit(f"error: {' '.join(command)} ended with status {process.returncode}")
+        return list(read_metrics(run_dir)), (seen[-1][0] - seen[1][0]) / (seen[-1][1] - seen[1][1])
+
+
+def cpu_seconds(process: int) -> float:
+    """Used so far by a process and those that it has started."""
+    family = [psutil.Process(process)]
+    family += family[0].children(recursive=True)
+    return sum(times.user + times.system for times in (each.cpu_times() for each in family))
+
+
+def bare_loop(env: Any, steps: int) -> tuple[float, float]:
+    """Steps per second and per CPU second of one hosted environment in this process, with random actions."""
+    random = np.random.default_rng(0)
+    with contextlib.closing(env.hosted.make_drawn_team()) as team:
+        view, episodes = team.reset(0), 0
+        start = time.monotonic(), time.process_time()
+        for _ in range(steps):
+            result = team.step(np.array([random.choice(np.flatnonzero(avail)) for avail in view.avail]))
+            view = result.view
+            if result.terminated or result.truncated:
+                episodes += 1
+                view = team.reset(episodes)
+        return steps / (time.monotonic() - start[0]), steps / (time.process_time() - start[1])
 
 
 def steps_per_second(rows: list[dict[str, Any]]) -> float:

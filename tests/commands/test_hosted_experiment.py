@@ -57,6 +57,17 @@ def test_the_report_is_of_the_finished_runs(hosted, capsys):
     assert (hosted.OUT / "curves.png").stat().st_size > 1000
 
 
+def test_versions_in_jax_are_drawn_beside_the_hosted_ones(hosted):
+    assert set(hosted.IN_JAX) | set(hosted.IN_JAX.values()) <= set(hosted.TASKS)
+    assert "rollout.overlap=true" in hosted.settings("lbf-8x8-2p-3f-qmix")
+    assert "rollout.overlap=true" not in hosted.settings("jumanji-8x8-2p-3f-qmix")
+
+
+def test_a_bare_loop_is_timed_in_this_process(hosted):
+    env = hosted.make_algorithm([*hosted.TASKS["lbf-8x8-2p-3f"], "rollout.num_envs=1"])[0].env
+    assert all(rate > 0 for rate in hosted.bare_loop(env, 60))
+
+
 def test_speed_is_the_median_of_the_epochs_after_the_first_two(hosted):
     times = [0.0, 50.0, 51.0, 61.0, 63.0]
     rows = [{"env_steps": 1000 * at, "seconds": seconds} for at, seconds in enumerate(times)]
