@@ -17,9 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-if len(os.sched_getaffinity(0)) > 1:
-    raise SystemExit("start with taskset -c 0: processor time of several threads is no time of one")
-
 import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
@@ -223,6 +220,8 @@ def table(rows: dict[str, Row], whole: str, peak: float) -> str:
 
 
 def main() -> None:
+    if len(os.sched_getaffinity(0)) > 1:
+        raise SystemExit("start with taskset -c 0: processor time of several threads is no time of one")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--save", type=Path, help="append what was measured to this file, as a line of JSON")

@@ -1,8 +1,12 @@
 """Settings that contradict each other."""
 
-from qmix_jax.envs.base import Env
+from typing import TYPE_CHECKING
+
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.config import Config, ExplorationConfig
+
+if TYPE_CHECKING:  # It imports JAX, and settings are checked before that.
+    from qmix_jax.envs.base import Env
 
 LONGEST_EPOCH = 10_000_000
 """Environment steps that an epoch may have beyond those of the run. Its metrics are kept until it ends."""
@@ -66,7 +70,7 @@ def _check_sequences(config: Config) -> None:
         )
 
 
-def check_continuing(config: Config, env: Env, length: int, transitions: int) -> None:
+def check_continuing(config: Config, env: "Env", length: int, transitions: int) -> None:
     """Raise :class:`ConfigError` where sequences of ``length`` slots cannot continue; an epoch has ``transitions``."""
     rollout, limit = config.rollout, env.episode_limit
     if env.hosted is None and rollout.overlap:

@@ -82,7 +82,7 @@ def test_each_agent_learns_from_the_lambda_returns_of_its_own_rewards(lam):
     state = jax.jit(lambda key: init(algorithm, key))(jax.random.key(3))
     slots, _ = played(algorithm)
     state = jax.jit(
-        lambda state: loop.collect_and_store(algorithm, hyper, state, jax.random.key(1), (slots, zero_stats()))[0]
+        lambda state: loop.collect_and_store(algorithm, hyper, state, jax.random.key(1), (slots, zero_stats(), None))[0]
     )(state)
     learner = state.learner._replace(target=jax.tree.map(lambda x: x * 0.5, state.learner.online))
     minibatch = loop.sample(algorithm, hyper, state.replay, jax.random.key(2))
