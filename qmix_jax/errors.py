@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import sys
 from collections.abc import Iterable, Iterator
 
 
@@ -29,29 +28,6 @@ def writing(key: str, path: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(f"{key}={path}: cannot be written: {error.strerror or error}") from error
-
-
-class Unsaved:
-    """What a run could not write: the first failure of each kind of file is told, and the run goes on."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-        """Files that are not on the disk now; a later success takes a name out again."""
-        self._told: set[str] = set()
-
-    @contextlib.contextmanager
-    def trying(self, name: str) -> Iterator[None]:
-        """Write ``name`` in the block, or warn that it cannot be written."""
-        try:
-            yield
-        except OSError as error:
-            kind = name.split("/")[0]
-            if kind not in self._told:
-                print(f"warning: could not save {name}, the run goes on: {error.strerror or error}", file=sys.stderr)
-            self._told.add(kind)
-            self.names.add(name)
-        else:
-            self.names.discard(name)
 
 
 def unknown_choice(key: str, value: object, choices: Iterable[str]) -> ConfigError:

@@ -86,10 +86,10 @@ def row(functions: dict[str, Callable[[], float]]) -> str:
     """Milliseconds of each agent, and the others' ratios to the first."""
     for function in functions.values():
         function()
-    turns = [{agent: function() for agent, function in functions.items()} for _ in range(TURNS)]
-    cells = [f"{1000 * statistics.median(turn[agent] for turn in turns):.1f}" for agent in AGENTS]
+    rounds = [{agent: function() for agent, function in functions.items()} for _ in range(TURNS)]
+    cells = [f"{1000 * statistics.median(seconds[agent] for seconds in rounds):.1f}" for agent in AGENTS]
     for agent in AGENTS[1:]:
-        ratios = [turn[AGENTS[0]] / turn[agent] for turn in turns]
+        ratios = [seconds[AGENTS[0]] / seconds[agent] for seconds in rounds]
         cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     return " | ".join(cells)
 

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 from qmix_jax.acting.explore import Exploration, epsilon_greedy
 from qmix_jax.acting.greedy_episodes import Episodes
 from qmix_jax.acting.hosted_policy import exploring, greedy
-from qmix_jax.acting.hosted_slots import Going, Place, Policy, Sums, empty_slots, padding
+from qmix_jax.acting.hosted_slots import Continued, Place, Policy, Sums, empty_slots, padding
 from qmix_jax.acting.preferences import MOST, NONE, Preferences
-from qmix_jax.acting.rollout import RolloutStats
+from qmix_jax.acting.rollout import RolloutStats, no_memory
 from qmix_jax.envs.base import Env, Episode
 from qmix_jax.envs.hosted.group import episode_seed, in_a_line
 from qmix_jax.envs.hosted.pool import Moment
@@ -50,7 +50,7 @@ class HostedActor:
         self._agent = agent
         self._num_envs = num_envs
         self._preferences = preferences
-        self._going: Going | None = None
+        self._continued: Continued | None = None
         self._choose = jax.jit(exploring(agent, explore, preferences))
         self._choose_greedily = jax.jit(greedy(agent))
 
@@ -109,16 +109,16 @@ class HostedActor:
         return self._pool.playing(lambda: self._play_on(policy, seed, length, window))
 
     def _play_on(self, policy: Policy, seed: int, length: int, window: int) -> tuple[Slot, RolloutStats, Start]:
-        # Nothing is gone on with if this call fails.
-        going, self._going = self._going, None
-        if going is None:
+        # If this call fails, the next one begins new episodes.
+        continued, self._continued = self._continued, None
+        if continued is None:
             place = self._start(seed)
-            going = Going(place, padding(self._env, self._num_envs, window), place.memory)
-        place, slots, stats, marked = self._play(going.place, policy, length, True, length - 1 - window)
-        slots = jax.tree.map(lambda old, new: np.concatenate([old, new], axis=1), going.window, slots)
+            continued = Continued(place, padding(self._env, self._num_envs, window), place.memory)
+        place, slots, stats, marked = self._play(continued.place, policy, length, True, length - 1 - window)
+        slots = jax.tree.map(lambda old, new: np.concatenate([old, new], axis=1), continued.window, slots)
         # The last slot is not part of the window: it is the first of the next sequence.
-        self._going = Going(place, jax.tree.map(lambda x: x[:, length - 1 : -1], slots), marked)
-        return slots, stats, jax.tree.map(np.asarray, going.start)
+        self._continued = Continued(place, jax.tree.map(lambda x: x[:, length - 1 : -1], slots), marked)
+        return slots, stats, jax.tree.map(np.asarray, continued.start)
 
     def _start(self, seed: int) -> Place:
         """Fresh episodes everywhere."""
@@ -176,7 +176,7 @@ class HostedActor:
 
     def _greedy_episodes(self, agent_params: Any, seed: int, episodes: int) -> Episodes:
         pool, count = self._pool, self._num_envs
-        self._going = None
+        self._continued = None
         places = np.arange(count)
         returns, lengths, won = np.zeros(episodes, np.float32), np.zeros(episodes, np.int32), np.zeros(episodes, bool)
         now = _copied(pool.reset(seed))
@@ -232,8 +232,8 @@ class HostedActor:
 
     def _beginning(self) -> tuple[Any, np.ndarray]:
         """What agents remember before an episode: nothing."""
-        action = np.full((self._num_envs, self._env.num_agents), NO_ACTION, np.int32)
-        return self._agent.initial_hidden(self._num_envs), action
+        nothing = no_memory(self._agent, self._env.num_agents, self._num_envs)
+        return nothing.hidden, np.asarray(nothing.last_action)
 
 
 def _commands(action: np.ndarray, where: np.ndarray, command: int) -> np.ndarray:

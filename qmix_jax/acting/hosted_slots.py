@@ -40,7 +40,7 @@ class Place(NamedTuple):
         return Start(self.hidden, cast(Array, self.action))
 
 
-class Going(NamedTuple):
+class Continued(NamedTuple):
     """What the next sequences continue: see :class:`qmix_jax.acting.continuing.Continuing`."""
 
     place: Place

@@ -1,9 +1,10 @@
-"""Metrics as JSON lines, and JSON that any reader accepts."""
+"""The files of a run: metrics as JSON lines, JSON that any reader accepts, and what happens where the disk is full."""
 
 import contextlib
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
@@ -11,11 +12,34 @@ from typing import Any
 
 import numpy as np
 
-from qmix_jax.errors import ConfigError, Unsaved
+from qmix_jax.errors import ConfigError
 from qmix_jax.logging.base import EpochMetrics, RunInfo
 from qmix_jax.settings.cells import Lane
 
 METRICS_FILE = "metrics.jsonl"
+
+
+class Unsaved:
+    """What a run could not write: the first failure of each kind of file is told, and the run goes on."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        """Files that are not on the disk now; a later success takes a name out again."""
+        self._told: set[str] = set()
+
+    @contextlib.contextmanager
+    def trying(self, name: str) -> Iterator[None]:
+        """Write ``name`` in the block, or warn that it cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            kind = name.split("/")[0]
+            if kind not in self._told:
+                print(f"warning: could not save {name}, the run goes on: {error.strerror or error}", file=sys.stderr)
+            self._told.add(kind)
+            self.names.add(name)
+        else:
+            self.names.discard(name)
 
 
 class FileSink:
@@ -40,9 +64,8 @@ class FileSink:
         self._lanes = run.lanes
         path = run.run_dir / METRICS_FILE
         kept = "".join(f"{json.dumps(row)}\n" for row in read_rows(path) if row["epoch"] <= run.resumed_epochs)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(kept if run.resumed_epochs else "", encoding="utf-8")
-        partial.replace(path)
+        with whole(path) as partial:
+            partial.write_text(kept if run.resumed_epochs else "", encoding="utf-8")
         self._file = path.open("ab", buffering=0)
 
     def log(self, epoch: EpochMetrics) -> None:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from qmix_jax.errors import ConfigError, Unsaved
+from qmix_jax.errors import ConfigError
 from qmix_jax.logging.base import EpochMetrics, RunInfo
-from qmix_jax.logging.files import METRICS_FILE, read_epochs
+from qmix_jax.logging.files import METRICS_FILE, Unsaved, read_epochs
 from qmix_jax.logging.wandb import aggregate_metrics, flat_summary, lane_metrics
 from qmix_jax.settings.cells import Lane
 

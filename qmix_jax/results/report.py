@@ -7,9 +7,8 @@ import numpy as np
 
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.envs.base import Env
-from qmix_jax.errors import Unsaved
 from qmix_jax.logging import METRICS_FILE, RunInfo, write_json
-from qmix_jax.logging.files import read_rows
+from qmix_jax.logging.files import Unsaved, read_rows
 from qmix_jax.results.summary import Seconds, nonfinite, summarize, summarize_cells
 from qmix_jax.settings.config import Config
 

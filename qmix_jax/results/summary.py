@@ -11,9 +11,8 @@ import jax
 import numpy as np
 
 from qmix_jax.envs.base import Env
-from qmix_jax.errors import Unsaved
 from qmix_jax.logging import METRICS_FILE, RunInfo
-from qmix_jax.logging.files import read_rows
+from qmix_jax.logging.files import Unsaved, read_rows
 from qmix_jax.logging.scores import Score, score
 from qmix_jax.results.policies import save_policy
 from qmix_jax.settings.cells import Cell, Lane

@@ -94,8 +94,9 @@ class Saving:
                 raise
             self._saved_epochs = 0
             if not self.failed:
-                full = error.strerror or str(error).splitlines()[0] if isinstance(error, OSError) else None
-                why = full or "there is not enough memory"
+                why = "there is not enough memory"
+                if isinstance(error, OSError):
+                    why = error.strerror or str(error).splitlines()[0]
                 warn(f"could not save a checkpoint, the run goes on: {why}")
             self.failed = True
         else:

@@ -9,8 +9,8 @@ import numpy as np
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.team import EnvError
-from qmix_jax.errors import Unsaved
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, Sinks, TensorBoardSink, WandbSink
+from qmix_jax.logging.files import Unsaved
 from qmix_jax.results.explanation.mixers import save_best_mixers, save_mixers
 from qmix_jax.results.report import Progress, describe_run, write_report
 from qmix_jax.results.summary import cell_scores, provenance, run_info, save_policies

@@ -13,10 +13,9 @@ import pytest
 import wandb
 from rich.console import Console
 
-from qmix_jax.errors import Unsaved
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, WandbSink, strict_json, write_json
 from qmix_jax.logging.console import progress_line, result_rows
-from qmix_jax.logging.files import METRICS_FILE, read_rows
+from qmix_jax.logging.files import METRICS_FILE, Unsaved, read_rows
 from qmix_jax.logging.wandb import aggregate_metrics, lane_metrics, part_config, parts
 from qmix_jax.settings.cells import Cell, Lane, lanes
 

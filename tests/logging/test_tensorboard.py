@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qmix_jax.errors import ConfigError, Unsaved
+from qmix_jax.errors import ConfigError
 from qmix_jax.logging import EpochMetrics, FileSink, RunInfo, TensorBoardSink
+from qmix_jax.logging.files import Unsaved
 
 
 def run_info(run_dir: Path, seeds: list[int]) -> RunInfo:

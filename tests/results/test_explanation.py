@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from qmix_jax import evaluate, make_algorithm
-from qmix_jax.errors import ConfigError, Unsaved
+from qmix_jax.errors import ConfigError
 from qmix_jax.logging import RunInfo
+from qmix_jax.logging.files import Unsaved
 from qmix_jax.mixers.base import example_input
 from qmix_jax.results.explanation.figures import frames_of, principal_components
 from qmix_jax.results.explanation.mixers import load_mixer, save_best_mixers, save_mixers

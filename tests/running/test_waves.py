@@ -406,12 +406,19 @@ def end(started: list[subprocess.Popen]) -> Iterator[tuple[int, str, str]]:
         yield process.returncode, out, err
 
 
+def complete(folder: Path) -> bool:
+    """Whether there is a whole checkpoint in ``folder``."""
+    return any(path.name.isdigit() for path in folder.glob("*"))
+
+
 def test_two_processes_of_which_one_dies_make_the_run_of_one(whole, tmp_path):
     settings = (*SETTINGS, *GRID, STEPS, "run_dir=run", "checkpoint.every_minutes=0")
     file = tmp_path / "run" / "metrics.jsonl"
     with processes(tmp_path, *settings) as started:
         until = time.monotonic() + 400
-        while not (file.exists() and file.read_text().count("\n") >= 16):
+        folders = [tmp_path / "run" / "checkpoints" / f"process_{index}" for index in (0, 1)]
+        # Both must have saved one: the run cannot go on from what only one of them has.
+        while not (file.exists() and file.read_text().count("\n") >= 16 and all(map(complete, folders))):
             assert time.monotonic() < until
             assert all(process.poll() is None for process in started), started[0].communicate()
             time.sleep(0.002)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from qmix_jax.errors import writing
+from qmix_jax.logging.files import whole
 from qmix_jax.results.comparison.comparison import Comparison
 from qmix_jax.results.comparison.figures import draw
 from qmix_jax.results.comparison.page import page
@@ -20,6 +21,6 @@ def write(comparison: Comparison, folder: Path, *, title: str = "", refresh: int
     with writing("out", folder):
         folder.mkdir(parents=True, exist_ok=True)
         figures = draw(comparison, folder)
-        partial = folder / "report.html.partial"
-        partial.write_text(page(comparison, figures, title=title, refresh=refresh), encoding="utf-8")
-        return partial.replace(folder / "report.html")
+        with whole(folder / "report.html") as partial:
+            partial.write_text(page(comparison, figures, title=title, refresh=refresh), encoding="utf-8")
+    return folder / "report.html"

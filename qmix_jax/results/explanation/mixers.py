@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from qmix_jax.envs.base import Env
-from qmix_jax.errors import ConfigError, Unsaved
+from qmix_jax.errors import ConfigError
 from qmix_jax.logging import RunInfo
+from qmix_jax.logging.files import Unsaved
 from qmix_jax.mixers.base import MixerInput
 from qmix_jax.results.policies import load_arrays, load_policy, save_arrays
 from qmix_jax.results.team import trusted_section
