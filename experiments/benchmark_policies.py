@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from benchmark_record import find_runs
 
 from qmix_jax.errors import ConfigError
@@ -37,7 +39,7 @@ another seed, with 95% intervals.
 
 
 def ship(runs: Sequence[Path], folder: Path, episodes: int) -> str:
-    """Copy the best policies of runs, play all that were not played yet, and write the table.
+    """Copy the best policies of runs (large ones in float16), play all that were not played yet, and write the table.
 
     Args:
         runs: folders of runs, or folders above some.
@@ -84,22 +86,33 @@ def training_score(path: Path) -> float:
 def _keep_better(kept: Path, candidate: Path, episodes: int) -> None:
     policy = load_policy(candidate)
     description = {key: value for key, value in policy.description.items() if key != "format"}
-    fresh = _fresh(candidate, episodes)
+    new, params = kept.with_name(f"{kept.name}_new"), policy.params
+    save_policy(new, params, description)
+    if _size(new) > LARGEST:
+        params = jax.tree.map(lambda x: x.astype(np.float16), params)
+        save_policy(new, params, description)
+    if _size(new) > LARGEST:
+        _remove(new)
+        raise ConfigError(
+            f"{candidate}: has more than {LARGEST:,} bytes, the most of a policy to play with, in float16"
+        )
+    fresh = _fresh(new, episodes)
+    _remove(new)
     if kept.with_suffix(".json").is_file():
         before = load_policy(kept).description.get(PLAYED) or _fresh(kept, episodes)
         if _score(before) >= _score(fresh):
             print(f"kept {kept.name}: {_score(before):.3f} against {_score(fresh):.3f} of {candidate}")
             return
-    new = kept.with_name(f"{kept.name}.new")
-    save_policy(new, policy.params, {**description, "which": candidate.name, PLAYED: fresh})
-    size = sum(new.with_suffix(suffix).stat().st_size for suffix in SUFFIXES)
+    save_policy(kept, params, {**description, "which": candidate.name, PLAYED: fresh})
+
+
+def _size(path: Path) -> int:
+    return sum(path.with_suffix(suffix).stat().st_size for suffix in SUFFIXES)
+
+
+def _remove(path: Path) -> None:
     for suffix in SUFFIXES:
-        if size > LARGEST:
-            new.with_suffix(suffix).unlink()
-        else:
-            new.with_suffix(suffix).replace(kept.with_suffix(suffix))
-    if size > LARGEST:
-        raise ConfigError(f"{candidate}: has {size:,} bytes; a policy to play with has at most {LARGEST:,}")
+        path.with_suffix(suffix).unlink()
 
 
 def _score(fresh: dict[str, Any]) -> float:
@@ -138,7 +151,7 @@ def _row(path: Path, description: dict[str, Any]) -> str:
         str(fresh["episodes"]),
         "" if fresh["win_rate"] is None else _interval(fresh["win_rate"]),
         _interval(fresh["return"]),
-        str(round(sum(path.with_suffix(suffix).stat().st_size for suffix in SUFFIXES) / 1000)),
+        str(round(_size(path) / 1000)),
     ]
     assert description["format"] == FORMAT
     return f"| {' | '.join(cells)} |"

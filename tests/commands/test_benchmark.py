@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from qmix_jax import ConfigError
 from qmix_jax.results.comparison.comparison import compare
+from qmix_jax.results.policies import find_policy, load_policy, save_policy
 from qmix_jax.running.resume import locked
 from qmix_jax.settings.command_line import check, compose_config
 from qmix_jax.settings.reading import to_container
@@ -328,3 +330,51 @@ def test_a_tiny_benchmark_from_end_to_end(tmp_path, capsys):
 def test_the_script_can_be_run():
     done = subprocess.run([sys.executable, str(SCRIPT), "help"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("qmix_jax: the benchmark")
+
+
+class TestPoliciesToPlayWith:
+    """Without playing: how many fresh episodes a policy wins is given."""
+
+    @pytest.fixture
+    def policies(self, monkeypatch: pytest.MonkeyPatch):
+        module = part("policies")
+        fresh = {"episodes": 5, "win_rate": [0.5, 0.4, 0.6], "return": [1.0, 0.9, 1.1]}
+        monkeypatch.setattr(module, "_fresh", lambda *_: fresh)
+        return module
+
+    @staticmethod
+    def a_run(folder: Path) -> Path:
+        """With the policy for 3m that comes with the project, and no record of how it plays."""
+        policy = load_policy(find_policy("smax_3m"))
+        description = {key: value for key, value in policy.description.items() if key != "fresh_episodes"}
+        save_policy(folder / "policies" / "seed_0" / "best", policy.params, description)
+        (folder / "summary.json").write_text('{"env": "smax-3m"}')
+        (folder / "config.json").write_text("{}")
+        return folder
+
+    def test_one_that_is_too_large_is_kept_in_float16(self, policies, monkeypatch, tmp_path):
+        run = self.a_run(tmp_path / "run")
+        stored = run / "policies" / "seed_0" / "best.safetensors"
+        monkeypatch.setattr(policies, "LARGEST", stored.stat().st_size - 10_000)
+        policies.ship([run], tmp_path / "kept", 5)
+        kept = tmp_path / "kept" / "smax_3m.safetensors"
+        assert kept.stat().st_size < 0.55 * stored.stat().st_size
+        arrays = jax.tree.leaves(load_policy(kept).params)
+        exact = jax.tree.leaves(load_policy(stored).params)
+        for array, of_run in zip(arrays, exact, strict=True):
+            assert array.dtype == np.float32
+            np.testing.assert_array_equal(array, of_run.astype(np.float16).astype(np.float32))
+        assert sorted(path.name for path in kept.parent.iterdir()) == [
+            "README.md",
+            kept.with_suffix(".json").name,
+            kept.name,
+        ]
+
+    def test_one_that_is_too_large_even_so_leaves_the_one_before(self, policies, monkeypatch, tmp_path):
+        run, folder = self.a_run(tmp_path / "run"), tmp_path / "kept"
+        policies.ship([run], folder, 5)
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        monkeypatch.setattr(policies, "LARGEST", 1000)
+        with pytest.raises(ConfigError, match="more than 1,000 bytes"):
+            policies.ship([run], folder, 5)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
