@@ -162,24 +162,26 @@ def _origins(groups: Sequence[Group]) -> str:
 
 
 def draw(groups: Sequence[Group], path: Path) -> None:
-    """One panel for each map: interquartile mean over seeds and its 95% interval over environment steps."""
+    """One panel for each map: interquartile mean over seeds and its 95% interval over environment steps.
+
+    An algorithm has one colour, whatever its runs' lengths.
+    """
     shown = list({group.task.name: group.task for group in groups})
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
     figure = Figure(figsize=(4.4 * columns + 0.4, 3.0 * rows + 0.8), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    labels = list(dict.fromkeys(group.label for group in groups))
-    lines = {}
+    lines, algorithms = {}, [*ALGORITHMS, *PEERS]
     for place, name in enumerate(shown, start=1):
         axes = figure.add_subplot(rows, columns, place)
         for group in (group for group in groups if group.task.name == name):
-            index = labels.index(group.label)
+            index = algorithms.index(group.algorithm)
             color, style = PALETTE[index % len(PALETTE)], LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)]
             curve = learning_curve(group.seeds, metric_of(group))
             if curve is None:
                 continue
             axes.fill_between(curve.env_steps, curve.low, curve.high, color=color, alpha=0.16, linewidth=0)
-            (lines[group.label],) = axes.plot(curve.env_steps, curve.iqm, style, color=color, linewidth=1.8)
+            (lines[group.algorithm],) = axes.plot(curve.env_steps, curve.iqm, style, color=color, linewidth=1.8)
             metric = metric_of(group)
             axes.set_ylabel(LABELS[metric], fontsize=8)
             if metric == "eval_win_rate":
@@ -190,7 +192,8 @@ def draw(groups: Sequence[Group], path: Path) -> None:
         axes.tick_params(labelsize=8)
         axes.grid(axis="y", color="0.9", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(list(lines.values()), list(lines), loc="outside upper left", ncols=6, frameon=False, fontsize=9)
+    names = sorted(lines, key=algorithms.index)
+    figure.legend([lines[name] for name in names], names, loc="outside upper left", ncols=6, frameon=False, fontsize=9)
     figure.savefig(path)
 
 
