@@ -81,8 +81,8 @@ SPEED_SIZES = ((1, 1), (4, 4), (8, 8), (8, 2))
 """Environments and worker processes; the last is the default on two cores."""
 SPEED_TASKS = ("lbf-8x8-2p-3f", "spread-mpe2")
 EPYMARL_SPEED = {"lbf-8x8-2p-3f": 3120, "spread-mpe2": 2245}
-"""Environment steps per second of EPyMARL's QMIX (its parallel runner with 8 environments in as many processes, a GRU of
-64, an evaluation of 8 episodes every 4000 steps): mean of four runs of 24,000 steps on two idle cores (AMD EPYC)."""
+"""Environment steps per second of EPyMARL's QMIX (its parallel runner, 8 environments in as many processes, a GRU of
+64, an evaluation of 8 episodes every 4000 steps): the mean of four runs of 24,000 steps, two idle cores (AMD EPYC)."""
 SPEED_SETTINGS = [
     "algorithm=qmix",
     "rollout.auto_reset=false",
@@ -206,7 +206,7 @@ def speed(*names: str) -> None:
     A core that other programs use as well shows in the first number alone.
     """
     print(
-        "| task | environments | workers | environment steps/s | per CPU second | bare loop, per CPU second | EPyMARL |",
+        "| task | environments | workers | environment steps/s | per CPU second | bare loop, the same | EPyMARL |",
         "|---|---|---|---|---|---|---|",
         sep="\n",
     )
@@ -220,8 +220,8 @@ def speed(*names: str) -> None:
             bare = statistics.mean((before, bare_loop(env, 3000)))
             peer = EPYMARL_SPEED[task] if num_envs == 8 else ""
             print(
-                f"| {task} | {num_envs} | {workers} | {steps_per_second(rows):.0f} | {per_cpu_second:.0f} | {bare:.0f} | "
-                f"{peer} |",
+                f"| {task} | {num_envs} | {workers} | {steps_per_second(rows):.0f} | {per_cpu_second:.0f} | "
+                f"{bare:.0f} | {peer} |",
                 flush=True,
             )
 

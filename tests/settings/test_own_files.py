@@ -119,6 +119,26 @@ def test_an_environment_sets_what_suits_it_and_published_settings_and_users_come
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "mixer", "init_scale"),
+    [
+        ("env=smax", "QMIXMixer", 0.001),
+        ("env=mpe", "QMIXMixer", 1),
+        ("env=mpe algorithm=ow_qmix", "QMIXMixer", 1),
+        ("env=mpe algorithm=pqn_qmix", "QMIXMixer", 1),
+        ("env=mpe mixer=qmix", "QMIXMixer", 0.001),
+        ("env=mpe algorithm=vdn", "VDNMixer", None),
+        ("env=mpe algorithm=qmix_ns", "QMIXNSMixer", None),
+        ("experiment=simple_spread", "QMIXMixer", 1),
+        ("experiment=simple_spread algorithm=vdn", "VDNMixer", None),
+        ("experiment=simple_spread algorithm=qplex", "QPLEXMixer", None),
+    ],
+)
+def test_an_environment_may_choose_how_qmix_starts_but_not_the_mixer_of_an_algorithm(arguments, mixer, init_scale):
+    own = to_container(compose_config(arguments.split()))["mixer"]
+    assert (own["_target_"].rpartition(".")[2], own.get("init_scale")) == (mixer, init_scale)
+
+
 def test_published_settings_have_agents_without_layer_norm():
     for path in (conf_dir() / "algorithm").glob("*.yaml"):
         norm = to_container(compose_config([f"algorithm={path.stem}"]))["agent"]["norm"]
