@@ -9,6 +9,7 @@ learning and evaluation included, beside a bare loop over one environment, and E
 
 import contextlib
 import itertools
+import json
 import statistics
 import subprocess
 import sys
@@ -31,7 +32,8 @@ RUNS = Path("runs/hosted")
 OUT = Path(__file__).parent / "results" / "hosted"
 STEPS, INTERVAL = 2_000_000, 25_000
 SPREAD = ["gamma=0.9", "target=one_step", "target.update_interval=25"]
-"""What env=mpe sets, for both kinds of spread."""
+"""What env=mpe sets, for both kinds of spread; QMIX's mixer is :data:`SPREAD_MIXER`."""
+SPREAD_MIXER = "mixer=qmix_full_scale"
 JUMANJI = ["env=jumanji", "env.id=LevelBasedForaging-v0", "env.episode_limit=50"]
 TASKS: dict[str, list[str]] = {
     "lbf-8x8-2p-3f": ["env=lbf", "env.id=Foraging-8x8-2p-3f-v3"],
@@ -122,7 +124,8 @@ def settings(name: str, steps: int = STEPS) -> list[str]:
     """What a case learns with, as arguments of ``python -m qmix_jax.train``."""
     task, method = CASES[name]
     hosted = [] if task in IN_JAX else HOSTED
-    return [*TASKS[task], *SETTINGS, *hosted, f"algorithm={method}", f"total_env_steps={steps}"]
+    mixer = [SPREAD_MIXER] if task.startswith("spread") and method == "qmix" else []
+    return [*TASKS[task], *SETTINGS, *hosted, *mixer, f"algorithm={method}", f"total_env_steps={steps}"]
 
 
 def run(seed: str, *arguments: str) -> None:
@@ -141,8 +144,11 @@ def run(seed: str, *arguments: str) -> None:
 
 
 def report() -> None:
-    """Print the table; save numbers and figure."""
-    found = {name: scores(name) for name in CASES if finished(name)}
+    """Print the table; save numbers and figure. A case without runs here keeps what was recorded of it."""
+    record = OUT / "results.json"
+    recorded = json.loads(record.read_text(encoding="utf-8"))["cases"] if record.exists() else {}
+    here = {name: scores(name) for name in CASES if finished(name)}
+    found = {name: here.get(name) or recorded[name] for name in CASES if name in here or name in recorded}
     print("| case | seeds | steps | final greedy return | best | EPyMARL's paper |")
     print("|---|---|---|---|---|---|")
     for name, score in found.items():
@@ -150,7 +156,7 @@ def report() -> None:
         steps = max(each[-1] for each in score["env_steps"])
         print(f"| {name} | {len(score['seeds'])} | {steps:,} | {final} | {best} | {PUBLISHED.get(name, '')} |")
     OUT.mkdir(parents=True, exist_ok=True)
-    write_json(OUT / "results.json", {"settings": SETTINGS, "cases": found})
+    write_json(record, {"settings": SETTINGS, "cases": found})
     draw(found)
 
 
@@ -215,9 +221,9 @@ def speed(*names: str) -> None:
             raise unknown_choice("case", task, SPEED_TASKS)
         env = make_algorithm([*TASKS[task], "rollout.num_envs=1"])[0].env
         for num_envs, workers in SPEED_SIZES:
-            before = bare_loop(env, 3000)
+            before = bare_loop(env, 3000)[1]
             rows, per_cpu_second = timed(speed_settings(task, num_envs, workers))
-            bare = statistics.mean((before, bare_loop(env, 3000)))
+            bare = statistics.mean((before, bare_loop(env, 3000)[1]))
             peer = EPYMARL_SPEED[task] if num_envs == 8 else ""
             print(
                 f"| {task} | {num_envs} | {workers} | {steps_per_second(rows):.0f} | {per_cpu_second:.0f} | "
@@ -250,18 +256,19 @@ def cpu_seconds(process: int) -> float:
     return sum(times.user + times.system for times in (each.cpu_times() for each in family))
 
 
-def bare_loop(env: Any, steps: int) -> float:
-    """Steps per CPU second of one hosted environment in this process, with random actions."""
+def bare_loop(env: Any, steps: int) -> tuple[float, float]:
+    """Steps per second and per CPU second of one hosted environment in this process, with random actions."""
     random = np.random.default_rng(0)
     with contextlib.closing(env.hosted.make_drawn_team()) as team:
-        view, episodes, start = team.reset(0), 0, time.process_time()
+        view, episodes = team.reset(0), 0
+        start = time.monotonic(), time.process_time()
         for _ in range(steps):
             result = team.step(np.array([random.choice(np.flatnonzero(avail)) for avail in view.avail]))
             view = result.view
             if result.terminated or result.truncated:
                 episodes += 1
                 view = team.reset(episodes)
-        return steps / (time.process_time() - start)
+        return steps / (time.monotonic() - start[0]), steps / (time.process_time() - start[1])
 
 
 def steps_per_second(rows: list[dict[str, Any]]) -> float:

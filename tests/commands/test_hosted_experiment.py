@@ -65,7 +65,7 @@ def test_versions_in_jax_are_drawn_beside_the_hosted_ones(hosted):
 
 def test_a_bare_loop_is_timed_in_this_process(hosted):
     env = hosted.make_algorithm([*hosted.TASKS["lbf-8x8-2p-3f"], "rollout.num_envs=1"])[0].env
-    assert hosted.bare_loop(env, 60) > 0
+    assert all(rate > 0 for rate in hosted.bare_loop(env, 60))
 
 
 def test_speed_is_the_median_of_the_epochs_after_the_first_two(hosted):
