@@ -1,6 +1,7 @@
 """Policies to play with: the best ones of runs, copied to ``experiments/policies`` and played afresh."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,18 +87,16 @@ def training_score(path: Path) -> float:
 def _keep_better(kept: Path, candidate: Path, episodes: int) -> None:
     policy = load_policy(candidate)
     description = {key: value for key, value in policy.description.items() if key != "format"}
-    new, params = kept.with_name(f"{kept.name}_new"), policy.params
-    save_policy(new, params, description)
-    if _size(new) > LARGEST:
-        params = jax.tree.map(lambda x: x.astype(np.float16), params)
+    params = policy.params
+    with tempfile.TemporaryDirectory() as folder:
+        new = Path(folder) / kept.name
         save_policy(new, params, description)
-    if _size(new) > LARGEST:
-        _remove(new)
-        raise ConfigError(
-            f"{candidate}: has more than {LARGEST:,} bytes, the most of a policy to play with, in float16"
-        )
-    fresh = _fresh(new, episodes)
-    _remove(new)
+        if _size(new) > LARGEST:
+            params = jax.tree.map(lambda x: x.astype(np.float16), params)
+            save_policy(new, params, description)
+        if _size(new) > LARGEST:
+            raise ConfigError(f"{candidate}: in float16 it has more than {LARGEST:,} bytes, the most for one of these")
+        fresh = _fresh(new, episodes)
     if kept.with_suffix(".json").is_file():
         before = load_policy(kept).description.get(PLAYED) or _fresh(kept, episodes)
         if _score(before) >= _score(fresh):
@@ -108,11 +107,6 @@ def _keep_better(kept: Path, candidate: Path, episodes: int) -> None:
 
 def _size(path: Path) -> int:
     return sum(path.with_suffix(suffix).stat().st_size for suffix in SUFFIXES)
-
-
-def _remove(path: Path) -> None:
-    for suffix in SUFFIXES:
-        path.with_suffix(suffix).unlink()
 
 
 def _score(fresh: dict[str, Any]) -> float:
