@@ -169,6 +169,7 @@ TRIALS: dict[str, Settings] = {
             "q_lambda_8": {"target": "q_lambda", "target.td_lambda": 0.8},
             "epsilon_end_01": {"exploration.epsilon_end": 0.01},
             "mixer_64": {"mixer.embed_size": 64},
+            "lambda_2": {"target.td_lambda": 0.2},
             "lambda_4": {"target.td_lambda": 0.4},
             "lambda_8": {"target.td_lambda": 0.8},
             "soft": {"target.update": "soft", "target.tau": 0.04},
