@@ -4,6 +4,9 @@ Purely random behaviour (epsilon 1), 20 seeds, 5000 episodes, the settings of ``
 hidden units and Adam; weighted QMIX with ``alpha`` 0.1, QPLEX with 10 heads of 3 layers and a rate of 2e-3. Prints a
 Markdown table of the greedy payoffs and writes ``experiments/results/matrix_games/results.json``: payoffs, and the mean
 and spread over seeds of the learned joint values. Games and algorithms that are already in that file are kept.
+
+``python experiments/matrix_games.py try GAME ALGORITHM [key=value ...]`` trains other settings with seeds 100 to 119,
+which the table does not use, and prints payoffs and joint values.
 """
 
 import collections
@@ -11,6 +14,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,7 @@ from qmix_jax.running.waves import Waves
 from qmix_jax.types import Slot
 
 OUT = Path(__file__).parent / "results" / "matrix_games"
-SEEDS, EPISODES = 20, 5000
+SEEDS, TRIED, EPISODES = range(20), range(100, 120), 5000
 GAMES = {
     "qtran_game": (["env=qtran_game"], 8.0),
     "climbing": (["env=climbing"], 11.0),
@@ -55,20 +59,28 @@ OWN = {
 def main(*names: str) -> None:
     """Train, print, save."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    if names[:1] == ("try",):
+        _, game, name, *arguments = names
+        result = trained(name, game, TRIED, arguments)
+        print(f"{game}, {name}, {' '.join(arguments)}: {counted(result['payoff'])}\n{result.get('values')}")
+        return
     path = OUT / "results.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     OUT.mkdir(parents=True, exist_ok=True)
     for game in GAMES:
         for name in names or ALGORITHMS:
             if name not in results.setdefault(game, {}):
-                results[game][name] = trained(name, game)
+                results[game][name] = trained(name, game, SEEDS)
                 write_json(path, results)
                 print(f"{game}, {name}: {counted(results[game][name]['payoff'])}", flush=True)
     print("\n".join(table(results)))
 
 
-def trained(name: str, game: str) -> dict[str, Any]:
-    """Final greedy payoffs of all seeds, on how many it is the best, and the learned joint values."""
+def trained(name: str, game: str, seeds: Sequence[int], more: Sequence[str] = ()) -> dict[str, Any]:
+    """Final greedy payoffs of all seeds, on how many it is the best, and the learned joint values.
+
+    ``more`` are settings of a trial, in place of those of :data:`OWN` for the same keys.
+    """
     arguments, best = GAMES[game]
     settings = [
         "experiment=two_step_game",
@@ -76,12 +88,14 @@ def trained(name: str, game: str) -> dict[str, Any]:
         "optimizer=adam",
         "optimizer.learning_rate_end=null",
     ]
-    settings += [f"total_env_steps={EPISODES}", f"algorithm={name}", *arguments, *OWN.get(name, [])]
+    changed = {argument.partition("=")[0] for argument in more}
+    own = [argument for argument in OWN.get(name, []) if argument.partition("=")[0] not in changed]
+    settings += [f"total_env_steps={EPISODES}", f"algorithm={name}", *arguments, *own, *more]
     if not any(setting.startswith("optimizer.learning_rate=") for setting in settings):
         settings.append("optimizer.learning_rate=5e-4")
     algorithm, hyper = make_algorithm(settings)
     started = time.monotonic()
-    waves = Waves(algorithm, hyper, list(range(SEEDS)), SEEDS // jax.device_count())  # many small seeds at once
+    waves = Waves(algorithm, hyper, list(seeds), len(seeds) // jax.device_count())  # many small seeds at once
     waves.compile()
     metrics = waves.epoch()
     while metrics["env_steps"].min() < EPISODES:
