@@ -8,18 +8,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from benchmark_play import PLAYED, fresh_episodes
 from benchmark_record import find_runs
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.results.play import Plan, compile_episodes, play_team, result_rows
 from qmix_jax.results.policies import FORMAT, SUFFIXES, load_policy, save_policy
-from qmix_jax.results.team import Choice, load_team
 from qmix_jax.running.devices import set_up
 
 LARGEST = 300_000
 """Bytes of one policy."""
-PLAYED = "fresh_episodes"
-"""Where a policy's description says how it does in episodes that training has never seen."""
 README = """\
 # Policies to play with
 
@@ -96,9 +93,9 @@ def _keep_better(kept: Path, candidate: Path, episodes: int) -> None:
             save_policy(new, params, description)
         if _size(new) > LARGEST:
             raise ConfigError(f"{candidate}: in float16 it has more than {LARGEST:,} bytes, the most for one of these")
-        fresh = _fresh(new, episodes)
+        fresh = fresh_episodes(new, episodes)
     if kept.with_suffix(".json").is_file():
-        before = load_policy(kept).description.get(PLAYED) or _fresh(kept, episodes)
+        before = load_policy(kept).description.get(PLAYED) or fresh_episodes(kept, episodes)
         if _score(before) >= _score(fresh):
             print(f"kept {kept.name}: {_score(before):.3f} against {_score(fresh):.3f} of {candidate}")
             return
@@ -118,20 +115,8 @@ def _played(path: Path, episodes: int) -> dict[str, Any]:
     policy = load_policy(path)
     if PLAYED not in policy.description:
         description = {key: value for key, value in policy.description.items() if key != "format"}
-        save_policy(path, policy.params, {**description, PLAYED: _fresh(path, episodes)})
+        save_policy(path, policy.params, {**description, PLAYED: fresh_episodes(path, episodes)})
     return dict(load_policy(path).description)
-
-
-def _fresh(path: Path, episodes: int) -> dict[str, Any]:
-    """Greedy episodes with another seed than training's evaluations: means with 95% intervals."""
-    team, plan = load_team(Choice("", policy=str(path))), Plan(episodes)
-    row = result_rows(play_team(team, compile_episodes(team, plan), plan), team.env.has_win_rate)[0]
-    names = ("return", "win_rate", "episode_length")
-    return {
-        "episodes": episodes,
-        "evaluation_seed": plan.evaluation_seed,
-        **{name: row[name] and [float(f"{value:.5g}") for value in row[name]] for name in names},
-    }
 
 
 def _row(path: Path, description: dict[str, Any]) -> str:

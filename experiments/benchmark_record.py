@@ -1,7 +1,8 @@
 """Records of finished runs: what is kept of them in the repository, one small folder for each seed.
 
 A record has ``config.json``, ``summary.json`` (with the command, machine and seconds under ``benchmark``) and a
-``metrics.jsonl`` with the evaluations only, so that ``python -m qmix_jax.compare`` reads records as it reads runs.
+``metrics.jsonl`` with the evaluations only, so that ``python -m qmix_jax.compare`` reads records as it reads runs. The
+final policy is played in fresh episodes.
 """
 
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark_plan import PEERS, Case, Task, settings, shown_command, tasks
+from benchmark_play import PLAYED, fresh_episodes
 from benchmark_runs import ABOUT, RECORDS, is_running, machine, read_json, record_folder
 
 from qmix_jax.envs.smax.scenarios import SCENARIOS
@@ -17,6 +19,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.logging import METRICS_FILE, write_json
 from qmix_jax.logging.files import read_rows
 from qmix_jax.results.comparison.records import flat, words
+from qmix_jax.running.devices import set_up
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.moved import current_settings
 from qmix_jax.settings.reading import to_container
@@ -76,11 +79,20 @@ def record(folder: Path, records: Path = RECORDS, changed: bool = False, tiny: b
         own = record_folder(records, case)
         own.mkdir(parents=True, exist_ok=True)
         about = _about(folder, case, summary, differing)
-        write_json(own / "summary.json", {**_of_seed(summary, place), "benchmark": about})
+        write_json(own / "summary.json", {**_of_seed(summary, place), PLAYED: _fresh(folder, seed), "benchmark": about})
         write_json(own / "config.json", {**config, "seed": seed, "num_seeds": 1, "run_dir": None})
         (own / METRICS_FILE).write_text("".join(map(_line, (row for row in rows if row["seed"] == seed))))
         written.append(own)
     return written
+
+
+def _fresh(folder: Path, seed: int) -> dict[str, Any] | None:
+    """The final policy of a seed in fresh episodes; None where the run has kept none, as JaxMARL's programs."""
+    policy = folder / "policies" / f"seed_{seed}" / "final"
+    if not policy.with_suffix(".json").is_file():
+        return None
+    set_up()
+    return fresh_episodes(policy)
 
 
 def identify(config: Mapping[str, Any], tiny: bool = False) -> tuple[Task, dict[str, tuple[Any, Any]]]:

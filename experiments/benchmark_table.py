@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from benchmark_plan import ALGORITHMS, PEERS, Task, tasks
+from benchmark_play import EPISODES, PLAYED
 from benchmark_runs import RECORDS, read_json
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -39,6 +40,8 @@ class Group(NamedTuple):
     abouts: Sequence[Mapping[str, Any]]
     """What each record says of itself."""
     compile_seconds: Sequence[float]
+    fresh: Sequence[Mapping[str, Any] | None]
+    """How each final policy does in fresh episodes; of older records None."""
 
     @property
     def algorithm(self) -> str:
@@ -62,6 +65,7 @@ def read_groups(records: Path = RECORDS, tiny: bool = False) -> list[Group]:
                 [_seed(name.parent, summary) for name, summary in zip(names, summaries, strict=True)],
                 [summary["benchmark"] for summary in summaries],
                 [float(summary["compile_seconds"]) for summary in summaries],
+                [summary.get(PLAYED) for summary in summaries],
             )
         )
     places = list(known)
@@ -114,11 +118,19 @@ def row(group: Group) -> list[str]:
         values = [value_at(seed, metric, at if at is not None else float(seed.env_steps[-1])) for seed in group.seeds]
         there = np.array([value for value in values if value is not None])
         cells.append(interval(there) if there.size == len(values) else "")
+    cells.append(fresh(group, metric.removeprefix("eval_")))
     seconds = [seconds_to(group, threshold) if metric == "eval_win_rate" else "" for threshold in THRESHOLDS]
     changed = " (settings changed)" if any(about["changed"] for about in group.abouts) else ""
     greedy = " (training episodes)" if group.algorithm in TRAINING_EPISODES else ""
     steps = f"{int(group.abouts[0]['steps']):,}"
     return [f"{group.label}{changed}{greedy}", str(len(group.seeds)), *cells, steps, *seconds]
+
+
+def fresh(group: Group, metric: str) -> str:
+    """Of the final policies in fresh episodes; of how many seeds, where not all were played."""
+    played = [one[metric][0] for one in group.fresh if one]
+    of = f" ({len(played)} of {len(group.fresh)})" if len(played) < len(group.fresh) else ""
+    return interval(np.array(played)) + of if played else ""
 
 
 def interval(values: np.ndarray) -> str:
@@ -135,13 +147,15 @@ def markdown(groups: Sequence[Group], figure: str | None) -> str:
     text = [
         "Greedy win rate (return, where there is no win rate) over 128 episodes: interquartile mean over seeds and its "
         "95% bootstrap interval; a single seed has no interval. Seconds: median over seeds to the first evaluation at "
-        "or above the win rate, compiling included."
+        "or above the win rate, compiling included. All evaluations of all seeds play the same 128 episodes, so what "
+        "these happen to be like moves the mean of many seeds as well: by up to .04. In the column "
+        f'"{EPISODES} fresh" the final policies play {EPISODES} others (not played for older records).'
     ]
     if any(group.algorithm in PEERS for group in groups):
         text[0] += " `peer_...` are JaxMARL's own programs with their own settings."
     if figure is not None:
         text.append(f"![Learning curves of all recorded runs]({figure})")
-    head = ["seeds", *(f"at {at / 1e6:g}M steps" for at in AT), "at the end", "steps"]
+    head = ["seeds", *(f"at {at / 1e6:g}M steps" for at in AT), "at the end", f"{EPISODES} fresh", "steps"]
     head += [f"seconds to {threshold:g}" for threshold in THRESHOLDS]
     for task in {group.task.name: group.task for group in groups}.values():
         lines = [[task.name, *head], ["---"] * (len(head) + 1)]

@@ -153,7 +153,9 @@ def test_what_is_left_is_run_the_longest_first_and_an_interrupted_run_goes_on_in
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         rows[-1] |= {"seconds": 3600 * seconds, "env_steps": 1_000_000}
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    wanted = [runs.status(case, tmp_path) for case in plan.cases(["3m", "8m", "2s3z"], ["qmix"], [0, 1])]
+    wanted = [
+        runs.status(case, tmp_path, tmp_path / "records") for case in plan.cases(["3m", "8m", "2s3z"], ["qmix"], [0, 1])
+    ]
     todo = runs.jobs(wanted, tmp_path, together=False, peer=None, peer_python=None)
     assert [(job.case.task.name, job.case.seed, round(job.hours, 2)) for job in todo] == [
         ("8m", 0, 8.0),
@@ -209,9 +211,9 @@ def test_the_table_has_the_interquartile_means_and_the_seconds(tmp_path):
     rates = [[0.1, 0.6, 0.7, 0.95], [0.3, 0.4, 0.6, 0.75], [0.2, 0.55, 0.6, 0.85], [0.4, 0.4, 0.4, 0.45]]
     part("record").record(write_run(tmp_path / "run", rates), tmp_path / "records")
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page.write_text(f"before\n{table.BEGIN}\nto be replaced\n{table.END}\nafter\n")
     text = table.write(tmp_path / "records", page)
-    assert "old" not in page.read_text()
+    assert "to be replaced" not in page.read_text()
     assert page.read_text().startswith("before\n")
     assert page.read_text().endswith("after\n")
     assert (tmp_path / "benchmark.png").stat().st_size > 5000
@@ -223,8 +225,9 @@ def test_the_table_has_the_interquartile_means_and_the_seconds(tmp_path):
     assert cells[3].startswith("0.800 [")
     assert cells[4] == cells[3]
     # To .5: after 200, 300, 200 and never; to .9: after 400, of one seed. 20 s of compiling on top.
-    assert cells[6] == "270 (3 of 4)"
-    assert cells[7] == "never (1 of 4)"
+    assert cells[5] == ""  # no policies here, so none were played
+    assert cells[7] == "270 (3 of 4)"
+    assert cells[8] == "never (1 of 4)"
     assert "012345678" in text
 
 
@@ -322,7 +325,11 @@ def test_a_tiny_benchmark_from_end_to_end(tmp_path, capsys):
     assert "finished: 0, 1" in run("list", *own)
     assert run("record").count("recorded=") == 2
     assert "recorded: 0, 1" in run("list", *own)
-    assert "| qmix | 2 |" in run("table", f"page={page}")
+    records = sorted((tmp_path / "records").glob("*/*/seed_*/summary.json"))
+    fresh = [json.loads(path.read_text())["fresh_episodes"] for path in records]
+    assert [one["episodes"] for one in fresh] == [1000, 1000]
+    (line,) = [line for line in run("table", f"page={page}").splitlines() if line.startswith("| qmix | 2 |")]
+    assert line.split("|")[6].strip() == part("table").interval(np.array([one["return"][0] for one in fresh]))
     compared = compare([str(tmp_path / "records")])
     assert [len(values) for values in compared.scores.raw.values()] == [2]
 
@@ -339,7 +346,7 @@ class TestPoliciesToPlayWith:
     def policies(self, monkeypatch: pytest.MonkeyPatch):
         module = part("policies")
         fresh = {"episodes": 5, "win_rate": [0.5, 0.4, 0.6], "return": [1.0, 0.9, 1.1]}
-        monkeypatch.setattr(module, "_fresh", lambda *_: fresh)
+        monkeypatch.setattr(module, "fresh_episodes", lambda *_: fresh)
         return module
 
     @staticmethod
