@@ -189,6 +189,7 @@ TRIALS: dict[str, Settings] = {
             "all_long": {"exploration.preference_share": 1, "exploration.preference_steps": 20},
             "long": {"exploration.preference_steps": 20},
             "epsilon_5": {"epsilon_share": 0.05},
+            **{agent: {"agent": agent} for agent in ("deep_gru", "feed_forward", "min_gru", "lru")},
         }.items()
     },
 }
