@@ -180,6 +180,7 @@ TRIALS: dict[str, Settings] = {
             "single_q": {"target.double_q": "false"},
             "rate_1": {"optimizer.learning_rate": "1e-3"},
             "rate_4": {"optimizer.learning_rate": "4e-3"},
+            "updates_4": {"learner.updates_per_iteration": 4},
             "batch_64": {"replay.batch_size": 64},
             "capacity_300": {"replay.capacity": 300},
             "capacity_5000": {"replay.capacity": 5000},
