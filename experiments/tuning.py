@@ -2,7 +2,8 @@
 
 ``python experiments/tuning.py run TRIAL MAP STEPS SEED ...`` trains what is not recorded yet, one seed after the
 other, in ``runs/tuning`` (it goes on with a run that was interrupted) and adds a line for each to
-``experiments/results/tuning/trials.jsonl``: settings, command, commit, curve and seconds.
+``experiments/results/tuning/trials.jsonl``: settings, command, commit, curve, seconds, and how the final policy does in
+fresh episodes.
 ``python experiments/tuning.py report [MAP]`` prints what is recorded as tables.
 
 A trial is ``BASE`` with its settings of ``TRIALS`` on top. Trials use seeds 100 to 999; ``final`` is the chosen
@@ -19,11 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_play import PLAYED, fresh_episodes
+
+from qmix_jax.running.devices import set_up
 
 RUNS = Path("runs/tuning")
 RECORDS = Path(__file__).parent / "results" / "tuning" / "trials.jsonl"
 LAST = 3
 """Evaluations at the end whose mean is the score: one of 128 episodes is noisy."""
+FRESH = 4000
+"""Other episodes that the final policy plays: evaluations in training play the same 128 in all trials."""
 AT = (300_000, 400_000, 500_000)
 """Environment steps at which trials are compared that were stopped before their end."""
 REPORTED = range(100)
@@ -250,6 +256,10 @@ def record(name: str, arguments: list[str]) -> None:
         "return": [round(row["eval_return"], 3) for row in rows],
         "train_win_rate": [round(row["train_win_rate"], 3) for row in rows],
     }
+    policy = RUNS / name / "policies" / f"seed_{seed}" / "final"
+    if policy.with_suffix(".json").is_file():
+        set_up()
+        line[PLAYED] = fresh_episodes(policy, FRESH)
     RECORDS.parent.mkdir(parents=True, exist_ok=True)
     with RECORDS.open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -281,6 +291,7 @@ def report(*maps: str) -> None:
             f"mean of the last {LAST}",
             "at the end",
             "best",
+            f"{FRESH} fresh episodes",
             *(f"at {at:,}" for at in AT),
             "updates",
             "seconds",
@@ -294,6 +305,7 @@ def report(*maps: str) -> None:
             stopped = " (stopped)" if any(line.get("stopped") for line in lines) else ""
             cells = [name + stopped, ", ".join(str(line["seed"]) for line in lines), f"{score[name]:.3f}", ends]
             cells += [f"{np.mean([max(line['win_rate']) for line in lines]):.3f}"]
+            cells += [", ".join(f"{line[PLAYED]['win_rate'][0]:.3f}" if PLAYED in line else "-" for line in lines)]
             cells += ["" if np.isnan(value) else f"{value:.3f}" for value in curves]
             cells += [str(lines[0]["updates"]), f"{np.mean([line['seconds'] for line in lines]):.0f}"]
             print("| " + " | ".join(cells) + " |")
