@@ -6,6 +6,7 @@ after another (an interrupted run is resumed); ``python experiments/predator_pre
 there is and writes ``experiments/results/predator_prey/{results.json,curves.png}``.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,8 @@ METHODS: dict[str, list[str]] = {
     "vdn": [],
     "iql": [],
 }
-CASES = {f"{method}{penalty}": (method, penalty) for penalty in ("-2", "-0") for method in METHODS}
+PENALTIES = ("-2", "-1.5", "-1", "-0.5", "-0")
+CASES = {f"{method}{penalty}": (method, penalty) for penalty in PENALTIES for method in METHODS}
 """By name: ``cw_qmix-2`` is CW-QMIX with a penalty of -2, ``qmix-0`` QMIX without one."""
 
 
@@ -78,8 +80,10 @@ def run(seed: str, *names: str) -> None:
 
 
 def report() -> None:
-    """Print the table; save numbers and figure."""
-    found = {name: scores(name) for name in CASES if finished(name)}
+    """Print the table; save numbers and figure. What was recorded before stays, but for seeds that are there again."""
+    path = OUT / "results.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["cases"] if path.is_file() else {}
+    found = {name: merged(before.get(name), scores(name)) for name in CASES if name in before or finished(name)}
     print("| method, penalty | seeds | final return | final share of episodes with four caught | best return |")
     print("|---|---|---|---|---|")
     for name, score in found.items():
@@ -87,7 +91,7 @@ def report() -> None:
         method, penalty = CASES[name]
         print(f"| {method}, {float(penalty) + 0.0:g} | {len(score['seeds'])} | {' | '.join(cells)} |")
     OUT.mkdir(parents=True, exist_ok=True)
-    write_json(OUT / "results.json", {"settings": SETTINGS, "methods": METHODS, "cases": found})
+    write_json(path, {"settings": SETTINGS, "methods": METHODS, "cases": found})
     draw(found)
 
 
@@ -108,6 +112,15 @@ def scores(name: str) -> dict[str, Any]:
         "final_win_rate": [of_seed[-1]["eval_win_rate"] for of_seed in rows],
         "best_return": [max(each) for each in returns],
     }
+
+
+def merged(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:
+    """All seeds of a case, in order: those of ``now``, and those recorded before that are not among them."""
+    kept = before or {key: [] for key in now}
+    places = [place for place, seed in enumerate(kept["seeds"]) if seed not in now["seeds"]]
+    both = {key: [*(kept[key][place] for place in places), *now[key]] for key in now}
+    order = np.argsort(both["seeds"], kind="stable")
+    return {key: [values[place] for place in order] for key, values in both.items()}
 
 
 def draw(found: dict[str, Any]) -> None:
