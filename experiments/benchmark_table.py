@@ -178,7 +178,7 @@ def _origins(groups: Sequence[Group]) -> str:
 def draw(groups: Sequence[Group], path: Path) -> None:
     """One panel for each map: interquartile mean over seeds and its 95% interval over environment steps.
 
-    An algorithm has one colour, whatever its runs' lengths.
+    An algorithm has one colour, whatever its runs' lengths. Runs longer than QMIX's longest are cut where that ends.
     """
     shown = list({group.task.name: group.task for group in groups})
     columns = min(3, len(shown))
@@ -201,7 +201,13 @@ def draw(groups: Sequence[Group], path: Path) -> None:
             if metric == "eval_win_rate":
                 axes.set_ylim(-0.02, 1.02)
         axes.set_title(name, loc="left", fontsize=10)
-        axes.set_xlim(left=0)
+        ends = [
+            seed.env_steps[-1]
+            for group in groups
+            if group.task.name == name and group.algorithm == "qmix"
+            for seed in group.seeds
+        ]
+        axes.set_xlim(0, max(ends, default=None))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.tick_params(labelsize=8)
         axes.grid(axis="y", color="0.9", linewidth=0.8)
