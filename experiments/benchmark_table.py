@@ -100,12 +100,16 @@ def value_at(seed: Seed, metric: str, at: float) -> float | None:
 
 
 def seconds_to(group: Group, threshold: float) -> str:
-    """Median seconds, compiling included, to the first evaluation at or above a win rate; and of how many seeds."""
+    """Median seconds, compiling included, to the first evaluation at or above a win rate; and of how many seeds.
+
+    Seeds that were trained in one run share its time.
+    """
     found = []
-    for seed, start in zip(group.seeds, group.compile_seconds, strict=True):
+    for seed, start, about in zip(group.seeds, group.compile_seconds, group.abouts, strict=True):
         _, seconds, values = seed.points("eval_win_rate")
         places = np.flatnonzero(values >= threshold)
-        found.append(float(seconds[places[0]]) + start if places.size else math.inf)
+        whole = float(seconds[places[0]]) + start if places.size else math.inf
+        found.append(whole / int(about.get("num_seeds", 1)))
     middle, reached = float(np.median(found)), sum(map(math.isfinite, found))
     of = "" if reached == len(found) else f" ({reached} of {len(found)})"
     return f"{middle:,.0f}{of}" if math.isfinite(middle) else f"never{of}" if reached else "never"
@@ -147,8 +151,8 @@ def markdown(groups: Sequence[Group], figure: str | None) -> str:
     text = [
         "Greedy win rate (return, where there is no win rate) over 128 episodes: interquartile mean over seeds and its "
         "95% bootstrap interval; a single seed has no interval. Seconds: median over seeds to the first evaluation at "
-        "or above the win rate, compiling included. All evaluations of all seeds play the same 128 episodes, so what "
-        "these happen to be like moves the mean of many seeds as well: by up to .04. In the column "
+        "or above the win rate, compiling included; seeds that were trained in one run share its time. All "
+        "evaluations of all seeds play the same 128 episodes, so what these happen to be like moves the mean of many seeds as well: by up to .04. In the column "
         f'"{EPISODES} fresh" the final policies play {EPISODES} others (not played for older records).'
     ]
     if any(group.algorithm in PEERS for group in groups):

@@ -224,9 +224,10 @@ def test_the_table_has_the_interquartile_means_and_the_seconds(tmp_path):
     assert cells[2].startswith("0.475 [")
     assert cells[3].startswith("0.800 [")
     assert cells[4] == cells[3]
-    # To .5: after 200, 300, 200 and never; to .9: after 400, of one seed. 20 s of compiling on top.
+    # To .5: after 200, 300, 200 and never; to .9: after 400, of one seed. 20 s of compiling on top, and a fourth of it
+    # for each of four seeds in one run.
     assert cells[5] == ""  # no policies here, so none were played
-    assert cells[7] == "270 (3 of 4)"
+    assert cells[7] == "68 (3 of 4)"
     assert cells[8] == "never (1 of 4)"
     assert "012345678" in text
 
