@@ -125,10 +125,10 @@ def merged(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]
 
 def draw(found: dict[str, Any]) -> None:
     """Greedy returns over environment steps, a panel for each penalty; below ``LOWEST`` the curves are cut."""
-    figure = Figure(figsize=(11, 4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     penalties = sorted({CASES[name][1] for name in found}, key=float)
-    grid = figure.subplots(1, len(penalties), squeeze=False)
+    figure = Figure(figsize=(3.2 * len(penalties) + 1.2, 3.8), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(1, len(penalties), squeeze=False, sharey=True)
     for axes, penalty in zip(grid[0], penalties, strict=True):
         for name in (name for name in found if CASES[name][1] == penalty):
             method = CASES[name][0]
@@ -141,8 +141,8 @@ def draw(found: dict[str, Any]) -> None:
         axes.axhline(BEST, color="#999999", linewidth=0.8)
         axes.set(
             xlabel="thousand environment steps",
-            ylabel="greedy return",
-            title=f"predator-prey, penalty {float(penalty) + 0.0:g}",
+            ylabel="" if axes is not grid[0, 0] else "greedy return",
+            title=f"penalty {float(penalty) + 0.0:g}",
             ylim=(LOWEST, BEST + 2),
         )
         axes.grid(alpha=0.3)
