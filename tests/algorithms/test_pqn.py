@@ -361,3 +361,10 @@ def test_a_preset_beside_another_may_set_what_is_not_read():
     """Only what is typed must have an effect: an experiment sets a replay's capacity and the target's interval."""
     algorithm, _ = make_algorithm(["experiment=smax_3m", "algorithm=pqn_vdn"])
     assert (algorithm.sizes.capacity, algorithm.target_update) == (64, TargetUpdate.ONLINE)
+
+
+def test_settings_for_smax_are_an_experiment_and_the_map_is_the_user_s():
+    algorithm, hyper = make_algorithm(["experiment=smax_pqn_vdn", "env.scenario=8m"])
+    assert algorithm.env.num_agents == 8
+    assert (algorithm.sizes.num_envs, algorithm.sizes.length) == (32, 65)
+    assert float(hyper.reward_scale) == 10
