@@ -152,8 +152,8 @@ def markdown(groups: Sequence[Group], figure: str | None) -> str:
         "Greedy win rate (return, where there is no win rate) over 128 episodes: interquartile mean over seeds and its "
         "95% bootstrap interval; a single seed has no interval. Seconds: median over seeds to the first evaluation at "
         "or above the win rate, compiling included; seeds that were trained in one run share its time. All "
-        "evaluations of all seeds play the same 128 episodes, so what these happen to be like moves the mean of many "
-        f'seeds as well: by up to .04. In the column "{EPISODES} fresh" the final policies play {EPISODES} others '
+        "evaluations of all seeds play the same 128 episodes, so what these happen to be like is in the mean of many "
+        f'seeds as well. In the column "{EPISODES} fresh" the final policies play {EPISODES} others '
         "(not played for older records)."
     ]
     if any(group.algorithm in PEERS for group in groups):
