@@ -20,7 +20,9 @@ SMAX = {
 OWN_MAPS = ("2m_vs_1z", "3s_vs_3z", "1c3s5z", "3s_vs_4z", "8m_vs_9m", "corridor", "bane_vs_bane")
 """Further maps of SMAC, on which only QMIX is trained, for :data:`SHORT`."""
 MPE = dict.fromkeys(("simple_spread", "simple_reference", "simple_speaker_listener"), SHORT)
-ALGORITHMS = ("qmix", "vdn", "iql", "qplex", "cw_qmix", "ow_qmix", "qtran", "pqn_vdn")
+ALGORITHMS = ("qmix", "vdn", "iql", "qplex", "cw_qmix", "ow_qmix", "qtran", "pqn_vdn", "smax_pqn_vdn")
+PRESETS = {"smax_pqn_vdn": "pqn_vdn"}
+"""Of these, what is a file of conf/experiment for SMAX, and the algorithm that it sets."""
 MPE_ALGORITHMS = ("qmix", "vdn", "iql")
 PEER_DRIVER = Path(__file__).with_name("benchmark_peer.py")
 PEERS = {
@@ -128,17 +130,22 @@ def algorithms_of(task: Task) -> list[str]:
         return [*MPE_ALGORITHMS, *MPE_PEERS]
     if task.name in OWN_MAPS:
         return ["qmix"]
-    return [*ALGORITHMS, *(PEERS if task.name in JAXMARL_SCENARIOS else ())]
+    own = [name for name in ALGORITHMS if name not in PRESETS or task.name in SMAX]
+    return [*own, *(PEERS if task.name in JAXMARL_SCENARIOS else ())]
 
 
 def is_there(algorithm: str) -> bool:
     """Whether this version of the project has the algorithm."""
-    return algorithm in PEERS or (conf_dir() / "algorithm" / f"{algorithm}.yaml").is_file()
+    return algorithm in PEERS or (conf_dir() / _group(algorithm) / f"{algorithm}.yaml").is_file()
+
+
+def _group(algorithm: str) -> str:
+    return "experiment" if algorithm in PRESETS else "algorithm"
 
 
 def settings(case: Case) -> list[str]:
-    """The arguments that decide what a run learns: the plain command."""
-    algorithm = [] if case.algorithm == "qmix" else [f"algorithm={case.algorithm}"]
+    """The arguments that decide what a run learns: the plain command, and what names the algorithm."""
+    algorithm = [] if case.algorithm == "qmix" else [f"{_group(case.algorithm)}={case.algorithm}"]
     return [*case.task.arguments, *algorithm, f"total_env_steps={case.steps}"]
 
 

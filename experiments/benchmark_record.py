@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark_plan import PEERS, Case, Task, settings, shown_command, tasks
+from benchmark_plan import PEERS, PRESETS, Case, Task, algorithms_of, settings, shown_command, tasks
 from benchmark_play import PLAYED, fresh_episodes
 from benchmark_runs import ABOUT, RECORDS, is_running, machine, read_json, record_folder
 
@@ -65,8 +65,8 @@ def record(folder: Path, records: Path = RECORDS, changed: bool = False, tiny: b
         raise ConfigError(f"{folder}: not the folder of a run (it has no config.json)")
     if summary is None or is_running(folder):
         raise ConfigError(f"{folder}: is not finished (no summary.json, or still running)")
-    task, differing = identify(config, tiny)
-    case = Case(task, config["algorithm"]["name"], config["total_env_steps"], config["seed"])
+    task, algorithm, differing = identify(config, tiny)
+    case = Case(task, algorithm, config["total_env_steps"], config["seed"])
     if not case.is_over(summary):
         raise ConfigError(f"{folder}: ended early, at {summary['env_steps']:,} of {case.steps:,} steps")
     if differing and not changed:
@@ -95,8 +95,8 @@ def _fresh(folder: Path, seed: int) -> dict[str, Any] | None:
     return fresh_episodes(policy)
 
 
-def identify(config: Mapping[str, Any], tiny: bool = False) -> tuple[Task, dict[str, tuple[Any, Any]]]:
-    """The task of a run, and which of its settings are not the plain command's: both values of each.
+def identify(config: Mapping[str, Any], tiny: bool = False) -> tuple[Task, str, dict[str, tuple[Any, Any]]]:
+    """The task and the algorithm of a run, and which settings are not the plain command's: both values of each.
 
     Raises :class:`ConfigError` where the benchmark has no such task.
     """
@@ -104,20 +104,27 @@ def identify(config: Mapping[str, Any], tiny: bool = False) -> tuple[Task, dict[
     if algorithm in PEERS:
         name = config["env"]["name"].partition("-")[2]
         if name in tasks():
-            return tasks()[name], {}
+            return tasks()[name], algorithm, {}
         raise ConfigError(f"{config['env']['name']}: not a task of the benchmark")
     env = config["env"]
     name = env.get("scenario") or env.get("task") or str(env["_target_"]).rpartition(".make_")[2]
     if name not in tasks(tiny):
         raise ConfigError(f"{name}: not a task of the benchmark")
     task = tasks(tiny)[name]
+    for preset in (preset for preset in algorithms_of(task) if PRESETS.get(preset) == algorithm):
+        if not (differing := _differing(config, task, preset)):
+            return task, preset, differing
+    return task, algorithm, _differing(config, task, algorithm)
+
+
+def _differing(config: Mapping[str, Any], task: Task, algorithm: str) -> dict[str, tuple[Any, Any]]:
     now = _learning(current_settings(config))
     plain = _learning(to_container(compose_config(settings(Case(task, algorithm, config["total_env_steps"], 0)))))
     keys = sorted(now.keys() | plain.keys())
     differing = {key: (now.get(key), plain.get(key)) for key in keys if now.get(key) != plain.get(key)}
-    if name not in WALLED:
+    if task.name not in WALLED:
         differing.pop("env.terrain", None)
-    return task, {key: both for key, both in differing.items() if not (key in CHOSEN and both[1] is None)}
+    return {key: both for key, both in differing.items() if not (key in CHOSEN and both[1] is None)}
 
 
 def _learning(config: Mapping[str, Any]) -> dict[str, Any]:

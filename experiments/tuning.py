@@ -57,6 +57,7 @@ DEFAULT: Settings = {  # the default as it was when the trials named now_... wer
     "replay.capacity": 1000,
     "replay.obs_dtype": "float32",
 }
+SOFT: Settings = {"target.update": "soft", "target.tau": 0.04}
 TRIALS: dict[str, Settings] = {
     "base": {},
     "epsilon_30": {"epsilon_share": 0.3},
@@ -178,7 +179,7 @@ TRIALS: dict[str, Settings] = {
             "lambda_2": {"target.td_lambda": 0.2},
             "lambda_4": {"target.td_lambda": 0.4},
             "lambda_8": {"target.td_lambda": 0.8},
-            "soft": {"target.update": "soft", "target.tau": 0.04},
+            "soft": SOFT,
             "prioritised": {"replay": "prioritised"},
             "reward_10": {"reward.scale": 10},
             "single_q": {"target.double_q": "false"},
@@ -189,6 +190,14 @@ TRIALS: dict[str, Settings] = {
             "hidden_128": {"agent.hidden_size": 128},
             "long": {"exploration.preference_steps": 20},
             **{agent: {"agent": agent} for agent in ("deep_gru", "feed_forward", "min_gru")},
+            "soft_long": {**SOFT, "exploration.preference_steps": 20},
+            "soft_gamma_998": {**SOFT, "gamma": 0.998},
+            "soft_gamma_1": {**SOFT, "gamma": 1},
+            "soft_mixer_64": {**SOFT, "mixer.embed_size": 64},
+            "soft_tau_1": {**SOFT, "target.tau": 0.1},
+            "soft_tau_2": {**SOFT, "target.tau": 0.2},
+            "soft_batch_64": {**SOFT, "replay.batch_size": 64},
+            "soft_long_gamma_998": {**SOFT, "exploration.preference_steps": 20, "gamma": 0.998},
         }.items()
     },
 }

@@ -88,9 +88,12 @@ def test_every_run_of_the_plan_has_a_command_that_the_project_accepts():
 
 
 def test_the_plan_trains_with_the_defaults_of_the_project():
-    """No presets: beside the map, the algorithm and the length nothing is set."""
+    """Beside the map, the algorithm (or a file of conf/experiment for it) and the length nothing is set."""
     plan = part("plan")
     for case in plan.cases(seeds=[0]):
+        if case.algorithm in plan.PRESETS:
+            assert plan.settings(case)[2] == f"experiment={case.algorithm}"
+            continue
         keys = {argument.partition("=")[0] for argument in plan.settings(case)}
         assert keys <= {"env", "env.scenario", "env.task", "algorithm", "total_env_steps"}
 
@@ -227,8 +230,9 @@ def test_the_table_has_the_interquartile_means_and_the_seconds(tmp_path):
     # To .5: after 200, 300, 200 and never; to .9: after 400, of one seed. 20 s of compiling on top, and a fourth of it
     # for each of four seeds in one run.
     assert cells[5] == ""  # no policies here, so none were played
-    assert cells[7] == "68 (3 of 4)"
-    assert cells[8] == "never (1 of 4)"
+    assert cells[7] == "20,000"  # four seeds of 5,000
+    assert cells[8] == "68 (3 of 4)"
+    assert cells[9] == "never (1 of 4)"
     assert "012345678" in text
 
 
@@ -239,6 +243,29 @@ def test_records_of_another_length_are_rows_of_their_own(tmp_path):
     groups = table.read_groups(tmp_path / "records")
     assert [group.label for group in groups] == ["qmix", "qmix-1M"]
     assert table.row(groups[1])[2:5] == ["0.700", "", "0.700"]
+
+
+def test_runs_with_a_preset_are_recorded_under_its_name(tmp_path):
+    """Whatever algorithm it sets; one setting more, and it is that algorithm with settings changed."""
+    record, table = part("record").record, part("table")
+    preset = {"experiment": "smax_pqn_vdn"}
+    (own,) = record(write_run(tmp_path / "preset", [[0.5]], **preset), tmp_path / "records")
+    assert own.parent.name == "smax_pqn_vdn"
+    about = json.loads((own / "summary.json").read_text())["benchmark"]
+    assert about["command"].startswith("python -m qmix_jax.train env=smax env.scenario=3m experiment=smax_pqn_vdn ")
+    assert not about["changed"]
+    folder = write_run(tmp_path / "more", [[0.7]], **preset, gamma=0.9)
+    with pytest.raises(ConfigError, match=r"gamma=0\.9"):
+        record(folder, tmp_path / "records")
+    (more,) = record(folder, tmp_path / "records", changed=True)
+    assert more.parent.name == "pqn_vdn"
+    record(write_run(tmp_path / "run", [[0.25], [0.75]]), tmp_path / "records")
+    lines = table.overview(table.read_groups(tmp_path / "records")).splitlines()
+    assert lines[-3:] == [
+        "| at the end of | `qmix` | `smax_pqn_vdn` |",
+        "| --- | --- | --- |",
+        "| 3m, 2M | 0.500 (2) | 0.500 |",
+    ]
 
 
 def test_without_records_the_page_says_so(tmp_path):
