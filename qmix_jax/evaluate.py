@@ -99,8 +99,8 @@ def parse(arguments: Sequence[str]) -> Settings:
         raise ConfigError(f"run_dir: missing; give the folder of a run: run_dir=runs/..., or policy=NAME ({names})")
     if settings.policy is not None:
         find_policy(settings.policy)
-        for key in ("run_dir", "seed", "cell"):
-            if getattr(settings, key) not in ("", None):
+        for key, none in (("run_dir", ""), ("seed", None), ("cell", None), ("which", "final")):
+            if getattr(settings, key) != none:
                 raise ConfigError(f"{key}={getattr(settings, key)}: leave it out beside policy={settings.policy}")
     if settings.render is not None:
         check_suffix(Path(settings.render), TEXT_SUFFIXES + PICTURE_SUFFIXES)

@@ -501,6 +501,7 @@ def result_of(team) -> list:
         (["policy=nowhere/best"], "no such file"),
         (["policy=smax_3m", "run_dir=runs/x"], "leave it out"),
         (["policy=smax_3m", "seed=3"], "leave it out"),
+        (["policy=smax_3m", "which=best"], "which=best: leave it out"),
         ([], "policy=NAME"),
     ],
 )
