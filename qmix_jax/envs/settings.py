@@ -3,10 +3,12 @@
 import difflib
 import functools
 import sys
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.settings.values import Range, check_range
 
 HOSTED_CODE = {
     "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo": ("name",),
@@ -42,7 +44,10 @@ def check_known(settings: Mapping[str, object], accepted: Iterable[str], section
 
 
 def check_kind(key: str, value: object, default: object) -> None:
-    """Raise unless ``value`` has the type of ``default``: a boolean, an integer, a number or a string."""
+    """Raise unless ``value`` has the type of ``default``: a boolean, an integer, a number or a string.
+
+    Numbers must be ones that the device can hold.
+    """
     kinds: tuple[tuple[type, str, tuple[type, ...]], ...] = (
         (bool, "true or false", (bool,)),
         (int, "a whole number", (int,)),
@@ -53,6 +58,8 @@ def check_kind(key: str, value: object, default: object) -> None:
         if type(default) is kind:
             if not isinstance(value, allowed) or (kind is not bool and isinstance(value, bool)):
                 raise ConfigError(f"{key}={value}: must be {words}")
+            if kind in (int, float):
+                check_range(kind(typing.cast(float, value)), key, Range())
             return
 
 

@@ -76,7 +76,7 @@ def _parse_value(hint: Any, value: Any, key: str, limits: Range | None) -> Any:
         return value
     if kind in (dict, list) or typing.get_origin(kind) in (dict, list):
         return _parse_collection(typing.get_origin(kind) or kind, value, key)
-    return _check_range(_parse_scalar(typing.cast(type, kind), value, key), key, limits)
+    return check_range(_parse_scalar(typing.cast(type, kind), value, key), key, limits)
 
 
 def _parse_collection(kind: Any, value: Any, key: str) -> Any:
@@ -104,18 +104,23 @@ def _parse_scalar(kind: type, value: Any, key: str) -> Any:
     return value
 
 
-def _check_range(value: Any, key: str, limits: Range | None) -> Any:
+def check_range(value: Any, key: str, limits: Range | None) -> Any:
+    """``value``, if it is within its limits and a number that the device can hold; without limits as it is.
+
+    Raises :class:`ConfigError`.
+    """
     if limits is None:
         return value
     low, high, above = limits
     largest = LARGEST[type(value)]
+    low = -largest if low is None else low
     high = largest if high is None else high
     if value != value or value in (float("inf"), float("-inf")):
         raise ConfigError(f"{key}={value}: must be a finite number")
-    if low is not None and (value < low or (above and value == low)):
+    if value < low or (above and value == low):
         raise ConfigError(f"{key}={value}: must be {'more than' if above else 'at least'} {low}")
     if 0 < abs(value) < SMALLEST:
         raise ConfigError(f"{key}={value}: is 0 on the device; numbers have at least {SMALLEST:g}")
-    if high is not None and value > high:
+    if value > high:
         raise ConfigError(f"{key}={value}: must be at most {high}")
     return value
