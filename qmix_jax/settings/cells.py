@@ -14,6 +14,7 @@ import numpy as np
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings.config import Config, SweepConfig
+from qmix_jax.settings.groups import choices_with
 from qmix_jax.settings.reading import parse
 
 KEYS = {
@@ -195,10 +196,7 @@ def _check_effect(key: str, container: Mapping[str, Any]) -> None:
     section: Any = container
     for name in path.split("."):
         if not isinstance(section, Mapping) or name not in section:
-            exploration = "epsilon_greedy" if key.startswith("epsilon") else "softmax"
-            choices = {"target": "td_lambda", "replay": "prioritised", "exploration": exploration}
-            group = path.split(".")[0]
-            choose = f"{group}={choices[group]}"
+            choose = f"{path.partition('.')[0]}={choices_with(path)[0]}"
             raise ConfigError(f"sweep.{key}: {path} is no setting here; choose {choose} for it")
         section = section[name]
     update = {"tau": "soft", "target_update_interval": "hard"}.get(key)

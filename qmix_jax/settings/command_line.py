@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import itertools
 import re
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,25 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from qmix_jax.envs.settings import say
 from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.settings.arguments import HELP, check_form, split_options
 from qmix_jax.settings.cells import cells, check_key
-from qmix_jax.settings.groups import check_folder, choices, conf_dir, group_names, where
-from qmix_jax.settings.overrides import as_text, as_value, parse_overrides, sweep_values
+from qmix_jax.settings.combined import Combined, check_effect, check_left_over, check_mixer
+from qmix_jax.settings.groups import (
+    all_keys,
+    check_folder,
+    choices,
+    choices_with,
+    conf_dir,
+    group_names,
+    keys_in,
+    where,
+)
+from qmix_jax.settings.overrides import WORDS, as_text, as_value, parse_overrides, sweep_values
 from qmix_jax.settings.reading import parse, to_container
 from qmix_jax.settings.spelling import check_scenario, nearest_key, unknown_group_choice
 
@@ -58,10 +70,14 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
 
 def _check_run(overrides: Sequence[str], config_dir: Path | None) -> None:
     try:
-        container = to_container(compose_config(overrides, config_dir))
+        combined = _combined(overrides, config_dir)
+        note = check_mixer(combined)
+        container = to_container(combined.tree)
         config = parse(container)
         check_scenario(config.parts["env"])
         cells(container, config)
+        if note:
+            say(note)
     except ConfigError as error:
         key = str(error).partition("=")[0].partition(":")[0]
         if str(error).startswith("Interpolation"):
@@ -123,8 +139,14 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
         overrides: the arguments.
         config_dir: a user's own configuration folder.
 
-    Raises :class:`ConfigError` where Hydra would print a trace or several lines.
+    Raises :class:`ConfigError` where Hydra would print a trace or several lines, and for choices that do not fit.
     """
+    combined = _combined(overrides, config_dir)
+    check_mixer(combined)
+    return combined.tree
+
+
+def _combined(overrides: Sequence[str], config_dir: Path | None) -> Combined:
     check_form(overrides, once=False)
     if config_dir is not None:
         check_folder(config_dir, _chosen(overrides))
@@ -144,35 +166,20 @@ def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> 
         own = [file for file in files if Path(file).is_file()]
         references = [argument for argument in overrides if "${" in argument]
         raise ConfigError(f"{' '.join([*own, *references, ''])}{_first_line(error)}{_remedy(error)}") from error
-    _check_effect(tree, parsed)
-    return tree
-
-
-_NO_NETWORK = ("target.network", "online", "there is no target network", "use target.network=target")
-WITHOUT_EFFECT = {
-    "target.update": _NO_NETWORK,
-    "target.update_unit": _NO_NETWORK,
-    "target.update_interval": _NO_NETWORK,
-    "target.tau": _NO_NETWORK,
-    "replay.capacity": ("replay.on_policy", True, "one iteration's sequences are kept", "use replay=uniform"),
-}
-"""Keys that nothing reads with a setting, what that is, and what else to do."""
-
-
-def _check_effect(tree: DictConfig, overrides: Iterable[Override]) -> None:
-    """What is typed must have an effect; what a file says need not, for presets are combined."""
-    for override in overrides:
-        key, value, reason, remedy = WITHOUT_EFFECT.get(override.key_or_group, ("", None, "", ""))
-        if key and OmegaConf.select(tree, key) == value:
-            choice = "replay=on_policy" if key == "replay.on_policy" else f"{key}={value}"
-            raise ConfigError(f"{override.input_line}: with {choice} {reason}; leave it out, or {remedy}")
+    with open_dict(tree):
+        chosen = OmegaConf.to_container(tree.pop("hydra").runtime.choices)
+    combined = Combined(tree, parsed, typing.cast(dict, chosen))
+    _check_added(combined, config_dir)
+    check_left_over(combined)
+    check_effect(combined)
+    return combined
 
 
 def _compose(overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
     GlobalHydra.instance().clear()
     own = [] if config_dir is None else [as_value("hydra.searchpath", f"file://{config_dir.absolute()}")]
     with initialize_config_dir(str(conf_dir()), version_base=None):
-        return compose("config", overrides=[*overrides, *own])
+        return compose("config", overrides=[*overrides, *own], return_hydra_config=True)
 
 
 def _instead(override: Override) -> str:
@@ -204,30 +211,67 @@ def _check_choice(override: Override, config_dir: Path | None) -> None:
 def _check_keys(overrides: Iterable[Override], config_dir: Path | None) -> None:
     """Raise for the first key that is not there, naming the nearest one that is."""
     groups = [o for o in overrides if (conf_dir() / o.key_or_group).is_dir()]
-    known = _known_keys(tuple(o.input_line for o in groups if o.input_line), config_dir)
+    chosen = tuple(o.input_line for o in groups if o.input_line)
+    known = _known_keys(chosen, config_dir)
     for override in overrides:
-        key, value = override.key_or_group, override.get_value_element_as_str()
-        if override.is_add() and not override.is_force_add() and key in known:
+        key, value = override.key_or_group, _value_of(override)
+        if override.is_add() and key in known:
             raise ConfigError(f"{override.input_line}: {key} is a setting already; write it without +")
-        if override in groups or override.is_add() or key.startswith("hydra") or key in known:
+        if override in groups or _adds(override) or key.startswith("hydra") or key in known:
             continue
         check_key(key, value)
         others = {name for name in known if not name.startswith("sweep.") or key.startswith("sweep")}
-        near = nearest_key(key, others | set(group_names()))
-        raise ConfigError(f"{key}={value}: unknown key; did you mean {near}={value}?")
+        near = nearest_key(key, others | set(group_names()), all_keys())
+        tree = _with_choices(chosen, config_dir)
+        if near not in others and near in all_keys():
+            raise _of_another_choice(key, value, near, tree.hydra.runtime.choices)
+        fits = value not in WORDS or isinstance(OmegaConf.select(tree, near), bool)
+        raise ConfigError(f"{key}={value}: unknown key; did you mean {near}={value if fits else '...'}?")
+
+
+def _check_added(combined: Combined, config_dir: Path | None) -> None:
+    """Raise for a key that is added with a plus, although only another choice of its group reads it.
+
+    Environments are left out: theirs may hand it on.
+    """
+    groups = tuple(o.input_line for o in combined.overrides if (conf_dir() / o.key_or_group).is_dir() and o.input_line)
+    for override in combined.overrides:
+        key = override.key_or_group
+        group = key.partition(".")[0]
+        if not _adds(override) or group == "env" or not choices_with(key) or not combined.is_ours(group):
+            continue
+        if key not in _known_keys(groups, config_dir):
+            raise _of_another_choice(key, _value_of(override), key, combined.chosen)
+
+
+def _of_another_choice(key: str, value: str, meant: str, chosen: Mapping[str, str]) -> ConfigError:
+    group = meant.partition(".")[0]
+    first, *rest = choices_with(meant)
+    others = f" (or {', '.join(rest)})" if rest else ""
+    what = "no" if key == meant else f"{meant} is no"
+    return ConfigError(
+        f"{key}={value}: {what} setting of {group}={chosen.get(group)}; choose {group}={first} for it{others}"
+    )
+
+
+def _adds(override: Override) -> bool:
+    return override.is_add() or override.is_force_add()
+
+
+def _value_of(override: Override) -> str:
+    value = override.get_value_element_as_str()
+    return value.lower() if value.lower() in WORDS else value
 
 
 @functools.cache
+def _with_choices(groups: tuple[str, ...], config_dir: Path | None) -> DictConfig:
+    return _compose(groups, config_dir)
+
+
 def _known_keys(groups: tuple[str, ...], config_dir: Path | None) -> frozenset[str]:
     """Dotted paths of all settings and sections with these choices."""
-    return frozenset(_keys(OmegaConf.to_container(_compose(groups, config_dir)), ""))
-
-
-def _keys(tree: Any, prefix: str) -> Iterable[str]:
-    if isinstance(tree, Mapping):
-        for name, value in tree.items():
-            yield f"{prefix}{name}"
-            yield from _keys(value, f"{prefix}{name}.")
+    tree = OmegaConf.to_container(_with_choices(groups, config_dir))
+    return frozenset(key for key in keys_in(tree, "") if not key.startswith("hydra"))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """The groups of the configuration and their choices: ours, and a user's (``--config-dir``)."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,43 @@ def choices(group: str, own: Path | None = None) -> list[str]:
     """The choices of a group, with those in the user's own configuration folder."""
     folders = [conf_dir() / group, *([] if own is None else [own / group])]
     return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+
+
+@functools.cache
+def file_of(group: str, choice: str) -> Mapping[str, Any]:
+    """What the file of one of our choices says."""
+    return yaml.safe_load((conf_dir() / group / f"{choice}.yaml").read_text(encoding="utf-8")) or {}
+
+
+def settings_of(group: str, choice: str) -> Mapping[str, Any]:
+    """What the file of one of our choices says about its own group; it may change other sections too."""
+    file = file_of(group, choice)
+    return file.get(group, file)
+
+
+def keys_in(tree: Any, prefix: str) -> Iterable[str]:
+    """Dotted paths of all settings and sections in a tree, after ``prefix``."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            yield f"{prefix}{name}"
+            yield from keys_in(value, f"{prefix}{name}.")
+
+
+def choices_with(key: str) -> list[str]:
+    """Our choices of the group of ``key`` that have it, plain names first."""
+    last = key.rpartition(".")[2]
+    return sorted(all_keys().get(key, ()), key=lambda choice: (choice != last, len(choice), choice))
+
+
+@functools.cache
+def all_keys() -> Mapping[str, Sequence[str]]:
+    """Dotted paths of the settings of our groups, and the choices that have each."""
+    found: dict[str, list[str]] = {}
+    for group in group_names():
+        for choice in choices(group) if group != "experiment" else ():
+            for key in keys_in(settings_of(group, choice), f"{group}."):
+                found.setdefault(key, []).append(choice)
+    return found
 
 
 def group_of(

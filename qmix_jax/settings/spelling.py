@@ -1,7 +1,7 @@
 """What a user may have meant by a name that is not one here: other projects' names, and the most similar of ours."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from qmix_jax.errors import ConfigError, plain, unknown_choice
 
@@ -102,17 +102,41 @@ def check_scenario(settings: dict) -> None:
         )
 
 
-def nearest_key(key: str, known: Iterable[str]) -> str:
-    """The key among ``known`` that ``key`` stands for in another project, or else the most similar one."""
+ALIKE = 0.9
+"""Likeness from which on a key of another choice may be what was meant, a slip of the finger apart."""
+
+
+def nearest_key(key: str, known: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
+    """The key that ``key`` stands for in another project, or else the most similar one.
+
+    Args:
+        key: what was typed.
+        known: the keys that there are.
+        elsewhere: keys that there are with other choices. One of them is what was meant where it is the very same, or
+            where none of ``known`` has its name; of a group that ``key`` names, only its own.
+    """
     known = sorted(known)
+    elsewhere = sorted(set(elsewhere).difference(known))
+    if key in elsewhere:
+        return key
+    section = "".join(key.partition(".")[:2]) if "." in key else ""
+    inside = [[name for name in keys if section and name.startswith(section)] for keys in (known, elsewhere)]
+    elsewhere = inside[1] or elsewhere
+    for keys in (*inside, known, elsewhere):
+        found = _of_this_name(key, keys)
+        if found is not None:
+            return found
+    alike = [name for name in elsewhere if _likeness(key, name) > ALIKE]
+    return max([*known, *alike], key=lambda name: _likeness(key, name))
+
+
+def _of_this_name(key: str, known: Sequence[str]) -> str | None:
+    """The key with the same last part, or with one that other projects use for it."""
     leaf = plain(key.rpartition(".")[2])
     same = [name for name in known if plain(name.rpartition(".")[2]) == leaf]
     if same:
         return max(same, key=lambda name: _likeness(key, name))
-    for name, others in ELSEWHERE.items():
-        if name in known and leaf in map(plain, others):
-            return name
-    return max(known, key=lambda name: _likeness(key, name))
+    return next((name for name, others in ELSEWHERE.items() if name in known and leaf in map(plain, others)), None)
 
 
 def _likeness(key: str, other: str) -> float:

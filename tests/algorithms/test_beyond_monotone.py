@@ -151,7 +151,13 @@ def test_qtrans_joint_network_represents_the_game(form):
         ),
         (["algorithm=qtran", "algorithm.joint=hidden"], r"algorithm\.joint=hidden: unknown"),
         (["algorithm=qtran", "algorithm.layers=0"], r"algorithm\.layers=0: must be at least 1"),
-        (["algorithm=qmix", "+algorithm.alpha=1"], r"algorithm\.alpha=1: unknown"),
+        (
+            ["algorithm=qmix", "+algorithm.alpha=1"],
+            r"algorithm\.alpha=1: no setting of algorithm=qmix; choose algorithm=cw_",
+        ),
+        (["algorithm=qtran", "algorithm.opt_weight=inf"], r"algorithm\.opt_weight=inf: must be a finite number"),
+        (["algorithm=qtran", "algorithm.opt_weight=1e39"], r"algorithm\.opt_weight=1e\+39: must be at most 1e\+38"),
+        (["algorithm=ow_qmix", "algorithm.central_weight=inf"], r"algorithm\.central_weight=inf: must be a finite"),
     ],
 )
 def test_what_does_not_fit_is_one_line(arguments, message):

@@ -93,6 +93,28 @@ CHOICES = {
     "agent=GRU": "did you mean 'gru'?",
     "optimizer=Adam": "did you mean 'adam'?",
 }
+OF_ANOTHER_CHOICE = {
+    "env=mpe target.td_lambda=0.9": "target.td_lambda=0.9: no setting of target=one_step; choose target=td_lambda for",
+    "target=one_step target.td_lambda=0.9": "no setting of target=one_step; choose target=td_lambda for it (or q_",
+    "replay.priority.alpha=0.6": "no setting of replay=uniform; choose replay=prioritised for it",
+    "+replay.priority.alpha=0.6": "no setting of replay=uniform; choose replay=prioritised for it",
+    "++replay.priority.alpha=0.6": "no setting of replay=uniform; choose replay=prioritised for it",
+    "++agent.own=1 target.n=3": "target.n=3: no setting of target=td_lambda",
+    "algorithm.alpha=0.5": "no setting of algorithm=qmix; choose algorithm=cw_qmix for it (or ow_qmix, wqmix_cw, wqmix",
+    "replay.memory_window=4": "no setting of replay=uniform; choose replay=on_policy for it",
+    "target.n=3": "no setting of target=td_lambda; choose target=n_step for it",
+    "+target.n=3": "no setting of target=td_lambda; choose target=n_step for it",
+    "agent.layers=2": "no setting of agent=gru; choose agent=deep_gru for it",
+    "algorithm.joint=actions": "choose algorithm=qtran for it (or qtran_alt, pymarl_qtran)",
+    "env.penalty=-1": "no setting of env=smax; choose env=predator_prey for it",
+    "exploration.temperature_start=1": "choose exploration=softmax for it",
+    "exploration=softmax exploration.epsilon_start=1": "choose exploration=epsilon_greedy for it",
+    "mixer=vdn mixer.embed_size=16": "no setting of mixer=vdn; choose mixer=qmix for it",
+    "mixer=vdn mixer.embed_siz=16": "mixer.embed_size is no setting of mixer=vdn; choose mixer=qmix for it",
+    "mixer=vdn mixing_embed_dim=16": "mixer.embed_size is no setting of mixer=vdn; choose mixer=qmix for it",
+    "env=mpe env.scenario=3m": "no setting of env=mpe; choose env=smax for it",
+    "per_alpha=0.6": "replay.priority.alpha is no setting of replay=uniform; choose replay=prioritised for it",
+}
 FORMS = {
     "-s": "unknown option",
     "--seed=1": "write seed=1",
@@ -159,6 +181,30 @@ def test_a_misspelt_key_is_answered_with_the_one_that_was_meant():
 def test_a_key_of_another_environment_is_answered_with_one_of_this():
     known = _known_keys(("env=mpe",), None)
     assert nearest_key("map_name", known) == "env.task"
+
+
+@pytest.mark.parametrize("line", OF_ANOTHER_CHOICE)
+def test_a_key_of_another_choice_is_answered_with_that_choice(line):
+    assert OF_ANOTHER_CHOICE[line] in refusal(*line.split())
+
+
+def test_a_key_of_this_choice_comes_before_one_of_another():
+    known, elsewhere = {"env.task", "env.num_agents", "optimizer.learning_rate"}, {"env.scenario", "algorithm.alpha"}
+    assert nearest_key("env.map_name", known, elsewhere) == "env.task"
+    assert nearest_key("alpha", known, elsewhere) == "optimizer.learning_rate"
+    assert nearest_key("env.sight", known, elsewhere) in known
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("use_layer_norm=true", "did you mean agent.norm=...?"),
+        ("use_wandb=true", "did you mean logger.wandb.mode=...?"),
+        ("double_dqn=false", "did you mean target.double_q=false?"),
+    ],
+)
+def test_yes_and_no_are_only_proposed_where_they_are_values(line, words):
+    assert words in refusal(line)
 
 
 def test_a_misspelt_choice_is_answered_with_the_one_that_was_meant():
