@@ -24,9 +24,7 @@ class PQN(ValueDecomposition):
     def check(self, algorithm: Algorithm) -> None:
         """Only without a replay and a target network; with either it is one of the other algorithms."""
         if not algorithm.on_policy:
-            raise ConfigError(
-                "replay.on_policy=false: PQN has no memory to sample from, by priority or otherwise; use "
-                "replay=on_policy"
-            )
+            given = "replay=prioritised" if algorithm.prioritised else "replay.on_policy=false"
+            raise ConfigError(f"{given}: PQN keeps no replay to sample from; leave replay=on_policy")
         if algorithm.target_update is not TargetUpdate.ONLINE:
             raise ConfigError("target.network=target: PQN has no target network; use target.network=online")

@@ -22,7 +22,7 @@ from qmix_jax.learning.targets import Sequence as TargetSequence
 from qmix_jax.networks.agents import AnyAgent
 from qmix_jax.networks.separate import SeparateAgents
 from qmix_jax.replay.packing import OBS_DTYPES
-from qmix_jax.settings.checks import check_continuing
+from qmix_jax.settings.checks import check_continuing, check_memory
 from qmix_jax.settings.config import PARTS_ON_CPU, Config, ExplorationConfig, TargetConfig
 from qmix_jax.types import HyperParams
 
@@ -60,6 +60,7 @@ def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:
         obs_dtype=obs_dtype(config.replay.obs_dtype, env),
     )
     algorithm.method.check(algorithm)
+    check_memory(config)
     _check_reward(algorithm)
     return algorithm, hyper_params(config)
 
@@ -118,11 +119,10 @@ def build_agent(settings: Mapping[str, Any], env: Env) -> AnyAgent:
     check_kind("agent.shared", shared, True)
     norm = settings.pop("norm", None)
     if norm == "batch":
-        raise ConfigError(
-            "agent.norm=batch: statistics of a batch are no parameters, and an agent that acts alone has no batch; "
-            "use layer"
-        )
+        raise ConfigError("agent.norm=batch: an agent that acts alone has no batch to normalise over; use layer")
     if norm not in (None, *NORMS):
+        if isinstance(norm, bool):
+            raise ConfigError(f"agent.norm={str(norm).lower()}: is given by name; use {'layer' if norm else 'none'}")
         raise unknown_choice("agent.norm", norm, NORMS)
     if norm is not None:
         settings["layer_norm"] = norm == "layer"

@@ -32,6 +32,11 @@ def check_together(config: Config) -> None:
 def _check_minibatch(config: Config) -> None:
     rollout, replay = config.rollout, config.replay
     capacity = replay.sequences(rollout.num_envs)
+    if replay.on_policy and replay.batch_size > rollout.num_envs:
+        raise ConfigError(
+            f"rollout.num_envs={rollout.num_envs}: fewer sequences than a minibatch has, replay.batch_size="
+            f"{replay.batch_size}; use at least {replay.batch_size}, or replay.batch_size={rollout.num_envs}"
+        )
     if replay.batch_size > capacity:
         raise ConfigError(
             f"replay.batch_size={replay.batch_size}: larger than replay.capacity={capacity}; use at most {capacity}"
@@ -83,14 +88,21 @@ def check_continuing(config: Config, env: "Env", length: int, transitions: int) 
         )
 
 
+def check_memory(config: Config) -> None:
+    """Raise :class:`ConfigError` for slots to learn from once more beside a replay, which has them anyway.
+
+    Asked after the algorithm, for one that takes no replay has more to say.
+    """
+    if config.replay.memory_window and not config.replay.on_policy:
+        raise ConfigError(
+            f"replay.memory_window={config.replay.memory_window}: a memory that is sampled from, by priority or "
+            f"otherwise, keeps those slots anyway; use replay=on_policy, or 0"
+        )
+
+
 def _check_on_policy(config: Config) -> None:
     replay, num_envs, updates = config.replay, config.rollout.num_envs, config.learner.updates_per_iteration
     if not replay.on_policy:
-        if replay.memory_window:
-            raise ConfigError(
-                f"replay.memory_window={replay.memory_window}: a memory that is sampled from, by priority or "
-                f"otherwise, keeps those slots anyway; use replay=on_policy, or 0"
-            )
         return
     if replay.priority is not None:
         raise ConfigError("replay.priority: replay=on_policy learns from all sequences equally often; use null")

@@ -296,7 +296,10 @@ def test_two_iterations_give_the_parameters_of_a_plain_numpy_version():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["algorithm=pqn_vdn", "replay=prioritised"], "replay.memory_window=4: a memory that is sampled from"),
+        (["algorithm=pqn_vdn", "rollout.num_envs=8"], "rollout.num_envs=8: fewer sequences than a minibatch has"),
+        (["experiment=two_step_game", "algorithm=pqn_vdn"], "rollout.num_envs=1: fewer sequences than a minibatch has"),
+        (["algorithm=pqn_vdn", "replay.replacement=true"], "learned from equally often; leave it out"),
+        (["algorithm=pqn_vdn", "target.double_q=false"], "there is no target network; leave it out"),
         (["replay=on_policy", "+replay.priority.alpha=1", "+replay.priority.beta=1", "+replay.priority.beta_steps=1"],
          "replay.priority"),
         (["algorithm=pqn_vdn", "target.update_interval=5"], "target.network=online there is no target network"),
@@ -323,13 +326,23 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["algorithm=pqn_vdn", "replay=uniform", "replay.memory_window=0"], "PQN has no memory to sample from"),
+        (["algorithm=pqn_vdn", "replay=uniform", "replay.memory_window=0"], "PQN keeps no replay to sample from"),
+        (
+            ["algorithm=pqn_vdn", "replay=prioritised"],
+            "replay=prioritised: PQN keeps no replay to sample from; leave replay=on_policy",
+        ),
+        (
+            ["rollout.sequences=continue", "replay=on_policy", "replay.on_policy=false", "replay.memory_window=2"],
+            "replay.memory_window=2: a memory that is sampled from",
+        ),
         (["algorithm=pqn_vdn", "target.network=target"], "PQN has no target network; use target.network=online"),
         (["algorithm=pqn_vdn", "rollout.length=4"], "replay.memory_window=4: the sequence before has only 3 slots"),
         (["rollout.sequences=continue", "rollout.length=6", "learner.burn_in=6"], "use at most 5"),
         (["algorithm=pqn_iql", "rollout.length=6", "learner.burn_in=3"], "use at most 5 together"),
         (["rollout.sequences=continue", "rollout.overlap=true"], "rollout.overlap=true: only for hosted environments"),
-        (["agent.norm=batch"], "an agent that acts alone has no batch; use layer"),
+        (["agent.norm=batch"], "an agent that acts alone has no batch to normalise over; use layer"),
+        (["agent.norm=true"], "agent.norm=true: is given by name; use layer"),
+        (["agent.norm=false"], "agent.norm=false: is given by name; use none"),
         (["agent.norm=group"], "agent.norm=group: unknown"),
         (["agent=deep_gru", "agent.layers=0"], "agent.layers=0: must be at least 1"),
     ],
