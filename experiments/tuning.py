@@ -195,12 +195,6 @@ TRIALS: dict[str, Settings] = {
             **{agent: {"agent": agent} for agent in ("deep_gru", "feed_forward", "min_gru")},
             "soft_long": {**SOFT, "exploration.preference_steps": 20},
             "soft_gamma_998": {**SOFT, "gamma": 0.998},
-            "soft_gamma_1": {**SOFT, "gamma": 1},
-            "soft_mixer_64": {**SOFT, "mixer.embed_size": 64},
-            "soft_tau_1": {**SOFT, "target.tau": 0.1},
-            "soft_tau_2": {**SOFT, "target.tau": 0.2},
-            "soft_batch_64": {**SOFT, "replay.batch_size": 64},
-            "soft_long_gamma_998": {**SOFT, "exploration.preference_steps": 20, "gamma": 0.998},
         }.items()
     },
 }
