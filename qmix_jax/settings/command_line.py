@@ -22,7 +22,13 @@ from qmix_jax.settings.cells import cells, check_key
 from qmix_jax.settings.groups import check_folder, choices, conf_dir, group_names, where
 from qmix_jax.settings.overrides import as_text, as_value, parse_overrides, sweep_values
 from qmix_jax.settings.reading import parse, to_container
-from qmix_jax.settings.spelling import check_scenario, nearest_key, unknown_group_choice
+from qmix_jax.settings.spelling import (
+    PASSING_ON,
+    check_scenario,
+    nearest_key,
+    unknown_env_setting,
+    unknown_group_choice,
+)
 
 
 def shipped_targets(group: str) -> set[str]:
@@ -204,7 +210,8 @@ def _check_choice(override: Override, config_dir: Path | None) -> None:
 def _check_keys(overrides: Iterable[Override], config_dir: Path | None) -> None:
     """Raise for the first key that is not there, naming the nearest one that is."""
     groups = [o for o in overrides if (conf_dir() / o.key_or_group).is_dir()]
-    known = _known_keys(tuple(o.input_line for o in groups if o.input_line), config_dir)
+    chosen = tuple(o.input_line for o in groups if o.input_line)
+    known = _known_keys(chosen, config_dir)
     for override in overrides:
         key, value = override.key_or_group, override.get_value_element_as_str()
         if override.is_add() and not override.is_force_add() and key in known:
@@ -212,6 +219,8 @@ def _check_keys(overrides: Iterable[Override], config_dir: Path | None) -> None:
         if override in groups or override.is_add() or key.startswith("hydra") or key in known:
             continue
         check_key(key, value)
+        if key.startswith("env.") and _takes_more(chosen, config_dir):
+            raise unknown_env_setting(key, value, known)
         others = {name for name in known if not name.startswith("sweep.") or key.startswith("sweep")}
         near = nearest_key(key, others | set(group_names()))
         raise ConfigError(f"{key}={value}: unknown key; did you mean {near}={value}?")
@@ -221,6 +230,12 @@ def _check_keys(overrides: Iterable[Override], config_dir: Path | None) -> None:
 def _known_keys(groups: tuple[str, ...], config_dir: Path | None) -> frozenset[str]:
     """Dotted paths of all settings and sections with these choices."""
     return frozenset(_keys(OmegaConf.to_container(_compose(groups, config_dir)), ""))
+
+
+def _takes_more(groups: tuple[str, ...], config_dir: Path | None) -> bool:
+    """Whether the chosen environment has settings beside those in its file."""
+    target = str(OmegaConf.select(_compose(groups, config_dir), "env._target_"))
+    return target in PASSING_ON or not target.startswith("qmix_jax.")
 
 
 def _keys(tree: Any, prefix: str) -> Iterable[str]:

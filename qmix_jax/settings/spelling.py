@@ -102,6 +102,25 @@ def check_scenario(settings: dict) -> None:
         )
 
 
+PASSING_ON = {
+    "qmix_jax.envs.hosted.football.make_football",
+    "qmix_jax.envs.hosted.gymnasium.make_gymnasium",
+    "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo",
+    "qmix_jax.envs.jaxmarl.make_jaxmarl",
+    "qmix_jax.envs.jumanji.environment.make_jumanji",
+}
+"""Targets that give further settings to the environment itself."""
+
+
+def unknown_env_setting(key: str, value: str, known: Iterable[str]) -> ConfigError:
+    """The error for a key under ``env.`` of an environment that takes further settings with a plus."""
+    near = difflib.get_close_matches(key, [name for name in known if name.startswith("env.")], n=1, cutoff=0.8)
+    hint = f"did you mean {near[0]}={value}? " if near else ""
+    return ConfigError(
+        f"{key}={value}: unknown key; {hint}settings of the environment itself have a plus: +{key}={value}"
+    )
+
+
 def nearest_key(key: str, known: Iterable[str]) -> str:
     """The key among ``known`` that ``key`` stands for in another project, or else the most similar one."""
     known = sorted(known)
