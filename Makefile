@@ -50,9 +50,7 @@ bench: $(STAMP) ## measure speed and memory on this machine (ARGS="bench.seeds=[
 	$(BIN)/python -m qmix_jax.bench$(if $(PEER),.table bench.peer=$(PEER)) $(ARGS)
 
 benchmark: $(STAMP) ## train what is missing of the benchmark, record it, write the tables (ARGS="map=3m cores=0,1")
-	$(BIN)/python experiments/benchmark.py run $(ARGS)
-	$(BIN)/python experiments/benchmark.py record
-	$(BIN)/python experiments/benchmark.py table
+	$(BIN)/python experiments/benchmark.py all $(ARGS)
 
 gpu-check: $(STAMP) ## everything to find out on a GPU, in half an hour (ARGS="peer=../JaxMARL only=bench,profile")
 	$(BIN)/python experiments/gpu_check.py $(ARGS)

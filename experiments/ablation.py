@@ -5,8 +5,6 @@
 and writes ``experiments/results/ablation/{results.json,ablation.png}``.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from script import call, checked, start, train
 
 from qmix_jax.logging.files import write_json
 from qmix_jax.results.confidence import mean_interval
@@ -48,17 +47,23 @@ LAST = 3
 """The score is the mean of this many final evaluations: a single one of 128 episodes is noisy."""
 
 
+def main(command: str = "", *arguments: str) -> None:
+    """``run`` or ``report``."""
+    call({"run": run, "report": report}, command, arguments)
+
+
 def run(scenario: str, *names: str) -> None:
     """Train the variants that are not finished."""
+    checked("scenario", [scenario], STEPS)
     steps = STEPS[scenario]
-    for name in names or VARIANTS:
+    for name in checked("variant", names, VARIANTS) or VARIANTS:
         run_dir = RUNS / f"{scenario}_{name}"
         if (run_dir / "summary.json").exists():
             continue
-        command = [sys.executable, "-m", "qmix_jax.train", "env=smax", f"env.scenario={scenario}", *SETTINGS]
-        command += [f"total_env_steps={steps}", f"exploration.epsilon_steps={steps * 3 // 10}", "num_seeds=5"]
-        command += [f"evaluation.interval_env_steps={steps // 8}", "logger.wandb.mode=disabled"]
-        subprocess.run([*command, f"run_dir={run_dir}", "resume=true", *VARIANTS[name][1]], check=True)
+        settings = ["env=smax", f"env.scenario={scenario}", *SETTINGS]
+        settings += [f"total_env_steps={steps}", f"exploration.epsilon_steps={steps * 3 // 10}", "num_seeds=5"]
+        settings += [f"evaluation.interval_env_steps={steps // 8}", "logger.wandb.mode=disabled"]
+        train(*settings, f"run_dir={run_dir}", "resume=true", *VARIANTS[name][1])
 
 
 def report() -> None:
@@ -118,4 +123,4 @@ def draw(curves: Axes, dots: Axes, scenario: str, found: dict[str, Any]) -> None
 
 
 if __name__ == "__main__":
-    {"run": run, "report": report}[sys.argv[1]](*sys.argv[2:])
+    start(__doc__, main)

@@ -1,13 +1,15 @@
 """The runs of the benchmark: every map, algorithm, length and seed, with the command of each."""
 
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qmix_jax.envs.smax.scenarios import JAXMARL_SCENARIOS, find_scenario
-from qmix_jax.errors import unknown_choice
+from qmix_jax.errors import ConfigError, require, unknown_choice
 from qmix_jax.settings.groups import conf_dir
+from qmix_jax.settings.values import LARGEST
 
 SEEDS = (0, 1, 2, 3, 4)
 """The seeds that are reported; settings are chosen with others."""
@@ -23,7 +25,8 @@ MPE = dict.fromkeys(("simple_spread", "simple_reference", "simple_speaker_listen
 ALGORITHMS = ("qmix", "vdn", "iql", "qplex", "cw_qmix", "ow_qmix", "qtran", "pqn_vdn", "smax_pqn_vdn")
 PRESETS = {"smax_pqn_vdn": "pqn_vdn"}
 """Of these, what is a file of conf/experiment for SMAX, and the algorithm that it sets."""
-MPE_ALGORITHMS = ("qmix", "vdn", "iql")
+FEW_ALGORITHMS = ("qmix", "vdn", "iql")
+"""On :data:`MPE`'s tasks but simple_spread, where all are compared."""
 PEER_DRIVER = Path(__file__).with_name("benchmark_peer.py")
 PEERS = {
     "peer_qmix": ("QLearning/qmix_rnn.py", "QLearning/config/alg/ql_rnn_{kind}.yaml"),
@@ -126,11 +129,11 @@ def cases(
 
 def algorithms_of(task: Task) -> list[str]:
     """Those that are compared on a task; JaxMARL's on its own maps."""
-    if task.name in MPE:
-        return [*MPE_ALGORITHMS, *MPE_PEERS]
     if task.name in OWN_MAPS:
         return ["qmix"]
     own = [name for name in ALGORITHMS if name not in PRESETS or task.name in SMAX]
+    if task.name in MPE:
+        return [*(own if task.name == "simple_spread" else FEW_ALGORITHMS), *MPE_PEERS]
     return [*own, *(PEERS if task.name in JAXMARL_SCENARIOS else ())]
 
 
@@ -154,15 +157,27 @@ def command(
 ) -> list[str]:
     """The command that trains a case, or ``num_seeds`` seeds from the case's on in one program."""
     if case.is_peer:
-        kind = "mpe" if case.task.name in MPE else "smax"
-        program, config = (part.format(kind=kind) for part in PEERS[case.algorithm])
-        places = [f"{peer}/baselines/{program}", f"{peer}/baselines/{config}"]
-        name = f"MPE_{case.task.name}_v3" if kind == "mpe" else case.task.name
+        places = [str(place) for place in peer_files(case, str(peer))]
+        name = f"MPE_{case.task.name}_v3" if case.task.name in MPE else case.task.name
         own = [case.algorithm, name, str(case.steps), str(case.seed), str(run_dir)]
         return [peer_python or sys.executable, "-P", str(PEER_DRIVER), *places, *own]
     own = [f"seed={case.seed}", f"num_seeds={num_seeds}", f"run_dir={run_dir}", "resume=true"]
     own += ["logger.wandb.mode=disabled", "checkpoint.keep=1"]
     return [sys.executable, "-m", "qmix_jax.train", *settings(case), *own]
+
+
+def peer_files(case: Case, checkout: str) -> list[Path]:
+    """JaxMARL's program for a case and its settings, in a checkout."""
+    kind = "mpe" if case.task.name in MPE else "smax"
+    return [Path(checkout) / "baselines" / part.format(kind=kind) for part in PEERS[case.algorithm]]
+
+
+def check_peer(peers: Iterable[Case], checkout: str, python: str | None) -> None:
+    """Raise :class:`ConfigError` where JaxMARL's programs, or the Python for them, are not there."""
+    for place in (place for case in peers for place in peer_files(case, checkout)):
+        require(place.is_file(), "peer", checkout, f"a checkout of JaxMARL, with {place.relative_to(checkout)}")
+    there = python is None or shutil.which(python) is not None
+    require(there, "peer_python", python, "a Python that can be started, like ../JaxMARL/.venv/bin/python")
 
 
 def shown_command(case: Case) -> str:
@@ -185,20 +200,23 @@ def read_steps(text: str) -> int:
 
     Raises :class:`ValueError`.
     """
-    units = {"k": 1000, "M": 1_000_000}
-    number = float(text.rstrip("kM")) * units.get(text[-1:], 1)
-    if number < 1 or number != int(number):
+    unit = {"k": 1000, "M": 1_000_000}.get(text[-1:])
+    number = float(text[:-1]) * unit if unit else float(text)
+    if not 1 <= number <= LARGEST[int] or abs(number - round(number)) > 1e-6:  # 2.3 * 1e6 is not quite 2.3M
         raise ValueError(text)
-    return int(number)
+    return round(number)
 
 
 def read_seeds(texts: Iterable[str]) -> list[int]:
     """``0``, ``3`` and ``0-4`` as seeds.
 
-    Raises :class:`ValueError`.
+    Raises :class:`ValueError`, and :class:`ConfigError` for a range without a seed.
     """
     found: dict[int, None] = {}
     for text in texts:
         first, dash, last = text.partition("-")
-        found |= dict.fromkeys(range(int(first), int(last if dash else first) + 1))
+        seeds = range(int(first), int(last if dash else first) + 1)
+        if not seeds:
+            raise ConfigError(f"seeds={text}: is empty; did you mean seeds={last}-{first}?")
+        found |= dict.fromkeys(seeds)
     return list(found)

@@ -11,7 +11,7 @@ import numpy as np
 from benchmark_play import PLAYED, fresh_episodes
 from benchmark_record import find_runs
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, writing
 from qmix_jax.results.policies import FORMAT, SUFFIXES, load_policy, save_policy
 from qmix_jax.running.devices import set_up
 
@@ -48,7 +48,8 @@ def ship(runs: Sequence[Path], folder: Path, episodes: int) -> str:
     Raises :class:`ConfigError` for a folder without runs or policies, and for a policy that is too large.
     """
     set_up()
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing("policies", folder):
+        folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Path]] = {}
     for run in find_runs([str(path) for path in runs]) if runs else ():
         for path in best_of(run):

@@ -15,7 +15,7 @@ from benchmark_play import PLAYED, fresh_episodes
 from benchmark_runs import ABOUT, RECORDS, is_running, machine, read_json, record_folder
 
 from qmix_jax.envs.smax.scenarios import SCENARIOS
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, writing
 from qmix_jax.logging import METRICS_FILE, write_json
 from qmix_jax.logging.files import read_rows
 from qmix_jax.results.comparison.records import flat, words
@@ -77,7 +77,8 @@ def record(folder: Path, records: Path = RECORDS, changed: bool = False, tiny: b
     for place, seed in enumerate(summary["seeds"]):
         case = case._replace(seed=seed)
         own = record_folder(records, case)
-        own.mkdir(parents=True, exist_ok=True)
+        with writing("records", own):
+            own.mkdir(parents=True, exist_ok=True)
         about = _about(folder, case, summary, differing)
         write_json(own / "summary.json", {**_of_seed(summary, place), PLAYED: _fresh(folder, seed), "benchmark": about})
         write_json(own / "config.json", {**config, "seed": seed, "num_seeds": 1, "run_dir": None})

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from benchmark_plan import Case, command, is_there, shown_command
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, writing
 from qmix_jax.logging import METRICS_FILE, write_json
 from qmix_jax.running.resume import locked
 
@@ -264,7 +264,8 @@ def _log(job: Job) -> Path:
 
 
 def _start(job: Job, core: int | None) -> "subprocess.Popen[bytes]":
-    job.folder.mkdir(parents=True, exist_ok=True)
+    with writing("folder", job.folder):
+        job.folder.mkdir(parents=True, exist_ok=True)
     known = read_json(job.folder / ABOUT) or {}
     about = {
         "command": shown_command(job.case),

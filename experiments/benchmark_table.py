@@ -11,7 +11,7 @@ from benchmark_plan import ALGORITHMS, PEERS, short
 from benchmark_play import EPISODES
 from benchmark_runs import RECORDS
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, writing
 from qmix_jax.results.comparison.statistics import bootstrap, iqm
 
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
@@ -137,15 +137,22 @@ def write(records: Path = RECORDS, page: Path = PAGE, tiny: bool = False) -> str
     groups = read_groups(records, tiny)
     figure = page.with_name("benchmark.png") if groups else None
     text = markdown(groups, figure and figure.name)
+    before, after = parts_of(page)
+    with writing("page", page):
+        if figure is not None:
+            draw(groups, figure)
+        page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    return text
+
+
+def parts_of(page: Path) -> tuple[str, str]:
+    """What stands before and after the tables. Raises :class:`ConfigError` for a page without the marks."""
     try:
         content = page.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"page={page}: cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"page={page}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     before, begin, rest = content.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ConfigError(f"page={page}: needs a line {BEGIN} and a line {END}, with the tables between them")
-    if figure is not None:
-        draw(groups, figure)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
-    return text
+    return before, after

@@ -9,7 +9,6 @@ what that takes as a share of ten minutes.
 """
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from script import call_with, start, whole
 
 from qmix_jax import make_algorithm
 from qmix_jax.running.checkpoint import Checkpoints, verify, write_checkpoint
@@ -29,8 +29,17 @@ EVERY = 600.0
 """Seconds between checkpoints by default."""
 
 
-def main(rounds: str = "4") -> None:
+def main(*arguments: str) -> None:
+    """``save``, or the number of rounds."""
+    if arguments[:1] == ("save",):
+        call_with(save_times, arguments[1:], "save ")
+    else:
+        call_with(training_times, arguments)
+
+
+def training_times(rounds: str = "4") -> None:
     """Measure and print."""
+    number = whole("rounds", rounds, least=1)
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     seeds = list(range(jax.local_device_count()))
     settings = ["experiment=smax_3m", "evaluation.interval_env_steps=4000", "evaluation.episodes=8"]
@@ -45,7 +54,7 @@ def main(rounds: str = "4") -> None:
     shares = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder) / "checkpoints", keep=2)
-        for _ in range(int(rounds)):
+        for _ in range(number):
             without, _ = spell(waves, None)
             with_one, blocked = spell(waves, checkpoints)
             share = (1 - with_one / without) * SPELL / 60
@@ -58,16 +67,16 @@ def main(rounds: str = "4") -> None:
     print(f"median {np.median(shares):.1%}, from {min(shares):.1%} to {max(shares):.1%}")
 
 
-def save_times(*sizes: str) -> None:
+def save_times(gib: str, *more_gib: str) -> None:
     """Measure and print what checkpoints of so many GiB take."""
-    for gib in map(float, sizes):
+    for size in [whole("gib", text, least=1) for text in (gib, *more_gib)]:
         block = np.random.default_rng(0).bytes(2**26)
-        replay = np.frombuffer(block * int(16 * gib), np.float32).reshape(1, -1)
+        replay = np.frombuffer(block * 16 * size, np.float32).reshape(1, -1)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "00000001"
             times = [timed(lambda path=path, x=replay: write_checkpoint(path, {"replay": x}, {})), timed(verify, path)]
         for what, (seconds, processor) in zip(("saved", "checked"), times, strict=True):
-            print(f"{gib:g} GiB {what} in {seconds:.1f} s ({processor:.1f} s of a core: {processor / EVERY:.1%})")
+            print(f"{size} GiB {what} in {seconds:.1f} s ({processor:.1f} s of a core: {processor / EVERY:.1%})")
 
 
 def timed(function: Callable[..., object], *arguments: object) -> tuple[float, float]:
@@ -111,4 +120,4 @@ def fill_with_noise(waves: Waves) -> None:
 
 
 if __name__ == "__main__":
-    save_times(*sys.argv[2:]) if sys.argv[1:2] == ["save"] else main(*sys.argv[1:])
+    start(__doc__, main)

@@ -8,8 +8,6 @@ each beside a bare loop over one environment.
 """
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,9 @@ import jax.numpy as jnp
 from hosted import bare_loop, cpu_seconds
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from script import call, checked, start, train, whole
 
 from qmix_jax.acting.hosted_rollout import HostedActor
-from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.library import make_algorithm
 from qmix_jax.logging.files import write_json
 from qmix_jax.networks.agents import init_agent
@@ -52,19 +50,15 @@ WORKERS = (2, 4, 8)
 
 def main(command: str = "report", *arguments: str) -> None:
     """``run``, ``report`` or ``speed``."""
-    commands = {"run": run, "report": report, "speed": speed}
-    if command not in commands:
-        raise unknown_choice("command", command, commands)
-    commands[command](*arguments)
+    call({"run": run, "report": report, "speed": speed}, command, arguments)
 
 
 def run(seed: str, *methods: str) -> None:
     """Train, or go on training."""
-    for method in methods or METHODS:
-        if method not in METHODS:
-            raise unknown_choice("method", method, METHODS)
-        own = [f"algorithm={method}", f"seed={seed}", f"run_dir={RUNS / f'{method}_seed{seed}'}", "resume=true"]
-        subprocess.run([sys.executable, "-m", "qmix_jax.train", *SETTINGS, *own], check=True)
+    number = whole("seed", seed)
+    for method in checked("method", methods, METHODS) or METHODS:
+        own = [f"algorithm={method}", f"seed={number}", f"run_dir={RUNS / f'{method}_seed{number}'}", "resume=true"]
+        train(*SETTINGS, *own)
 
 
 def report() -> None:
@@ -111,12 +105,13 @@ def draw(found: dict[str, dict[str, list[Any]]]) -> None:
 
 def speed(*workers: str) -> None:
     """Print environment steps per second and per second of one core, and of a bare loop over one environment."""
+    counts = [whole("workers", number, least=1) for number in workers] or WORKERS
     print(
         "| workers | environment steps/s | per CPU second | bare loop: steps/s | per CPU second |",
         "|---|---|---|---|---|",
         sep="\n",
     )
-    for count in [int(number) for number in workers] or WORKERS:
+    for count in counts:
         algorithm, _ = make_algorithm([*ENV, f"env.workers={count}", "rollout.num_envs=8"])
         actor = HostedActor(algorithm.env, algorithm.agent, 8)
         params = init_agent(algorithm.agent, algorithm.env.obs_size, jax.random.key(0))
@@ -135,7 +130,4 @@ def play(actor: HostedActor, params: Any, ticks: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except ConfigError as error:
-        raise SystemExit(f"error: {error}") from error
+    start(__doc__, main)

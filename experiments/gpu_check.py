@@ -12,7 +12,7 @@ from typing import Any
 
 from qmix_jax.bench.process import Process, ProcessError, worker_command
 from qmix_jax.bench.spread import alternate, spread
-from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.errors import ConfigError, unknown_choice, writing
 from qmix_jax.logging import write_json
 from qmix_jax.settings.arguments import parse_arguments, run_command
 
@@ -73,6 +73,11 @@ class Settings:
     dry: bool = False
 
     @property
+    def folder(self) -> Path:
+        """``out``, for commands that run elsewhere."""
+        return Path(self.out).absolute()
+
+    @property
     def arguments(self) -> list[str]:
         """What is measured."""
         return list(TINY if self.dry else MAP)
@@ -85,7 +90,7 @@ class Settings:
     @property
     def cache(self) -> str | None:
         """For compiled programs; of a dry run, which compiles the same ones again and again."""
-        return str(Path(self.out).resolve() / "cache") if self.dry else None
+        return str(self.folder / "cache") if self.dry else None
 
     @property
     def many(self) -> int:
@@ -105,7 +110,8 @@ def check(settings: Settings) -> int:
         if name not in PARTS:
             raise unknown_choice("only", name, PARTS)
     out = Path(settings.out)
-    out.mkdir(parents=True, exist_ok=True)
+    with writing("out", out):
+        out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {}
     for name in names:
         print(f"== {name}", flush=True)
@@ -159,11 +165,17 @@ def tests(settings: Settings) -> dict[str, Any]:
 
 def bench_command(settings: Settings) -> list[str]:
     """Speed with several numbers of seeds; beside JaxMARL's where its checkout is given."""
-    own = ["bench.seeds=[1,8,64]", f"bench.repetitions={REPETITIONS}", f"bench.output={Path(settings.out) / 'bench'}"]
+    own = ["bench.seeds=[1,8,64]", f"bench.repetitions={REPETITIONS}", f"bench.output={settings.folder / 'bench'}"]
     if settings.peer is None:
         return [sys.executable, "-m", "qmix_jax.bench", "experiment=smax_3m", "bench.env_steps=30_000", *own]
-    python = [f"bench.peer_python={settings.peer_python}"] if settings.peer_python else []
-    return [sys.executable, "-m", "qmix_jax.bench.table", f"bench.peer={settings.peer}", *python, *own]
+    python = [f"bench.peer_python={_from_here(settings.peer_python)}"] if settings.peer_python else []
+    peer = f"bench.peer={Path(settings.peer).absolute()}"
+    return [sys.executable, "-m", "qmix_jax.bench.table", peer, *python, *own]
+
+
+def _from_here(program: str) -> str:
+    """A program by its whole path, but for one that is looked up."""
+    return str(Path(program).absolute()) if os.sep in program else program
 
 
 def bench(settings: Settings) -> dict[str, Any]:
@@ -236,13 +248,13 @@ def _fitting(settings: Settings, seeds: int) -> dict[str, Any]:
 
 def profile(settings: Settings) -> dict[str, Any]:
     """Which kernels take the time of an iteration; in a process of its own, as all that computes."""
-    file = Path(settings.out) / "profile.json"
+    file = settings.folder / "profile.json"
     request: dict[str, Any] = {
         "arguments": settings.arguments,
         "env_steps": settings.env_steps,
         "cache": settings.cache,
     }
-    request["file"] = str(file.resolve())
+    request["file"] = str(file)
     run([sys.executable, str(Path(__file__).with_name("gpu_profile.py")), json.dumps(request)])
     return json.loads(file.read_text(encoding="utf-8"))
 
@@ -250,11 +262,12 @@ def profile(settings: Settings) -> dict[str, Any]:
 def learn(settings: Settings) -> dict[str, Any]:
     """Five seeds of 3s5z in one program, 10M steps each; goes on where an earlier check was interrupted."""
     script = [sys.executable, str(Path(__file__).with_name("benchmark.py"))]
-    folder = f"folder={Path(settings.out) / 'benchmark'}"
-    own = ["map=3s5z", "algorithm=qmix", "seeds=0-4", "together=true", folder, *(["dry=true"] if settings.dry else [])]
-    result = run([*script, "run", *own])
+    # Records of its own: what this machine learns counts, not whether others have learned it before.
+    places = [f"folder={settings.folder / 'benchmark'}", f"records={settings.folder / 'records'}"]
+    own = ["map=3s5z", "algorithm=qmix", "seeds=0-4", "together=true", *(["dry=true"] if settings.dry else [])]
+    result = run([*script, "run", *own, *places])
     if not settings.dry:
-        run([*script, "record", f"records={Path(settings.out) / 'records'}", folder])
+        run([*script, "record", *places])
     return {"result": result}
 
 

@@ -22,8 +22,8 @@ import numpy as np
 import psutil
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from script import call, checked, start, train, whole
 
-from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.library import make_algorithm
 from qmix_jax.logging.files import write_json
 from qmix_jax.results.curves import read_metrics
@@ -103,10 +103,7 @@ SPEED_SETTINGS = [
 
 def main(command: str = "list", *arguments: str) -> None:
     """``list``, ``run``, ``report`` or ``speed``."""
-    commands = {"list": show, "run": run, "report": report, "speed": speed}
-    if command not in commands:
-        raise unknown_choice("command", command, commands)
-    commands[command](*arguments)
+    call({"list": show, "run": run, "report": report, "speed": speed}, command, arguments)
 
 
 def show() -> None:
@@ -132,15 +129,12 @@ def run(seed: str, *arguments: str) -> None:
     """Train what is missing of one seed."""
     names = [argument for argument in arguments if "=" not in argument]
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    steps = int(given.pop("steps", STEPS))
-    if given:
-        raise unknown_choice("argument", next(iter(given)), ("steps",))
-    for name in names or CASES:
-        if name not in CASES:
-            raise unknown_choice("case", name, CASES)
-        if int(seed) not in finished(name):
-            own = [f"seed={seed}", f"run_dir={RUNS / f'{name}_seed{seed}'}", "resume=true"]
-            subprocess.run([sys.executable, "-m", "qmix_jax.train", *settings(name, steps), *own], check=True)
+    checked("argument", list(given), ("steps",))
+    number, steps = whole("seed", seed), whole("steps", given.get("steps", str(STEPS)), least=1)
+    for name in checked("case", names, CASES) or CASES:
+        if number not in finished(name):
+            own = [f"seed={number}", f"run_dir={RUNS / f'{name}_seed{number}'}", "resume=true"]
+            train(*settings(name, steps), *own)
 
 
 def report() -> None:
@@ -211,14 +205,13 @@ def speed(*names: str) -> None:
 
     A core that other programs use as well shows in the first number alone.
     """
+    checked("case", names, SPEED_TASKS)
     print(
         "| task | environments | workers | environment steps/s | per CPU second | bare loop, the same | EPyMARL |",
         "|---|---|---|---|---|---|---|",
         sep="\n",
     )
     for task in names or SPEED_TASKS:
-        if task not in SPEED_TASKS:
-            raise unknown_choice("case", task, SPEED_TASKS)
         env = make_algorithm([*TASKS[task], "rollout.num_envs=1"])[0].env
         for num_envs, workers in SPEED_SIZES:
             before = bare_loop(env, 3000)[1]
@@ -280,7 +273,4 @@ def steps_per_second(rows: list[dict[str, Any]]) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except ConfigError as error:
-        raise SystemExit(f"error: {error}") from error
+    start(__doc__, main)

@@ -12,7 +12,6 @@ which the table does not use, and prints payoffs and joint values.
 import collections
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from script import call_with, checked, start
 
 from qmix_jax import make_algorithm
 from qmix_jax.algorithms.base import Algorithm
@@ -58,12 +58,11 @@ OWN = {
 
 def main(*names: str) -> None:
     """Train, print, save."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     if names[:1] == ("try",):
-        _, game, name, *arguments = names
-        result = trained(name, game, TRIED, arguments)
-        print(f"{game}, {name}, {' '.join(arguments)}: {counted(result['payoff'])}\n{result.get('values')}")
+        call_with(try_settings, names[1:], "try ")
         return
+    checked("algorithm", names, ALGORITHMS)
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     path = OUT / "results.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     OUT.mkdir(parents=True, exist_ok=True)
@@ -74,6 +73,14 @@ def main(*names: str) -> None:
                 write_json(path, results)
                 print(f"{game}, {name}: {counted(results[game][name]['payoff'])}", flush=True)
     print("\n".join(table(results)))
+
+
+def try_settings(game: str, algorithm: str, *settings: str) -> None:
+    """Train with other settings, and print what comes of it."""
+    checked("game", [game], GAMES)
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    result = trained(algorithm, game, TRIED, settings)
+    print(f"{game}, {algorithm}, {' '.join(settings)}: {counted(result['payoff'])}\n{result.get('values')}")
 
 
 def trained(name: str, game: str, seeds: Sequence[int], more: Sequence[str] = ()) -> dict[str, Any]:
@@ -124,7 +131,7 @@ def joint_table(algorithm: Algorithm, networks: Any) -> jax.Array:
         network = algorithm.method.network(algorithm, hidden.shape[-1])
         values = over_slots(network, networks.joint, batch.step.state, hidden, action, method="joint")
     else:
-        q = action_values(algorithm.agent, networks.agent, batch)
+        q = action_values(algorithm.agent, networks.agent, batch, None)
         values = mixed(algorithm, networks, q, action, batch)
     return values.reshape(env.num_actions, env.num_actions)
 
@@ -144,4 +151,4 @@ def counted(returns: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(__doc__, main)

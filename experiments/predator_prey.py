@@ -7,14 +7,13 @@ there is and writes ``experiments/results/predator_prey/{results.json,curves.png
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from script import call, checked, start, train, whole
 
 from qmix_jax.logging.files import write_json
 from qmix_jax.results.curves import read_metrics
@@ -49,9 +48,9 @@ CASES = {f"{method}{penalty}": (method, penalty) for penalty in PENALTIES for me
 """By name: ``cw_qmix-2`` is CW-QMIX with a penalty of -2, ``qmix-0`` QMIX without one."""
 
 
-def main(command: str, *arguments: str) -> None:
+def main(command: str = "list", *arguments: str) -> None:
     """``list``, ``run`` or ``report``."""
-    {"list": show, "run": run, "report": report}[command](*arguments)
+    call({"list": show, "run": run, "report": report}, command, arguments)
 
 
 def show() -> None:
@@ -67,16 +66,16 @@ def finished(name: str) -> list[int]:
 
 def run(seed: str, *names: str) -> None:
     """Train what is missing of one seed."""
-    for name in names or CASES:
+    number = whole("seed", seed)
+    for name in checked("case", names, CASES) or CASES:
         method, penalty = CASES[name]
-        if int(seed) not in finished(name):
-            command = [sys.executable, "-m", "qmix_jax.train", *SETTINGS, f"algorithm={method}", *METHODS[method]]
-            command += [
+        if number not in finished(name):
+            own = [
                 f"env.penalty={float(penalty) + 0.0:g}",
-                f"seed={seed}",
-                f"run_dir={RUNS / f'{name}_seed{seed}'}",
+                f"seed={number}",
+                f"run_dir={RUNS / f'{name}_seed{number}'}",
             ]
-            subprocess.run([*command, "resume=true"], check=True)
+            train(*SETTINGS, f"algorithm={method}", *METHODS[method], *own, "resume=true")
 
 
 def report() -> None:
@@ -154,4 +153,4 @@ LOWEST = -40.0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(__doc__, main)

@@ -7,12 +7,13 @@ the mean with a 95% interval (Student's t over seeds).
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from script import start
 
+from qmix_jax.errors import require
 from qmix_jax.logging.files import METRICS_FILE
 from qmix_jax.results.confidence import mean_interval
 from qmix_jax.results.curves import compare_runs, learning_curves, read_metrics
@@ -20,19 +21,27 @@ from qmix_jax.results.curves import compare_runs, learning_curves, read_metrics
 RESULTS = Path(__file__).parent / "results"
 
 
-def main(name: str, *run_dirs: str) -> None:
+FILES = ("summary.json", "config.json", METRICS_FILE)
+"""What is copied of a run."""
+
+
+def main(name: str, run_dir: str, *more_run_dirs: str) -> None:
     """Copy the files, draw the figure, print the table."""
+    run_dirs = (run_dir, *more_run_dirs)
+    for folder in map(Path, run_dirs):
+        for file in FILES:
+            require((folder / file).is_file(), "run_dir", folder, f"the folder of a finished run (no {file} there)")
     out = RESULTS / name
     out.mkdir(parents=True, exist_ok=True)
     parts: dict[str, list[Path]] = {}
-    for run_dir in map(Path, run_dirs):
-        label = json.loads((run_dir / "summary.json").read_text())["algorithm"]
-        parts.setdefault(label, []).append(run_dir)
+    for folder in map(Path, run_dirs):
+        label = json.loads((folder / "summary.json").read_text())["algorithm"]
+        parts.setdefault(label, []).append(folder)
         suffix = f"-{len(parts[label])}" if len(parts[label]) > 1 else ""
-        for file in ("summary.json", "config.json", METRICS_FILE):
-            shutil.copy(run_dir / file, out / f"{label}{suffix}-{file}")
+        for file in FILES:
+            shutil.copy(folder / file, out / f"{label}{suffix}-{file}")
     if len(run_dirs) == 1:
-        learning_curves(read_metrics(run_dirs[0]), out / "curves.png", title=name)
+        learning_curves(read_metrics(run_dir), out / "curves.png", title=name)
     else:
         compare_runs(parts, out / "curves.png", title=name)
     print(table({label: joined(folders) for label, folders in parts.items()}))
@@ -69,4 +78,4 @@ def table(summaries: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(__doc__, main)

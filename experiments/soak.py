@@ -31,10 +31,13 @@ EPOCHS_PER_KILL = 4
 
 def main(kills: str = "100") -> None:
     """Run the test; exit with status 1 if anything differs."""
+    from script import whole  # here, since tests load this file from elsewhere
+
+    count = whole("kills", kills, least=1)
     with tempfile.TemporaryDirectory() as folder:
-        if not soak(Path(folder), int(kills)):
+        if not soak(Path(folder), count):
             sys.exit("the killed run and the uninterrupted run have different results")
-    print(f"{kills} of {kills} kills: the resumed run has the same bits")
+    print(f"{count} of {count} kills: the resumed run has the same bits")
 
 
 def soak(folder: Path, kills: int, seed: int = 0) -> bool:
@@ -94,4 +97,6 @@ def results(run_dir: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    from script import start
+
+    start(__doc__, main)

@@ -21,7 +21,10 @@ from typing import Any
 
 import numpy as np
 from benchmark_play import PLAYED, fresh_episodes
+from script import call, checked, start, whole
 
+from qmix_jax.envs.smax.scenarios import find_scenario
+from qmix_jax.errors import require
 from qmix_jax.running.devices import set_up
 
 RUNS = Path("runs/tuning")
@@ -192,12 +195,6 @@ TRIALS: dict[str, Settings] = {
             **{agent: {"agent": agent} for agent in ("deep_gru", "feed_forward", "min_gru")},
             "soft_long": {**SOFT, "exploration.preference_steps": 20},
             "soft_gamma_998": {**SOFT, "gamma": 0.998},
-            "soft_gamma_1": {**SOFT, "gamma": 1},
-            "soft_mixer_64": {**SOFT, "mixer.embed_size": 64},
-            "soft_tau_1": {**SOFT, "target.tau": 0.1},
-            "soft_tau_2": {**SOFT, "target.tau": 0.2},
-            "soft_batch_64": {**SOFT, "replay.batch_size": 64},
-            "soft_long_gamma_998": {**SOFT, "exploration.preference_steps": 20, "gamma": 0.998},
         }.items()
     },
 }
@@ -217,15 +214,24 @@ def command_of(trial: str, scenario: str, steps: int, seed: int) -> list[str]:
     return ["env=smax", f"env.scenario={scenario}", f"total_env_steps={steps}", f"seed={seed}", *groups, *keys]
 
 
-def run(trial: str, scenario: str, steps: str, *seeds: str) -> None:
+def main(command: str = "", *arguments: str) -> None:
+    """``run`` or ``report``."""
+    call({"run": run, "report": report}, command, arguments)
+
+
+def run(trial: str, scenario: str, steps: str, seed: str, *more_seeds: str) -> None:
     """Train and record one trial on one map."""
-    for seed in map(int, seeds):
-        if (seed in REPORTED) != (trial == "final"):
-            raise SystemExit(f"seed {seed}: trials use seeds from {len(REPORTED)} on, final uses those below")
-        name = f"{trial}-{scenario}-{int(steps)}-{seed}"
+    checked("trial", [trial], TRIALS)
+    find_scenario(scenario)
+    length, seeds = whole("steps", steps, least=1), [whole("seed", text) for text in (seed, *more_seeds)]
+    for number in seeds:
+        words = f"at least {len(REPORTED)}; only the trial final uses smaller ones, and it uses no others"
+        require((number in REPORTED) == (trial == "final"), "seed", number, words)
+    for number in seeds:
+        name = f"{trial}-{scenario}-{length}-{number}"
         if any(record["name"] == name for record in records()):
             continue
-        arguments = command_of(trial, scenario, int(steps), seed)
+        arguments = command_of(trial, scenario, length, number)
         command = [sys.executable, "-m", "qmix_jax.train", *arguments, *FIXED, f"run_dir={RUNS / name}"]
         if not (RUNS / name / "summary.json").exists():
             subprocess.run(command, check=False)  # one that was stopped by hand is recorded as far as it came
@@ -281,6 +287,7 @@ def value_at(line: dict[str, Any], at: int) -> float:
 
 def report(*maps: str) -> None:
     """Print a table for each map and length of run, the best trial first."""
+    checked("map", maps, {line["map"] for line in records()})
     tables: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for line in records():
         tables[line["map"], line["steps"]][line["trial"]].append(line)
@@ -313,4 +320,4 @@ def report(*maps: str) -> None:
 
 
 if __name__ == "__main__":
-    {"run": run, "report": report}[sys.argv[1]](*sys.argv[2:])
+    start(__doc__, main)

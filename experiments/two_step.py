@@ -5,7 +5,6 @@ algorithms) with ``experiment=two_step_game`` and writes ``experiments/results/t
 """
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from script import checked, start
 
 from qmix_jax import make_algorithm
 from qmix_jax.algorithms.base import Algorithm
@@ -42,6 +42,7 @@ PUBLISHED_RETURN = {"iql": 7.0, "vdn": 7.0, "vdn_s": 7.0, "qmix": 8.0, "qmix_lin
 
 def main(*names: str) -> None:
     """Train, print, save."""
+    checked("algorithm", names, PUBLISHED_RETURN)
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     results: dict[str, Any] = {}
     for name in names or PUBLISHED_RETURN:
@@ -145,4 +146,4 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    start(__doc__, main)

@@ -13,6 +13,7 @@ from qmix_jax.envs.build import make_env
 from qmix_jax.envs.contract import PROMISES, Finding, check_contract
 from qmix_jax.envs.contract.findings import complete
 from qmix_jax.envs.contract.start import BrokenPromiseError
+from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink
 from qmix_jax.running.devices import check_platform, set_up
@@ -102,6 +103,10 @@ def check(settings: Settings, env_settings: Mapping[str, Any]) -> Report:
     except BrokenPromiseError as broken:
         return Report(None, complete([broken.finding]))
     if env.hosted is not None:
+        try:
+            env.hosted.rehearse(settings.episodes, settings.seed)
+        except EnvError as error:
+            raise ConfigError(f"env: {error}") from error
         return Report(env, [_of_hosted(name) for name in PROMISES])
     time_limit = env_settings.get("time_limit")
     findings = check_contract(env, twin, episodes=settings.episodes, seed=settings.seed, time_limit=time_limit)
@@ -109,7 +114,7 @@ def check(settings: Settings, env_settings: Mapping[str, Any]) -> Report:
 
 
 def _of_hosted(name: str) -> Finding:
-    """A hosted environment that could be made has kept these promises in an episode of random play."""
+    """A hosted environment that could be made has kept these promises in all episodes of random play."""
     kept = ("declared", "obs_type", "avail_actions_type", "state_type", "available", "finite", "episode_limit")
     return Finding(name, "ok") if name in kept else Finding(name, "not_checked", "for environments in JAX only")
 

@@ -47,8 +47,8 @@ Usage: python -m qmix_jax.evaluate run_dir=FOLDER|policy=NAME [key=value ...]
   env.KEY=VALUE       change a setting of the environment that the policy was trained in, like env.scenario=3m
   env._target_=PATH   needed for an environment that does not come with qmix_jax: its code will be run (so is, for an
                       agent, agent._target_=PATH)
-  render=FILE         draw the first episode of the first policy: .gif for SMAX and MPE, .md .txt .gif .png for the
-                      two-step and matrix games
+  render=FILE         draw the first episode of the first policy: .gif for SMAX, MPE, jumanji, predator_prey and
+                      Python environments that draw themselves, .md .txt .gif .png for the two-step and matrix games
   explain=FOLDER      draw what happens inside in that episode: values of all actions, credit by the mixer (of final
                       policies), q_tot against the return that came, hidden states; tables of matrix games
   output=FILE.json    write the results as JSON

@@ -52,3 +52,20 @@ def test_the_page_of_settings_has_every_key():
         assert f"| `{key}` |" in page, key
     assert "<date>" not in page
     assert module.on_page_content("<p>:class:<code>Env</code></p>") == "<p><code>Env</code></p>"
+
+
+def test_the_pages_for_those_who_come_from_elsewhere_name_the_presets_that_there_are():
+    pages = "".join(
+        (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("from_pymarl.md", "from_jaxmarl.md")
+    )
+    pattern = r"\b(?:e?pymarl2?|wqmix|jaxmarl_pqn)_[a-z_]+\b|\bqplex_sc2\b"
+    there = {path.stem for group in ("algorithm", "target") for path in (ROOT / "conf" / group).glob("*.yaml")}
+    published = {name for name in there if re.fullmatch(pattern, name)}
+    shown = set(re.findall(pattern, re.sub(r"tests/[\w/.]+|qmix_jax\.\w+|runs/\w+", "", pages)))
+    assert published == shown
+
+
+def test_the_page_of_environments_names_all():
+    page = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
+    names = [path.stem for path in (ROOT / "conf" / "env").glob("*.yaml")]
+    assert not [name for name in names if not re.search(rf"`(?:env=)?{name}\b", page)]

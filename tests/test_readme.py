@@ -18,9 +18,12 @@ from toy_env import QUICKLY
 
 from qmix_jax import check_env, compare, dashboard, evaluate, import_pymarl, make_algorithm
 from qmix_jax.algorithms import loop as qmix
+from qmix_jax.networks.agents import NO_ACTION
 from qmix_jax.networks.pymarl_names import agent_to_pymarl, mixer_to_pymarl
+from qmix_jax.replay.sequences import Minibatch
 from qmix_jax.settings.arguments import parse_arguments
 from qmix_jax.settings.command_line import check
+from qmix_jax.types import Slot, Start, TimeStep
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -208,3 +211,35 @@ def test_the_parts_of_one_s_own_in_the_pages_learn(part: str, example_package: N
     assert np.isfinite(metrics["loss"]).all()
     if part == "algorithm":
         assert float(metrics["conservative_gap"]) > 0
+
+
+@pytest.mark.parametrize("target", ["conservative.Conservative", "example_algorithms.critic.WithCritic"])
+def test_algorithms_of_one_s_own_go_on_from_what_the_agents_remember(target: str, example_package: None):
+    """The second half of a sequence has the loss of the whole one with the first half masked."""
+    length, half, sequences = 8, 4, 3
+    small = ("env=two_step", "agent.hidden_size=8", "target=one_step", "mixer=vdn")
+    algorithm, hyper = make_algorithm([*small, f"algorithm._target_={target}"])
+    learner = jax.jit(lambda key: qmix.init(algorithm, key).learner)(jax.random.key(0))
+    env, numbers = algorithm.env, np.random.default_rng(0)
+    at = (length, sequences)
+    step = TimeStep(
+        obs=numbers.normal(size=(*at, env.num_agents, env.obs_size)).astype(np.float32),
+        avail_actions=np.ones((*at, env.num_agents, env.num_actions), bool),
+        state=numbers.normal(size=(*at, env.state_size)).astype(np.float32),
+    )
+    time = np.broadcast_to(np.arange(length)[:, None], at)
+    mask = ((time >= half) & (time < length - 1)).astype(np.float32)
+    action = numbers.integers(0, env.num_actions, (*at, env.num_agents)).astype(np.int32)
+    reward = numbers.normal(size=at).astype(np.float32)
+    whole = Slot(step, action, reward, np.ones(at, np.float32), mask, time == 0)
+    before, after = jax.tree.map(lambda x: x[:half], whole), jax.tree.map(lambda x: x[half:], whole)
+    last_action = np.full(action.shape[1:], NO_ACTION, np.int32)
+    start = Start(algorithm.agent.initial_hidden(sequences), last_action, burn_in=before)
+
+    def loss(slots: Slot, start: Start | None) -> float:
+        minibatch = Minibatch(slots, np.arange(sequences), np.ones(sequences, np.float32), start)
+        compute = jax.jit(lambda: algorithm.method.loss(algorithm, hyper, learner.online, learner, minibatch)[0])
+        return float(compute())
+
+    assert loss(after, start) == pytest.approx(loss(whole, None), rel=1e-5)
+    assert loss(after, None) != pytest.approx(loss(whole, None), rel=1e-3), "what is remembered matters"

@@ -22,6 +22,7 @@ from qmix_jax.envs.smax.rules import DIRECTIONS, MAP_SIZE, MOVES, STOP, TICK, se
 from qmix_jax.envs.smax.scenarios import SMAC_SCENARIOS
 from qmix_jax.envs.smax.slots import by_slot
 from qmix_jax.envs.smax.terrain import heading
+from qmix_jax.settings.arguments import run_command
 
 POLICIES = ("random", "nearest", "focus", "kite", "decoy", "hide", "spread")
 RELOADS = 0.25
@@ -170,9 +171,15 @@ def main() -> None:
     parser.add_argument("--physics", default="smax")
     parser.add_argument("--policies", nargs="*", default=POLICIES, choices=POLICIES)
     settings = parser.parse_args()
+    run_command(__doc__ or "", settings.scenarios, lambda scenarios: print_table(settings, scenarios))
+
+
+def print_table(settings: argparse.Namespace, scenarios: list[str]) -> None:
+    """All scenarios, line by line."""
+    envs = {scenario: make_smax(scenario, physics=settings.physics) for scenario in scenarios}
     print("| scenario | " + " | ".join(settings.policies) + " |", flush=True)
-    for scenario in settings.scenarios:
-        found = rates(make_smax(scenario, physics=settings.physics), settings.episodes, settings.policies)
+    for scenario, env in envs.items():
+        found = rates(env, settings.episodes, settings.policies)
         cells = " | ".join(f"{won:.2f} ({total:.2f})" for won, total in found.values())
         print(f"| {scenario} | {cells} |", flush=True)
 

@@ -18,6 +18,8 @@ from scipy import stats
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.jaxmarl import make_smax as make_jaxmarls
 from qmix_jax.envs.smax import make_smax
+from qmix_jax.envs.smax.scenarios import find_scenario
+from qmix_jax.settings.arguments import run_command
 
 SCENARIOS = ("3m", "5m_vs_6m", "2s3z", "3s5z", "smacv2_5_units")
 BATCH = 64
@@ -95,10 +97,17 @@ def main() -> None:
     parser.add_argument("scenarios", nargs="*", default=SCENARIOS)
     parser.add_argument("--episodes", type=int, default=4096)
     settings = parser.parse_args()
+    run_command(__doc__ or "", settings.scenarios, lambda scenarios: print_table(scenarios, settings.episodes))
+
+
+def print_table(scenarios: list[str], episodes: int) -> None:
+    """All scenarios, line by line."""
+    for scenario in scenarios:
+        find_scenario(scenario)
     print("| scenario | episodes | return: ours, JaxMARL's | p | length | p | win rate | p |", flush=True)
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    for scenario in settings.scenarios:
-        print(row(scenario, settings.episodes), flush=True)
+    for scenario in scenarios:
+        print(row(scenario, episodes), flush=True)
 
 
 if __name__ == "__main__":

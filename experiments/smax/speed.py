@@ -15,6 +15,8 @@ import numpy as np
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.jaxmarl import make_smax as make_jaxmarls
 from qmix_jax.envs.smax import make_smax
+from qmix_jax.envs.smax.scenarios import find_scenario
+from qmix_jax.settings.arguments import run_command
 
 SCENARIOS = ("3m", "3s5z", "10m_vs_11m", "27m_vs_30m")
 
@@ -105,7 +107,14 @@ def main() -> None:
     parser.add_argument("--ours", action="store_true", help="without JaxMARL's")
     parser.add_argument("--stored", action="store_true", help="every step is returned, not the last one only")
     settings = parser.parse_args()
-    for scenario in settings.scenarios:
+    run_command(__doc__ or "", settings.scenarios, lambda scenarios: measure_all(settings, scenarios))
+
+
+def measure_all(settings: argparse.Namespace, scenarios: list[str]) -> None:
+    """Check all scenarios, then measure them."""
+    for scenario in scenarios:
+        find_scenario(scenario)
+    for scenario in scenarios:
         measure(scenario, settings.envs, settings.length, settings.repeats, not settings.ours, settings.stored)
 
 

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qmix_jax.envs.build import make_env
+from qmix_jax.envs.smax.scenarios import find_scenario
 from qmix_jax.running.waves import Waves
+from qmix_jax.settings.arguments import run_command
 from qmix_jax.settings.build import build
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.reading import parse, to_container
@@ -93,6 +95,14 @@ def main() -> None:
     parser.add_argument("--env-steps", type=int, default=2048, help="of an epoch")
     parser.add_argument("--repeats", type=int, default=3)
     options, settings = parser.parse_known_args()
+    run_command(__doc__ or "", settings, lambda settings: print_table(options, settings))
+
+
+def print_table(options: argparse.Namespace, settings: list[str]) -> None:
+    """All scenarios, line by line."""
+    for scenario in options.scenarios:
+        find_scenario(scenario)
+        parse(to_container(compose_config(["env=smax", f"env.scenario={scenario}", *SETTINGS, *settings])))
     print(
         "| scenario | steps/s, ours | JaxMARL's | ratios | updates/s | compile s, ours | JaxMARL's | ratio |",
         flush=True,

@@ -6,7 +6,6 @@ medians, and the range of the ratios.
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -16,8 +15,10 @@ import jax.numpy as jnp
 from qmix_jax import make_algorithm
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.bench.pieces import filled_state, learn_piece
+from qmix_jax.errors import require
 from qmix_jax.networks.agents import unroll
 from qmix_jax.running.devices import avoid_wrong_reductions
+from qmix_jax.settings.arguments import run_command
 from qmix_jax.types import HyperParams
 
 AGENTS = ("gru", "min_gru", "lru")
@@ -27,6 +28,8 @@ TURNS, UPDATES, BATCH = 7, 4, 32
 
 def main(*lengths: str) -> None:
     """Measure and print."""
+    for length in lengths:
+        require(length.isdecimal() and int(length) > 2, "T", length, "a whole number of at least 3")
     print("| T | what | " + " | ".join(f"{agent}, ms" for agent in AGENTS), end=" | ")
     print(" | ".join(f"gru over {agent}" for agent in AGENTS[1:]) + " |")
     print("|---" * (2 * len(AGENTS) + 1) + "|")
@@ -97,4 +100,4 @@ def row(functions: dict[str, Callable[[], float]]) -> str:
 if __name__ == "__main__":
     avoid_wrong_reductions()
     jax.config.update("jax_num_cpu_devices", 1)
-    main(*sys.argv[1:])
+    run_command(__doc__ or "", None, lambda lengths: main(*lengths))

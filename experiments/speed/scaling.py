@@ -14,6 +14,11 @@ import json
 from pathlib import Path
 
 from qmix_jax.bench.process import Process, ProcessError, worker_command
+from qmix_jax.envs.smax.scenarios import find_scenario
+from qmix_jax.errors import require
+from qmix_jax.settings.arguments import run_command
+from qmix_jax.settings.command_line import compose_config
+from qmix_jax.settings.reading import parse, to_container
 
 HEADER = (
     "| scenario | seeds | steps/s | updates/s | trace s | compile s | program MiB | peak MiB |\n"
@@ -51,7 +56,18 @@ def main() -> None:
     parser.add_argument("--env-steps", type=int, default=20_000, help="of each seed, in one measurement")
     parser.add_argument("--save", type=Path, help="append what was measured to this file, a line of JSON per point")
     options, settings = parser.parse_known_args()
-    seeds, scenarios = [int(count) for count in options.seeds.split(",")], options.scenarios.split(",")
+    run_command(__doc__ or "", settings, lambda settings: measure_all(options, settings))
+
+
+def measure_all(options: argparse.Namespace, settings: list[str]) -> None:
+    """Check all points, then measure them."""
+    texts, scenarios = options.seeds.split(","), options.scenarios.split(",")
+    for text in texts:
+        require(text.isdecimal() and int(text) > 0, "--seeds", options.seeds, "whole numbers, like 1,2,4")
+    for scenario in scenarios:
+        find_scenario(scenario)
+        parse(to_container(compose_config(["env=smax", f"env.scenario={scenario}", *settings])))
+    seeds = [int(text) for text in texts]
     points = [(scenarios[0], count) for count in seeds] + [(scenario, 1) for scenario in scenarios[1:]]
     print(HEADER, flush=True)
     for scenario, count in points:

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +100,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save", type=Path, help="append what was measured to this file, as a line of JSON")
     options, settings = parser.parse_known_args()
-    updates = start(settings)
+    try:
+        updates = start(settings)
+    except ValueError as error:
+        from qmix_jax.errors import ConfigError  # here, since imports are part of what is measured
+
+        if not isinstance(error, ConfigError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     PARTS["all"] = tuple(map(sum, zip(*PARTS.values(), strict=True)))  # pyright: ignore[reportArgumentType]
     print("| part | s | processor s |\n|---|---|---|")
     for name, (wall, processor) in PARTS.items():

@@ -33,6 +33,7 @@ from qmix_jax.networks.gru import gru_unroll
 from qmix_jax.replay.sequences import Minibatch
 from qmix_jax.running.devices import set_up
 from qmix_jax.running.waves import COMPILER_OPTIONS
+from qmix_jax.settings.arguments import run_command
 from qmix_jax.settings.build import build
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.reading import parse, to_container
@@ -226,6 +227,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--save", type=Path, help="append what was measured to this file, as a line of JSON")
     options, settings = parser.parse_known_args()
+    run_command(__doc__ or "", settings, lambda settings: measure_update(options, settings))
+
+
+def measure_update(options: argparse.Namespace, settings: list[str]) -> None:
+    """Measure the update that these settings make, and print the table."""
     set_up("cpu", 1)
     config = parse(to_container(compose_config(settings)))
     algorithm, hyper = build(config, make_env(config.parts["env"]))

@@ -5,17 +5,19 @@ an episode, when it is won) is passed in as small functions.
 """
 
 import contextlib
+import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from qmix_jax.envs.actions import count_actions, find_avail_actions, own_method, pad, size_of
 from qmix_jax.envs.base import Env, Episode
 from qmix_jax.envs.images import image_shape_of
 from qmix_jax.envs.settings import check_at_least, check_choice
@@ -103,19 +105,24 @@ def from_jaxmarl(
     own_limit = _own_limit(env)
     limit = _episode_limit(name, episode_limit, own_limit)
     time_is_up = limit if own_limit is None else min(limit, own_limit)
-    num_actions = [_num_actions(env, agent) for agent in agents]
+    num_actions = [count_actions(env, agent) for agent in agents]
     with foreign_code():
         obs_like, env_state_like = jax.eval_shape(env.reset, jax.random.key(0))
-        obs_sizes = [_size(obs_like[agent]) for agent in agents]
+        obs_sizes = [size_of(obs_like[agent]) for agent in agents]
         leaves = [leaf for agent in agents for leaf in jax.tree.leaves(obs_like[agent])]
-        see_state = state or _find_state(env, obs_like)
+        see_state = state or _find_state(env, obs_like, env_state_like)
         own_state = see_state is not None
         see_state = see_state or _observations_in_a_row(agents)
-        see_avail = _find_avail_actions(env, agents, num_actions, env_state_like)
+        see_avail = find_avail_actions(env, agents, num_actions, env_state_like)
         state_like = jax.eval_shape(see_state, obs_like, env_state_like)
+    if own_state and not size_of(state_like):
+        raise ConfigError(
+            f"env: {name}: its state (get_world_state, or 'world_state' of the observations) has no numbers; return an "
+            "array, or leave it out"
+        )
 
     def see(obs: Mapping[str, Any], env_state: Any) -> TimeStep:
-        padded = [_pad(_flatten(obs[agent]), max(obs_sizes)) for agent in agents]
+        padded = [pad(_flatten(obs[agent]), max(obs_sizes)) for agent in agents]
         return TimeStep(
             obs=jnp.stack(padded), avail_actions=see_avail(env_state), state=_flatten(see_state(obs, env_state))
         )
@@ -152,7 +159,7 @@ def from_jaxmarl(
         num_agents=len(agents),
         num_actions=max(num_actions),
         obs_size=max(obs_sizes),
-        state_size=_size(state_like),
+        state_size=size_of(state_like),
         episode_limit=limit,
         reset=reset,
         step=step,
@@ -176,8 +183,10 @@ def foreign_code() -> Iterator[None]:
 
 
 def _own_limit(env: Any) -> int | None:
-    found = (getattr(env, attribute, None) for attribute in LIMIT_ATTRIBUTES)
-    return next((int(value) for value in found if isinstance(value, int | np.integer)), None)
+    for attribute in LIMIT_ATTRIBUTES:
+        with contextlib.suppress(TypeError):  # None, and what else is not a whole number.
+            return operator.index(cast(Any, getattr(env, attribute, None)))
+    return None
 
 
 def _episode_limit(name: str, asked: int | None, own: int | None) -> int:
@@ -186,67 +195,29 @@ def _episode_limit(name: str, asked: int | None, own: int | None) -> int:
         return asked
     if own is None:
         raise ConfigError(
-            f"env.episode_limit: missing; {name} has no {' or '.join(LIMIT_ATTRIBUTES)}, so give the "
-            "largest number of transitions in an episode"
+            f"env.episode_limit: missing; {name} has no {' or '.join(LIMIT_ATTRIBUTES)}, so give the largest number of "
+            "transitions in an episode (with a plus for env=custom: +env.episode_limit=N)"
         )
     return own
 
 
-def _num_actions(env: Any, agent: str) -> int:
-    space = env.action_space(agent)
-    count = getattr(space, "n", None)
-    if count is None or getattr(space, "shape", ()) != ():
-        raise ConfigError(
-            f"env: the action space of {agent} in {type(env).__name__} is a {type(space).__name__}; "
-            "only Discrete action spaces can be used"
-        )
-    return int(count)
-
-
-def _find_state(env: Any, obs_like: Mapping[str, Any]) -> Callable[[Mapping[str, Any], Any], Array] | None:
+def _find_state(
+    env: Any, obs_like: Mapping[str, Any], env_state_like: Any
+) -> Callable[[Mapping[str, Any], Any], Array] | None:
     """The environment's own global state, if it has one."""
     if "world_state" in obs_like:
         return lambda obs, env_state: _flatten(obs["world_state"])
-    if hasattr(env, "get_world_state"):
-        return lambda obs, env_state: _flatten(env.get_world_state(env_state))
-    return None
+    found = own_method(env, "get_world_state", env_state_like)
+    return None if found is None else lambda obs, env_state: _flatten(found[0](env_state))
 
 
 def _observations_in_a_row(agents: Sequence[str]) -> Callable[[Mapping[str, Any], Any], Array]:
     return lambda obs, env_state: jnp.concatenate([_flatten(obs[agent]) for agent in agents])
 
 
-def _find_avail_actions(
-    env: Any, agents: Sequence[str], num_actions: Sequence[int], env_state_like: Any
-) -> Callable[[Any], Bool[Array, "N A"]]:
-    """``avail_actions(env_state)``; a method that only raises ``NotImplementedError`` is not implemented."""
-    for method in ("get_avail_actions", "get_legal_moves"):
-        try:
-            avail = getattr(env, method, None)
-            if avail is None or not set(agents) <= set(jax.eval_shape(avail, env_state_like)):
-                continue
-        except NotImplementedError:
-            continue
-        return lambda env_state: _stack_avail(avail(env_state), agents, max(num_actions))
-    own_actions = np.arange(max(num_actions)) < np.asarray(num_actions)[:, None]
-    return lambda env_state: jnp.asarray(own_actions)
-
-
-def _stack_avail(avail: Mapping[str, Array], agents: Sequence[str], num_actions: int) -> Bool[Array, "N A"]:
-    return jnp.stack([_pad(jnp.ravel(avail[agent]), num_actions) for agent in agents]).astype(bool)
-
-
 def _flatten(values: Any) -> Float[Array, " features"]:
     leaves = [jnp.ravel(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(values)]
-    return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves)
-
-
-def _size(likes: Any) -> int:
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(likes))
-
-
-def _pad(vector: Array, size: int) -> Array:
-    return jnp.pad(vector, (0, size - vector.shape[0]))
+    return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves or [jnp.zeros(0)])
 
 
 def _scalar(reward: Any) -> Float[Array, ""]:

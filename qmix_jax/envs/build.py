@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from qmix_jax.envs.base import Env
+from qmix_jax.envs.contract.findings import USERS_ERRORS
 from qmix_jax.envs.contract.multi_agent import check_multi_agent
-from qmix_jax.envs.contract.start import fit_env, refused, team_paid
+from qmix_jax.envs.contract.refusal import refused, users_code
+from qmix_jax.envs.contract.repairs import say_notes
+from qmix_jax.envs.contract.start import fit_env, team_paid
 from qmix_jax.envs.hosted.doors import right_door
 from qmix_jax.envs.hosted.pymarl import make_pymarl
 from qmix_jax.envs.settings import check_choice, check_kind, check_known
@@ -54,7 +57,7 @@ def make_env(settings: Mapping[str, Any], *, fit: bool = True) -> Env:
         raise
     except (ValueError, AssertionError) as error:
         raise ConfigError(f"env: {target} says: {_one_line(error)}") from error
-    except Exception as error:
+    except USERS_ERRORS as error:
         if foreign:
             raise refused(told, "making the environment", error, "mend the factory") from error
         raise
@@ -80,7 +83,9 @@ def as_env(made: object, told: str = "env", *, fit: bool = True, **adapter_argum
         if fit:
             return fit_env(made, told, **adapter_arguments)
         return team_paid(made, told, **adapter_arguments) if adapter_arguments else made
-    if not all(hasattr(made, name) for name in ("agents", "reset", "step_env", "action_space")):
+    with users_code(told, "making the environment"):  # An attribute may be a property.
+        is_multi_agent = all(hasattr(made, name) for name in ("agents", "reset", "step_env", "action_space"))
+    if not is_multi_agent:
         what = f"{'' if told == 'env' else 'made '}a {type(made).__name__}"
         advice = right_door(made)
         raise ConfigError(
@@ -90,17 +95,13 @@ def as_env(made: object, told: str = "env", *, fit: bool = True, **adapter_argum
     from qmix_jax.envs.jaxmarl import adapt  # Only here, because JaxMARL takes seconds to import.
 
     of_jaxmarl = type(made).__module__.startswith("jaxmarl.")
-    if not of_jaxmarl:
-        check_multi_agent(made, told)
-    try:
+    notes = [] if of_jaxmarl else check_multi_agent(made, told)
+    with users_code(told, "making the environment"):
         adapted = adapt(cast(Any, made), **adapter_arguments)
-    except ConfigError:
-        raise
-    except Exception as error:
-        if of_jaxmarl:
-            raise
-        raise refused(told, "making the environment", error) from error
-    return fit_env(adapted, told) if fit and not of_jaxmarl else adapted
+    if fit and not of_jaxmarl:
+        adapted = fit_env(adapted, told)
+    say_notes(notes, told)
+    return adapted
 
 
 def _import_target(target: str) -> Callable[..., Any]:
@@ -116,7 +117,7 @@ def _import_target(target: str) -> Callable[..., Any]:
     streams = sys.stdout, sys.stderr
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # Any error in a user's module is reported for this setting.
+    except USERS_ERRORS as error:  # Any error in a user's module is reported for this setting.
         raise ConfigError(f"env._target_={target}: cannot import {module_name}: {_one_line(error)}") from error
     finally:
         sys.stdout, sys.stderr = streams  # Importing JaxMARL replaces them.

@@ -11,9 +11,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from qmix_jax.envs.actions import count_actions
 from qmix_jax.envs.adapter import TEAM_REWARDS, TIME_LIMITS, foreign_code, from_jaxmarl
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.jaxmarl_classes import ByAgent, known_of
+from qmix_jax.envs.jaxmarl_classes import known_of, mended
 from qmix_jax.envs.lazy_package import make_lazy
 from qmix_jax.envs.opponents.sides import OneSide, of_the_game, sides_of
 from qmix_jax.envs.settings import check_at_least, check_choice, check_known, say
@@ -232,6 +233,8 @@ def make_jaxmarl(
     options = {"time_limit": time_limit, "reward": reward, "episode_limit": episode_limit}
     if team is None:
         return adapt(env, name=id, **options)
+    for agent in env.agents:
+        count_actions(env, agent)
     known = known_of(env)
     with foreign_code():
         side = OneSide(env, team, opponents)
@@ -245,17 +248,15 @@ def make_jaxmarl(
 def adapt(env: Any, **options: Any) -> Env:
     """:func:`from_jaxmarl` with what is known about JaxMARL's own environments; ``options`` that are None are unset."""
     options = {name: value for name, value in options.items() if value is not None}
+    adapted = from_jaxmarl(mended(env), **{**known_of(env), **options})
     sides = sides_of(env)
     if sides:
         counts = ", ".join(f"{len(agents)} {side}" for side, agents in sides.items())
         say(
-            f"note: {options.get('name', type(env).__name__)}: its sides ({counts}) have opposed rewards, and one team "
-            f"of all of them is trained; env=jaxmarl env.team={next(iter(sides))} env.opponents=random trains one side"
+            f"note: {adapted.name}: its sides ({counts}) have opposed rewards, and one team of all of them is trained; "
+            f"env=jaxmarl env.team={next(iter(sides))} env.opponents=random trains one side"
         )
-    known = known_of(env)
-    if type(env).__name__ in ("InTheGrid", "InTheMatrix"):
-        env = ByAgent(env)
-    return from_jaxmarl(env, **{**known, **options})
+    return adapted
 
 
 def _import(part: str) -> Any:
@@ -278,7 +279,8 @@ def _import(part: str) -> Any:
 def _construct(id: str, settings: Mapping[str, Any]) -> Any:
     make = _import("registration").make
     try:
-        env = make(id, **settings)
+        with foreign_code():
+            env = make(id, **settings)
     except (TypeError, ValueError, AssertionError, ImportError, NotImplementedError) as error:
         raise ConfigError(f"env.id={id}: {' '.join(str(error).split())}") from error
     check_known(settings, _constructor_settings(type(env)))

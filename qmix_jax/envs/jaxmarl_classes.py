@@ -1,5 +1,6 @@
 """Terminations, wins, rewards, states and renderers of JaxMARL's own classes."""
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,16 @@ class ByAgent:
     def _obs(self, obs: Any) -> dict[str, Any]:
         own, shared = (obs["observations"], obs["inventory"]) if isinstance(obs, Mapping) else (obs, None)
         return {agent: (own[place], shared) for place, agent in enumerate(self.agents)}
+
+
+def mended(env: Any) -> Any:
+    """One of JaxMARL's environments as its own interface says; most keep to it."""
+    if type(env).__name__ in ("InTheGrid", "InTheMatrix"):
+        return ByAgent(env)
+    if type(env).__name__ == "JaxNav":
+        env = copy.copy(env)
+        env.get_avail_actions = None  # It has two entries, for the two numbers of a continuous action, not one of 15.
+    return env
 
 
 def known_of(env: Any) -> dict[str, Any]:

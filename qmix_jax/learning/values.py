@@ -13,12 +13,11 @@ from qmix_jax.networks.agents import NO_ACTION, AnyAgent, act, last_actions, unr
 from qmix_jax.types import Slot, Start, TimeStep
 
 
-def action_values(
-    agent: AnyAgent, agent_params: Any, batch: Slot, start: Start | None = None
-) -> Float[Array, "T M N A"]:
+def action_values(agent: AnyAgent, agent_params: Any, batch: Slot, start: Start | None) -> Float[Array, "T M N A"]:
     """``Q_a`` of every action in every slot, from a fresh hidden state at the start of each episode.
 
-    Sequences that began in mid-episode go on from what ``start`` says.
+    Sequences that began in mid-episode go on from what ``start`` says: of a minibatch it is ``minibatch.start``. None
+    is for sequences that begin with an episode.
     """
     return unroll(agent, agent_params, *unroll_inputs(agent, agent_params, batch, start))
 

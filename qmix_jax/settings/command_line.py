@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,14 @@ from qmix_jax.settings.groups import (
 )
 from qmix_jax.settings.overrides import WORDS, as_text, as_value, parse_overrides, sweep_values
 from qmix_jax.settings.reading import parse, to_container
-from qmix_jax.settings.spelling import check_scenario, nearest_key, unknown_group_choice
+from qmix_jax.settings.spelling import (
+    PASSING_ON,
+    check_scenario,
+    nearest_key,
+    of_another_choice,
+    unknown_env_setting,
+    unknown_group_choice,
+)
 
 
 def shipped_targets(group: str) -> set[str]:
@@ -220,11 +227,13 @@ def _check_keys(overrides: Iterable[Override], config_dir: Path | None) -> None:
         if override in groups or _adds(override) or key.startswith("hydra") or key in known:
             continue
         check_key(key, value)
+        if key.startswith("env.") and _takes_more(chosen, config_dir):
+            raise unknown_env_setting(key, value, known)
         others = {name for name in known if not name.startswith("sweep.") or key.startswith("sweep")}
         near = nearest_key(key, others | set(group_names()), all_keys())
         tree = _with_choices(chosen, config_dir)
         if near not in others and near in all_keys():
-            raise _of_another_choice(key, value, near, tree.hydra.runtime.choices)
+            raise of_another_choice(key, value, near, tree.hydra.runtime.choices)
         fits = value not in WORDS or isinstance(OmegaConf.select(tree, near), bool)
         raise ConfigError(f"{key}={value}: unknown key; did you mean {near}={value if fits else '...'}?")
 
@@ -241,17 +250,7 @@ def _check_added(combined: Combined, config_dir: Path | None) -> None:
         if not _adds(override) or group == "env" or not choices_with(key) or not combined.is_ours(group):
             continue
         if key not in _known_keys(groups, config_dir):
-            raise _of_another_choice(key, _value_of(override), key, combined.chosen)
-
-
-def _of_another_choice(key: str, value: str, meant: str, chosen: Mapping[str, str]) -> ConfigError:
-    group = meant.partition(".")[0]
-    first, *rest = choices_with(meant)
-    others = f" (or {', '.join(rest)})" if rest else ""
-    what = "no" if key == meant else f"{meant} is no"
-    return ConfigError(
-        f"{key}={value}: {what} setting of {group}={chosen.get(group)}; choose {group}={first} for it{others}"
-    )
+            raise of_another_choice(key, _value_of(override), key, combined.chosen)
 
 
 def _adds(override: Override) -> bool:
@@ -272,6 +271,12 @@ def _known_keys(groups: tuple[str, ...], config_dir: Path | None) -> frozenset[s
     """Dotted paths of all settings and sections with these choices."""
     tree = OmegaConf.to_container(_with_choices(groups, config_dir))
     return frozenset(key for key in keys_in(tree, "") if not key.startswith("hydra"))
+
+
+def _takes_more(groups: tuple[str, ...], config_dir: Path | None) -> bool:
+    """Whether the chosen environment has settings beside those in its file."""
+    target = str(OmegaConf.select(_with_choices(groups, config_dir), "env._target_"))
+    return target in PASSING_ON or not target.startswith("qmix_jax.")
 
 
 def _first_line(error: Exception) -> str:

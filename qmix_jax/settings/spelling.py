@@ -1,9 +1,10 @@
 """What a user may have meant by a name that is not one here: other projects' names, and the most similar of ours."""
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from qmix_jax.errors import ConfigError, plain, unknown_choice
+from qmix_jax.settings.groups import choices_with
 
 ELSEWHERE: dict[str, tuple[str, ...]] = {
     "optimizer.learning_rate": ("lr", "learning_rate", "alpha", "step_size", "adam_lr", "lrs"),
@@ -100,6 +101,36 @@ def check_scenario(settings: dict) -> None:
             f"env.scenario={scenario}: a map of SMAC that JaxMARL's SMAX does not have; env=smax has it "
             f"(choices: {', '.join(sorted(SMAX_SCENARIOS))})"
         )
+
+
+def of_another_choice(key: str, value: str, meant: str, chosen: Mapping[str, str]) -> ConfigError:
+    """The error for ``key`` that stands for one of another choice, ``meant``; ``chosen`` has that of each group."""
+    group = meant.partition(".")[0]
+    first, *rest = choices_with(meant)
+    others = f" (or {', '.join(rest)})" if rest else ""
+    what = "no" if key == meant else f"{meant} is no"
+    return ConfigError(
+        f"{key}={value}: {what} setting of {group}={chosen.get(group)}; choose {group}={first} for it{others}"
+    )
+
+
+PASSING_ON = {
+    "qmix_jax.envs.hosted.football.make_football",
+    "qmix_jax.envs.hosted.gymnasium.make_gymnasium",
+    "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo",
+    "qmix_jax.envs.jaxmarl.make_jaxmarl",
+    "qmix_jax.envs.jumanji.environment.make_jumanji",
+}
+"""Targets that give further settings to the environment itself."""
+
+
+def unknown_env_setting(key: str, value: str, known: Iterable[str]) -> ConfigError:
+    """The error for a key under ``env.`` of an environment that takes further settings with a plus."""
+    near = difflib.get_close_matches(key, [name for name in known if name.startswith("env.")], n=1, cutoff=0.8)
+    hint = f"did you mean {near[0]}={value}? " if near else ""
+    return ConfigError(
+        f"{key}={value}: unknown key; {hint}settings of the environment itself have a plus: +{key}={value}"
+    )
 
 
 ALIKE = 0.9

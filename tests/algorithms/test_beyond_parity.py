@@ -231,7 +231,7 @@ class Computed(NamedTuple):
 def outputs_of(algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch: Any) -> dict[str, jax.Array]:
     """Every intermediate result that a file may hold. Values of a later slot come first in time, as in the files."""
     agent, method, online, target = algorithm.agent, algorithm.method, learner.online, learner.target
-    online_q, target_q = (action_values(agent, networks.agent, batch) for networks in (online, target))
+    online_q, target_q = (action_values(agent, networks.agent, batch, None) for networks in (online, target))
     seen = {"agent_q": online_q, "target_agent_q": target_q}
     if isinstance(method, QTRAN):
         errors, _ = method.errors(algorithm, hyper, online, learner, batch)
@@ -254,8 +254,8 @@ def outputs_of(algorithm: Algorithm, hyper: HyperParams, learner: Learner, batch
         weights = method.weights(values, y)
         count = batch.mask.sum()
         return seen | {
-            "central_q": action_values(central, online.central_agent, batch),
-            "target_central_q": action_values(central, target.central_agent, batch),
+            "central_q": action_values(central, online.central_agent, batch, None),
+            "target_central_q": action_values(central, target.central_agent, batch, None),
             "q_tot": values.q_tot,
             "central_q_tot": values.central,
             "target_q_tot": values.target[1:],

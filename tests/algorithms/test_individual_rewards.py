@@ -89,8 +89,8 @@ def test_each_agent_learns_from_the_lambda_returns_of_its_own_rewards(lam):
     loss, info = jax.jit(lambda: gradient_step.loss(algorithm, hyper, learner.online, learner, minibatch))()
 
     batch = jax.device_get(minibatch.slots)
-    online = np.asarray(action_values(algorithm.agent, learner.online.agent, minibatch.slots), np.float64)
-    target = np.asarray(action_values(algorithm.agent, learner.target.agent, minibatch.slots), np.float64)
+    online = np.asarray(action_values(algorithm.agent, learner.online.agent, minibatch.slots, None), np.float64)
+    target = np.asarray(action_values(algorithm.agent, learner.target.agent, minibatch.slots, None), np.float64)
     total, errors = 0.0, 0.0
     for m in range(batch.mask.shape[1]):
         for agent in range(2):

@@ -436,7 +436,7 @@ def forward(double_q: bool):
     def run(learner: Learner, minibatch: Minibatch):
         value, _ = loss(algorithm, HYPER, learner.online, learner, minibatch)
         batch = minibatch.slots
-        q = [action_values(algorithm.agent, params.agent, batch) for params in (learner.online, learner.target)]
+        q = [action_values(algorithm.agent, params.agent, batch, None) for params in (learner.online, learner.target)]
         return {"loss": value, "online_q": q[0], "target_q": q[1], **recorded}
 
     program = jit(run)

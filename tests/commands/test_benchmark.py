@@ -82,9 +82,29 @@ def test_every_run_of_the_plan_has_a_command_that_the_project_accepts():
     assert {case.algorithm for case in known if case.task.name in plan.OWN_MAPS} == {"qmix"}
     assert {case.steps for case in known if case.task.name in ("MMM", "3s5z", "MMM2")} == {10_000_000}
     for case in known:
-        if (case.algorithm == "qmix" or case.task.name == "3m") and not case.is_peer and plan.is_there(case.algorithm):
+        tested = case.algorithm == "qmix" or case.task.name in ("3m", "simple_spread")
+        if tested and not case.is_peer and plan.is_there(case.algorithm):
             check(plan.settings(case))
     assert not [case for case in known if case.is_peer and case.task.name in ("MMM", "MMM2", "2c_vs_64zg")]
+    on = {name: {case.algorithm for case in known if case.task.name == name} for name in plan.MPE}
+    assert on.pop("simple_spread") == {*plan.ALGORITHMS, "peer_qmix"} - set(plan.PRESETS)
+    assert all(names == {"qmix", "vdn", "iql", "peer_qmix"} for names in on.values())
+
+
+def test_what_the_table_shows_is_in_the_plan():
+    plan = part("plan")
+    known = {(case.task.name, case.algorithm) for case in plan.cases(seeds=[0])}
+    recorded = {
+        (group.task.name, group.algorithm) for group in part("groups").read_groups() if group.task.name in plan.MPE
+    }
+    assert recorded <= known
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"), [("2M", 2_000_000), ("2.3M", 2_300_000), ("800k", 800_000), ("2e6", 2_000_000), ("1_000", 1000)]
+)
+def test_steps_are_read_as_they_are_written(text: str, steps: int):
+    assert part("plan").read_steps(text) == steps
 
 
 def test_the_plan_trains_with_the_defaults_of_the_project():
@@ -105,9 +125,23 @@ def test_the_plan_trains_with_the_defaults_of_the_project():
         (["list", "map=3s5y"], "3s5z"),
         (["list", "algorithm=qmxi"], "qmix"),
         (["list", "seeds=x"], "0-4"),
+        (["list", "seeds=4-0"], "seeds=4-0: is empty; did you mean seeds=0-4?"),
+        (["list", "seeds=0,4-2"], "seeds=4-2: is empty"),
+        (["list", "map=[]"], "map=[]: names nothing"),
         (["run", "steps=many"], "2M"),
+        (["run", "steps=inf"], "2M"),
+        (["run", "steps=1e400"], "2M"),
+        (["run", "steps=3000M"], "2M"),
+        (["run", "steps=2kM"], "2M"),
         (["run", "cores=a"], "0,1"),
-        (["list", "map=MMM", "algorithm=peer_qmix"], "not compared"),
+        (["run", "cores=12345"], "cores=12345: unknown; did you mean"),
+        (["run", "algorithm=peer_qmix", "peer=nowhere", "dry=true"], "with baselines/QLearning/qmix_rnn.py"),
+        (["run", f"folder={__file__}"], "must be a folder"),
+        (["all", "page=nowhere.md"], "nowhere.md"),
+        (["all", "tiny=true", "records=other"], "page="),
+        (["record", "tiny=true"], "records="),
+        (["policies", "runs/x", "episodes=0"], "episodes=0"),
+        (["list", "map=MMM", "algorithm=peer_qmix"], "not compared there; MMM has qmix"),
         (["list", "runs/x"], "key=value"),
         (["record", "nowhere"], "config.json"),
         (["table", "page=nowhere.md"], "nowhere.md"),
@@ -174,6 +208,42 @@ def test_what_is_left_is_run_the_longest_first_and_an_interrupted_run_goes_on_in
     assert [(job.case.task.name, job.case.seed, job.num_seeds) for job in together if job.num_seeds > 1] == [
         ("2s3z", 0, 2)
     ]
+
+
+def test_what_has_finished_is_recorded_and_tabled_even_where_a_run_fails(tmp_path, monkeypatch, capsys):
+    main, page = importlib.import_module("benchmark"), tmp_path / "page.md"
+    page.write_text("<!-- benchmark: begin --><!-- benchmark: end -->")
+    places = [f"folder={tmp_path / 'runs'}", f"records={tmp_path / 'records'}", f"page={page}"]
+    own = ["all", "map=3m", "algorithm=qmix", "seeds=0-1", *places]
+    main.main([*own, "dry=true"])
+    assert "seed=1" in capsys.readouterr().out
+    assert not (tmp_path / "records").exists()
+
+    def one_fails(todo, *_):
+        write_run(tmp_path / "runs" / "3m" / "qmix" / "seed_0", [[0.5, 0.75]])
+        return todo[1:]
+
+    monkeypatch.setattr(main, "run_jobs", one_fails)
+    with pytest.raises(SystemExit, match="1"):
+        main.main(own)
+    assert (tmp_path / "records" / "3m" / "qmix" / "seed_0" / "summary.json").is_file()
+    assert "| qmix | 1 | " in page.read_text()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    page.write_text("<!-- benchmark: begin --><!-- benchmark: end -->")
+    monkeypatch.setattr(main, "run_jobs", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        main.main(own)
+    assert "qmix" not in page.read_text()
+
+
+def test_make_benchmark_gives_all_its_arguments_to_one_command():
+    command = ["make", "--dry-run", "benchmark", "ARGS=folder=/x cores=0,1"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "experiments/benchmark.py all folder=/x cores=0,1\n" in said
+    assert said.count("benchmark.py") == 1
 
 
 def test_a_record_is_one_seed_with_its_own_numbers(tmp_path):
@@ -351,7 +421,9 @@ def test_a_tiny_benchmark_from_end_to_end(tmp_path, capsys):
     assert "done: two_step qmix seeds 0 to 1; 0 left" in run("run", *own, "together=true")
     assert run("run", *own, "together=true") == ""
     assert "finished: 0, 1" in run("list", *own)
-    assert run("record").count("recorded=") == 2
+    page_of = f"page={page}"
+    assert run("all", *own, page_of).count("recorded=") == 2
+    assert "| qmix | 2 |" in page.read_text()
     assert "recorded: 0, 1" in run("list", *own)
     records = sorted((tmp_path / "records").glob("*/*/seed_*/summary.json"))
     fresh = [json.loads(path.read_text())["fresh_episodes"] for path in records]

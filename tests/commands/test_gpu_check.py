@@ -87,6 +87,24 @@ def test_a_part_that_fails_does_not_stop_the_others(script, monkeypatch, tmp_pat
     assert json.loads((tmp_path / "gpu_check.json").read_text())["tests"]["failed"] == "broken"
 
 
+def test_what_runs_elsewhere_is_told_whole_paths_and_keeps_records_of_its_own(script, monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "run", lambda command, **_: commands.append(command) or "")
+    settings = script.Settings(out="here", peer="../JaxMARL", peer_python="python3")
+    script.learn(settings)
+    for name, command in zip(("run", "record"), commands, strict=True):
+        assert command[2] == name
+        assert f"folder={tmp_path / 'here/benchmark'}" in command
+        assert f"records={tmp_path / 'here/records'}" in command
+    told = script.bench_command(settings)
+    assert f"bench.output={tmp_path / 'here/bench'}" in told
+    assert f"bench.peer={tmp_path / '../JaxMARL'}" in told
+    assert "bench.peer_python=python3" in told
+    own = script.bench_command(script.Settings(peer="../JaxMARL", peer_python=".venv/bin/python"))
+    assert f"bench.peer_python={tmp_path / '.venv/bin/python'}" in own
+
+
 @pytest.mark.parametrize(("argument", "word"), [("only=profil", "profile"), ("dry=maybe", "dry=maybe")])
 def test_bad_input_is_one_line(script, argument, word, capsys):
     with pytest.raises(SystemExit, match="2"):

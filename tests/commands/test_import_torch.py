@@ -54,7 +54,7 @@ def test_a_state_dict_saved_by_torch_gives_torch_s_values(tmp_path):
     step = TimeStep(obs=jnp.asarray(obs)[:, None], avail_actions=nothing, state=nothing)
     first = jnp.arange(STEPS)[:, None] == 0
     slot = Slot(step, jnp.asarray(action, jnp.int32)[:, None], nothing, nothing, nothing, first)
-    found = action_values(algorithm.agent, policy.params, slot)[:, 0]
+    found = action_values(algorithm.agent, policy.params, slot, None)[:, 0]
     np.testing.assert_allclose(found, torch_q(agent, obs, action), rtol=1e-5, atol=1e-6)
 
 

@@ -22,6 +22,7 @@ from qmix_jax.envs.adapter import from_jaxmarl
 from qmix_jax.envs.base import Env, Episode
 from qmix_jax.envs.build import make_env
 from qmix_jax.envs.render import expand_smax
+from qmix_jax.envs.settings import say
 from qmix_jax.errors import ConfigError
 from qmix_jax.types import Outcome, TimeStep
 
@@ -611,6 +612,9 @@ def test_a_jaxmarl_class_as_target_is_recognised():
         (settings_of("jaxmarl", num_agent=4), "env.num_agent=4: unknown; did you mean 'env.num_agents'"),
         (settings_of("jaxmarl", id="hanabi", num_agent=4), "env.id=hanabi: "),
         (settings_of("jaxmarl", action_type="Continuous"), "only Discrete action spaces"),
+        (settings_of("jaxmarl", id="MPE_simple_world_comm_v3"), "can be used; add +env.action_type=Discrete"),
+        (settings_of("jaxmarl", id="MPE_simple_world_comm_v3", team="adversaries"), "add +env.action_type=Discrete"),
+        (settings_of("jaxmarl", id="jaxnav"), "can be used; add +env.act_type=Discrete"),
         (settings_of("penalty", k=1.0), "env.k=1.0: must be at most 0"),
         (settings_of("penalty", k="much"), "env.k=much: must be a number"),
     ],
@@ -619,6 +623,20 @@ def test_invalid_settings_are_named_in_one_line(settings, words):
     with pytest.raises(ConfigError, match=re.escape(words)) as caught:
         make_env(settings)
     assert "\n" not in str(caught.value)
+
+
+def test_an_error_about_actions_comes_without_a_note(capsys):
+    say.cache_clear()
+    with pytest.raises(ConfigError, match="only Discrete"):
+        make_env(settings_of("jaxmarl", id="MPE_simple_world_comm_v3"))
+    assert capsys.readouterr().err == ""
+
+
+def test_all_actions_of_jaxnav_are_available():
+    env = make_env(settings_of("jaxmarl", id="jaxnav", act_type="Discrete"))
+    avail = jax.eval_shape(env.reset, jax.random.key(0))[1].avail_actions
+    assert (env.num_actions, avail.shape[1]) == (15, 15)
+    assert jax.jit(lambda key: env.reset(key)[1].avail_actions)(jax.random.key(0)).all()
 
 
 def test_a_missing_argument_is_named(tmp_path, monkeypatch):

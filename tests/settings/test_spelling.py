@@ -1,5 +1,7 @@
 """Misspelt arguments: each is answered with the one that was meant."""
 
+import importlib
+import inspect
 import os
 
 import pytest
@@ -8,7 +10,7 @@ from qmix_jax.envs.jaxmarl import SMAX_SCENARIOS
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings import spelling
 from qmix_jax.settings.arguments import check_form, split_options
-from qmix_jax.settings.command_line import _known_keys, check, compose_config, for_hydra
+from qmix_jax.settings.command_line import _known_keys, check, compose_config, for_hydra, shipped_targets
 from qmix_jax.settings.groups import choices, group_names
 from qmix_jax.settings.reading import to_container
 from qmix_jax.settings.spelling import nearest_key, unknown_group_choice
@@ -157,6 +159,14 @@ WORDS = {
     "env=smax_jaxmarl env.scenario=MMM2": "env=smax has it",
     "logger=tensorbord": "did you mean logger=tensorboard",
     "lr=1e-3": "lr=0.001: unknown key; did you mean optimizer.learning_rate=0.001?",
+    "env=pettingzoo env.name=mpe2.simple_spread_v3 env.N=3": "unknown key; settings of the environment itself have a "
+    "plus: +env.N=3",
+    "env=gymnasium env.sight=2": "unknown key; settings of the environment itself have a plus: +env.sight=2",
+    "env=custom env._target_=mine.make env.episode_limit=5": "have a plus: +env.episode_limit=5",
+    "env=pymarl env._target_=mine.make env.map_name=3m": "have a plus: +env.map_name=3m",
+    "env=jumanji env.epsiode_limit=3": "did you mean env.episode_limit=3? settings of the environment itself have",
+    "env=football env.maxsteps=3": "did you mean env.max_steps=3? settings of the environment itself have a plus",
+    "env=mpe env.max_step=3": "env.max_step=3: unknown key; did you mean env.max_steps=3?",
     "--multirun gama=0.9,0.8": "gama=0.9: unknown key; did you mean gamma=0.9?",
     "--multirun gamma=0.9,2": "gamma=2.0: must be at most 1",
     "--multirun seed=1,2 algorithm=qmix,QMIX": "algorithm=QMIX: unknown",
@@ -231,6 +241,16 @@ def test_names_of_projects_stand_for_settings_that_exist():
     assert set(spelling.ELSEWHERE) <= keys
     assert set(SMAX_SCENARIOS) == spelling.SMAX_SCENARIOS
     assert not spelling.ONLY_IN_SMAC & spelling.SMAX_SCENARIOS
+
+
+def test_environments_that_pass_settings_on_are_those_that_take_any():
+    takes_any = set()
+    for target in shipped_targets("env"):
+        module, _, name = target.rpartition(".")
+        taken = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken):
+            takes_any.add(target)
+    assert takes_any == spelling.PASSING_ON
 
 
 def test_options_are_told_from_settings():

@@ -9,7 +9,7 @@ import jax
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.contract import random_play, types, values
-from qmix_jax.envs.contract.findings import PROMISES, Finding, complete, failure, ok
+from qmix_jax.envs.contract.findings import PROMISES, USERS_ERRORS, Finding, complete, failure, ok
 from qmix_jax.envs.contract.start import mend
 from qmix_jax.types import Outcome
 
@@ -54,7 +54,7 @@ def _check(env: Env, twin: Env | None, plan: random_play.Plan, time_limit: str |
         return found
     try:
         seen, alike = _play(env, twin, plan)
-    except Exception as error:  # noqa: BLE001 - any error of a user's environment is reported
+    except USERS_ERRORS as error:
         return [*found, failure("jit", "playing", error)]
     return [*found, *alike, *values.check(env, seen, time_limit)]
 

@@ -34,7 +34,8 @@ PROMISES = {
 }
 """All checks by name, in the order of the report."""
 
-HINTS: tuple[tuple[type[Exception], str], ...] = (
+HINTS: tuple[tuple[type[BaseException], str], ...] = (
+    (SystemExit, "an environment must not end the program; raise an error that says what is wrong"),
     (
         jax.errors.UnexpectedTracerError,
         "a traced value was kept in an attribute or a global; keep everything that changes in env_state",
@@ -55,7 +56,12 @@ HINTS: tuple[tuple[type[Exception], str], ...] = (
         "int(), float(), .item() and sizes need values that are known before the program runs; use jax.numpy",
     ),
 )
-"""Advice on JAX's errors; the first type that matches applies."""
+"""Advice on errors; the first type that matches applies."""
+
+
+USERS_ERRORS = (Exception, SystemExit)
+"""What a user's code may raise: ``sys.exit`` must not end the program without a word."""
+DISCOUNT_ADVICE = "return 0 after a termination, else 1; gamma does not belong to the environment"
 
 
 class Finding(NamedTuple):
@@ -81,10 +87,10 @@ def warning(check: str, words: str, advice: str) -> Finding:
     return Finding(check, "warning", f"{words}; {advice}")
 
 
-def failure(check: str, what: str, error: Exception, otherwise: str | None = None) -> Finding:
+def failure(check: str, what: str, error: BaseException, otherwise: str | None = None) -> Finding:
     """An exception in one line: its message, its place in the user's code, and what to do.
 
-    ``otherwise`` is the advice on errors that are not JAX's.
+    ``otherwise`` is the advice on errors that are not among ``HINTS``.
     """
     if isinstance(error, jax.errors.UnexpectedTracerError):  # Whichever check meets it, the cause is hidden state.
         check = "pure"
@@ -107,7 +113,7 @@ def few(words: Sequence[str], most: int = 3) -> str:
     return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """The innermost line outside JAX and these checks."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)

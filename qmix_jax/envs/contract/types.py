@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.contract.findings import Finding, broken, failure, few, ok
+from qmix_jax.envs.contract.findings import USERS_ERRORS, Finding, broken, failure, few, ok
 from qmix_jax.types import Outcome, TimeStep
 
 SIZES = ("num_agents", "num_actions", "obs_size", "state_size", "episode_limit")
@@ -36,10 +36,15 @@ def declared(env: Env) -> Finding:
     for name in SIZES:
         value = getattr(env, name)
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            return broken("declared", f"{name}={value!r}", "it must be a whole number of at least 1")
+            array = ", not an array; use int()" if hasattr(value, "dtype") else ""
+            return broken("declared", f"{name}={value!r}", f"it must be a whole number of at least 1{array}")
     limit = env.max_return
     if limit is not None and not (isinstance(limit, int | float | np.number) and 0 < limit < math.inf):
         return broken("declared", f"max_return={limit!r}", "give the largest absolute return of an episode, or None")
+    for name, value in env._asdict().items():
+        if not _is_hashable(value):
+            advice = "it must be hashable: a tuple instead of a list, a number of Python's instead of an array"
+            return broken("declared", f"{name}={value!r}", advice)
     return ok("declared")
 
 
@@ -50,14 +55,14 @@ def trace(env: Env) -> Traced | Finding:
     try:
         started = jax.eval_shape(env.reset, key)
         if not _is_made_of(started, object, TimeStep):
-            return broken("returns", f"reset returns {_kind(started)}", "return (env_state, TimeStep(...))")
+            return broken("returns", f"reset returns {kind_of(started)}", "return (env_state, TimeStep(...))")
         what = "step"
         stepped = jax.eval_shape(env.step, key, started[0], action)
         if not _is_made_of(stepped, object, TimeStep, Outcome):
             advice = "return (env_state, TimeStep(...), Outcome(...))"
-            return broken("returns", f"step returns {_kind(stepped)}", advice)
+            return broken("returns", f"step returns {kind_of(stepped)}", advice)
         second = jax.eval_shape(env.step, key, stepped[0], action)
-    except Exception as error:  # noqa: BLE001 - any error of a user's environment is reported
+    except USERS_ERRORS as error:
         return failure("jit", what, error)
     return Traced(reset=parts(*started), step=parts(*stepped), second=parts(*second))
 
@@ -73,7 +78,7 @@ def trace_batch(env: Env, traced: Traced) -> Finding | None:
         jax.eval_shape(jax.vmap(env.reset), key)
         what = "step"
         jax.eval_shape(jax.vmap(env.step), key, env_state, action)
-    except Exception as error:  # noqa: BLE001 - see above
+    except USERS_ERRORS as error:
         return failure("vmap", f"{what} under vmap", error)
     return None
 
@@ -95,7 +100,7 @@ def part_type(env: Env, name: str, traced: Traced) -> Finding:
     advice = "correct the size that the Env declares, or what is returned" if sizes else "return one number"
     if has_shape(env, name, traced):
         advice = f"convert it with .astype({'bool' if name in BOOLS else 'jnp.float32'})"
-    return broken(f"{name}_type", f"{words}, expected {expected}{f' ({sizes})' * bool(sizes)}", advice)
+    return broken(f"{name}_type", f"{name}: {words}, expected {expected}{f' ({sizes})' * bool(sizes)}", advice)
 
 
 def env_state_type(traced: Traced) -> Finding:
@@ -144,14 +149,30 @@ def _leaves(tree: Any) -> dict[str, str]:
 
 
 def _texts(tree: Any) -> list[str]:
-    return [_text(leaf) for leaf in jax.tree.leaves(tree)]
+    return [_text(leaf) for leaf in jax.tree.leaves(tree)] or [kind_of(tree)]
 
 
 def _text(leaf: Any) -> str:
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
-def _kind(value: Any) -> str:
-    if type(value) is tuple:
-        return f"({', '.join(type(part).__name__ for part in value)})"
-    return f"a {type(value).__name__}"
+def kind_of(value: Any) -> str:
+    """What was returned, in words; tracing sees arrays as ``ShapeDtypeStruct``."""
+    if value is None:
+        return "None"
+    if type(value) is tuple and value:
+        return f"({', '.join(map(_type_name, value))})"
+    name = _type_name(value)
+    return f"{'an' if name == 'array' else 'a'} {name}"
+
+
+def _type_name(value: Any) -> str:
+    return "array" if isinstance(value, jax.ShapeDtypeStruct) else type(value).__name__
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

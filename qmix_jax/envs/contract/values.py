@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.contract.findings import Finding, broken, few, ok, warning
+from qmix_jax.envs.contract.findings import DISCOUNT_ADVICE, Finding, broken, few, ok, warning
 from qmix_jax.envs.contract.random_play import Record
 
 LARGE = 10.0
@@ -71,9 +71,7 @@ def _discount(env: Env, seen: Record) -> Finding:
     outside = ~((seen.discount >= 0) & (seen.discount <= 1)) & played
     if outside.any():
         words = f"discount is {seen.discount[outside][0]:g} {_places(outside, 1)}"
-        return broken(
-            "discount", words, "return 0 after a termination, else 1; gamma does not belong to the environment"
-        )
+        return broken("discount", words, DISCOUNT_ADVICE)
     cut = (seen.discount == 0) & ~seen.last & played
     if cut.any():
         words = f"discount is 0 without last {_places(cut, 1)}"

@@ -3,12 +3,14 @@
 Nothing of the project but what workers need is imported here, and ``gfootball`` only where an environment is made.
 """
 
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from qmix_jax.envs.hosted.team import EnvError
+from qmix_jax.errors import ConfigError, unknown_choice
 
 REWARDS = {"scoring": "scoring", "checkpoints": "scoring,checkpoints"}
 OBS_SIZE = 115
@@ -44,15 +46,20 @@ class Football:
     ) -> None:
         try:
             from gfootball import env as football  # pyright: ignore[reportMissingImports]
+            from gfootball import scenarios  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise EnvError(f"needs gfootball, which docs/football.md says how to install ({error})") from error
+        known = [module.name for module in pkgutil.iter_modules(scenarios.__path__)]
+        if scenario.partition(".")[0] not in known:  # gfootball would end the process.
+            raise unknown_choice("env.scenario", scenario, known)
         self._agents, self._limit, self._played = agents, limit, 0
+        self._options = dict(options or {})
         self._env = football.create_environment(
             env_name=scenario,
             representation="simple115v2",
             rewards=REWARDS[rewards],
             number_of_left_players_agent_controls=agents,
-            other_config_options=dict(options or {}),
+            other_config_options=self._options,
         )
         self._obs = np.zeros((agents, OBS_SIZE), np.float32)
 
@@ -68,8 +75,11 @@ class Football:
         }
 
     def seed(self, number: int) -> None:
-        """Decide the random numbers of the next episodes."""
-        self._env.unwrapped._config["game_engine_random_seed"] = number % 2**31
+        """Decide the random numbers of the next episodes, and which team the game moves first, as gfootball does."""
+        config = self._env.unwrapped._config
+        config["game_engine_random_seed"] = number % 2**31
+        if "reverse_team_processing" not in self._options:
+            config["reverse_team_processing"] = bool(number % 2)
 
     def reset(self) -> None:
         """Start an episode."""
@@ -151,6 +161,9 @@ def make_football(
     check_choice("env.rewards", rewards, tuple(REWARDS))
     check_at_least("env.agents", agents, 1)
     check_at_least("env.max_steps", max_steps, 1)
+    for name, own in (("reward", "env.rewards"), ("episode_limit", "env.max_steps")):
+        if name in options:
+            raise ConfigError(f"env.{name}={options[name]}: football calls it {own}")
     settings = {"scenario": scenario, "agents": agents, "rewards": rewards, "limit": max_steps, "options": options}
     own = Options("first", time_limit, None, workers, timeout, restarts)
     env = hosted_env(PyMarlDoor, (f"{__name__}.Football", settings), own, f"env.scenario={scenario}")

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
+from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team, in_a_line
 
 MakeTeam = Callable[[], Team]
 
@@ -65,14 +65,19 @@ class Group(gymnasium.Env):
         self._start = np.full(self._now["avail"].shape[:2], START, np.int32)
         self.action_space = spaces.Box(START, np.iinfo(np.int32).max, self._start.shape, np.int32)
         self._teams: list[Team] = []
-        self._seed = 0
+        self._seed = self._failures = 0
         self._rounds = np.zeros(len(places), np.int64)
         if parent_process() is not None:
             _leave_the_terminal(words)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start the first episode of every team; ``options["seed"]`` is what all their seeds are made of."""
-        self._seed = int((options or {})["seed"])
+        """Start the first episode of every team; ``options["seed"]`` is what all their seeds are made of.
+
+        ``options["failures"]`` are those of the pool so far: after one, episodes have other seeds, since the same ones
+        may fail again.
+        """
+        given = options or {}
+        self._seed, self._failures = int(given["seed"]), int(given.get("failures", 0))
         self._rounds[:] = 0
         return self._each(self._start)
 
@@ -97,7 +102,7 @@ class Group(gymnasium.Env):
                 self._tick(index, action[index])
         except EnvError as error:
             return self._now, {"failure": f"environment {self._places[index]}, {error}"}
-        except Exception as error:  # noqa: BLE001 - an environment may raise anything; the host tells the user
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an environment may raise anything; the host tells
             step = f"environment {self._places[index]}, step {played + 1}"
             return self._now, {"failure": f"{step}: {in_a_line(error)}"}
         return self._now, {}
@@ -120,22 +125,19 @@ class Group(gymnasium.Env):
         """A seed for every episode of the pool, whichever worker plays it."""
         number = int(self._rounds[index]) * self._num_envs + self._places[index]
         self._rounds[index] += 1
-        return episode_seed(self._seed, number)
+        return episode_seed(self._seed, number, self._failures)
 
 
-def episode_seed(seed: int, number: int) -> int:
-    """The seed of one episode among all that ``seed`` determines."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
-
-
-def in_a_line(error: BaseException) -> str:
-    """The kind and the words of an error."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+def episode_seed(seed: int, number: int, failures: int = 0) -> int:
+    """The seed of one episode among all that ``seed`` determines, after so many failures."""
+    words = [seed, number, failures] if failures else [seed, number]
+    return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
 
 
 def _leave_the_terminal(words: str) -> None:
-    """Print to a file, hear no Ctrl-C, and end with the process that started this one."""
+    """Print to a file, hear no Ctrl-C, and end with the process that started this one, simulators included."""
     os.setpgid(0, 0)
+    _guard()
     file = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
@@ -144,3 +146,15 @@ def _leave_the_terminal(words: str) -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _guard() -> None:
+    """A process that ends this one's group, the simulators that it has started, as soon as this one is gone.
+
+    Even if it is killed: then the pipe closes that the guard reads.
+    """
+    read, write = os.pipe()
+    words = ["sh", "-c", f"read _; kill -9 -{os.getpid()} 2>/dev/null"]
+    os.posix_spawn("/bin/sh", words, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)], setpgroup=0)
+    os.close(read)
+    os.register_at_fork(after_in_child=lambda: os.close(write))

@@ -4,24 +4,15 @@
 and observations are tuples, rewards a list.
 """
 
-import importlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from qmix_jax.envs.hosted.team import (
-    Door,
-    EnvError,
-    Raw,
-    RawResult,
-    Spec,
-    flat_size,
-    flatten,
-    num_actions,
-    own_limit,
-    pictures,
-)
+from qmix_jax.envs.hosted.finding import find_module
+from qmix_jax.envs.hosted.spaces import flat_size, flatten, num_actions, own_limit, pictures
+from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
 
 
 class GymnasiumDoor(Door):
@@ -37,24 +28,29 @@ class GymnasiumDoor(Door):
     """LBF and RWARE call running out of time ``done``."""
 
     def __init__(self, name: str, module: str, settings: Mapping[str, Any]) -> None:
-        import gymnasium
-
+        gymnasium: Any = find_module(f"env.id={name}", "gymnasium")
         if module:
-            importlib.import_module(module)
+            find_module(f"env.import={module}", module)
         try:
-            # The checker expects one agent, and warns of everything that has several.
-            self.env = env = gymnasium.make(name, disable_env_checker=True, **settings)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Of another version; the error names it, too.
+                # The checker expects one agent, and warns of everything that has several.
+                self.env = env = gymnasium.make(name, disable_env_checker=True, **settings)
         except gymnasium.error.Error as error:
-            raise EnvError(
-                f"{' '.join(str(error).split())}; if a package registers it, give env.import=PACKAGE"
-            ) from error
+            advice = "" if module else "; if a package registers it, give env.import=PACKAGE"
+            raise EnvError(f"{' '.join(str(error).split())}{advice}") from error
         spaces, actions = env.observation_space, env.action_space
         if not isinstance(spaces, gymnasium.spaces.Tuple) or not isinstance(actions, gymnasium.spaces.Tuple):
             raise EnvError(
                 f"{name} has the observation space {type(spaces).__name__} and the action space "
                 f"{type(actions).__name__}; both must be a Tuple with one entry per agent"
             )
-        agents = tuple(f"agent_{place}" for place in range(len(actions.spaces)))
+        if len(spaces.spaces) != len(actions.spaces) or not actions.spaces:
+            raise EnvError(
+                f"{name} has {len(spaces.spaces)} observation spaces and {len(actions.spaces)} action spaces; it needs "
+                "one of each for every agent"
+            )
+        agents = self._agents = tuple(f"agent_{place}" for place in range(len(actions.spaces)))
         self._spaces = spaces.spaces
         self.spec = Spec(
             name=name,
@@ -68,19 +64,22 @@ class GymnasiumDoor(Door):
 
     def reset(self, seed: int) -> Raw:
         """Start an episode."""
-        obs, info = self.env.reset(seed=seed)
+        obs, info = _parts("reset", self.env.reset(seed=seed), 2, "(observations, info)")
         return self._raw(obs, info)
 
     def step(self, action: np.ndarray) -> RawResult:
         """Play one joint action."""
-        obs, rewards, terminated, truncated, info = self.env.step(tuple(int(choice) for choice in action))
+        returned = self.env.step(tuple(int(choice) for choice in action))
+        names = "(observations, rewards, terminated, truncated, info)"
+        obs, rewards, terminated, truncated, info = _parts("step", returned, 5, names)
         terminated, truncated = bool(np.all(terminated)), bool(np.any(truncated))
         won = bool(info["battle_won"]) if "battle_won" in info else None
         return RawResult(self._raw(obs, info), rewards, terminated, truncated, won)
 
     def _raw(self, obs: Any, info: Mapping[str, Any]) -> Raw:
         masks = info.get("action_mask")
-        seen = [flatten(space, value) for space, value in zip(self._spaces, obs, strict=False)]
+        agents = zip(self._agents, self._spaces, obs, strict=False)
+        seen: list[Any] = [flatten(space, value, agent) for agent, space, value in agents]
         seen += [None] * (len(obs) - len(seen))  # Too many, or too few, are reported by the team.
         return Raw(seen, [None] * len(seen) if masks is None else list(masks))
 
@@ -91,6 +90,18 @@ class GymnasiumDoor(Door):
     def close(self) -> None:
         """Close the environment."""
         self.env.close()
+
+
+def _parts(what: str, returned: Any, count: int, names: str) -> tuple[Any, ...]:
+    """What a call returned, the last part a dictionary."""
+    if not isinstance(returned, tuple) or len(returned) != count:
+        made = f"{len(returned)} values" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
+        raise EnvError(f"{what} returns {made}; Gymnasium's returns {count}: {names}")
+    if not isinstance(returned[-1], Mapping):
+        raise EnvError(f"the info that {what} returns is a {type(returned[-1]).__name__}, not a dictionary")
+    if isinstance(returned[0], Mapping):
+        raise EnvError(f"the observations that {what} returns are a dictionary, not one for each agent in a row")
+    return returned
 
 
 def make_gymnasium(

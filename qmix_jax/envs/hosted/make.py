@@ -5,16 +5,16 @@ import contextlib
 import functools
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.hosted.group import in_a_line
 from qmix_jax.envs.hosted.pool import Pool
-from qmix_jax.envs.hosted.team import TEAM_REWARDS, Door, EnvError, Team
+from qmix_jax.envs.hosted.team import TEAM_REWARDS, Door, EnvError, Team, in_a_line
 from qmix_jax.envs.render import draw_frames
 from qmix_jax.envs.settings import check_at_least, check_choice
 from qmix_jax.errors import ConfigError
@@ -22,6 +22,8 @@ from qmix_jax.errors import ConfigError
 TIME_LIMITS = ("terminal", "bootstrap")
 TRIAL_STEPS = 200
 """Random steps, at most, that are played before training."""
+SLOW = 10.0
+"""Seconds after which the user is told that this takes long."""
 
 
 class Options(NamedTuple):
@@ -56,6 +58,16 @@ class Hosted:
     def make_drawn_team(self) -> Team:
         """A team in this process whose door draws."""
         return self._make_team(drawn=True)
+
+    def rehearse(self, episodes: int, seed: int) -> None:
+        """Play whole episodes of random actions in this process.
+
+        Raises :class:`EnvError` for a promise that is not kept.
+        """
+        team = self._make_team()
+        with _closing(team.door):
+            for episode in range(episodes):
+                _play(team, seed + episode, team.episode_limit)
 
     @property
     def limit_is_the_end(self) -> bool:
@@ -97,7 +109,7 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
             check_at_least(f"env.{name}", value, least)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
-        with contextlib.closing(door(*arguments)) as first:
+        with _told_when_slow(told), _closing(door(*arguments)) as first:
             limit = _limit(first, options, told)
             team = Team(first, options.reward, limit)
             won = _trial(team)
@@ -105,7 +117,7 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
         raise
     except EnvError as error:
         raise ConfigError(f"{told}: {error}") from error
-    except Exception as error:  # An environment may raise anything.
+    except (Exception, SystemExit) as error:  # An environment may raise anything.
         raise ConfigError(f"{told}: {in_a_line(error)}") from error
     spec = team.spec
     same = len(set(spec.obs_sizes)) == 1
@@ -136,6 +148,27 @@ def _warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def _told_when_slow(told: str) -> Iterator[None]:
+    words = f"{told}: making it and playing a first episode takes longer than {SLOW:g} seconds; Ctrl-C gives up"
+    timer = threading.Timer(SLOW, _warn, [words])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def _closing(door: Door) -> Iterator[Door]:
+    try:
+        yield door
+    finally:
+        with contextlib.suppress(Exception):  # What it says when it goes would hide what went wrong before.
+            door.close()
+
+
 def _make_team(door: Any, arguments: tuple[Any, ...], reward: str, limit: int, drawn: bool = False) -> Team:
     if drawn and door.draws_when_asked:
         *others, settings = arguments
@@ -158,17 +191,23 @@ def _limit(door: Door, options: Options, told: str) -> int:
 
 def _trial(team: Team) -> bool:
     """Play random actions to the end of an episode, or for a while; returns whether the environment tells who won."""
-    random = np.random.default_rng(0)
-    view, tells = team.reset(0), False
-    for _ in range(min(TRIAL_STEPS, team.episode_limit)):
-        action = np.array([random.choice(np.flatnonzero(avail)) for avail in view.avail])
-        result = team.step(action)
+    tells, over = _play(team, 0, min(TRIAL_STEPS, team.episode_limit))
+    if over:
+        team.reset(1)
+    return tells
+
+
+def _play(team: Team, seed: int, steps: int) -> tuple[bool, bool]:
+    """Play random actions; returns whether the environment tells who won, and whether the episode has ended."""
+    random = np.random.default_rng(seed)
+    view, tells = team.reset(seed), False
+    for _ in range(steps):
+        result = team.step(np.array([random.choice(np.flatnonzero(avail)) for avail in view.avail]))
         view = result.view
         tells |= result.won is not None
         if result.terminated or result.truncated:
-            team.reset(1)
-            break
-    return tells
+            return tells, True
+    return tells, False
 
 
 def _not_here(*_: Any) -> NoReturn:

@@ -1,23 +1,22 @@
 """PettingZoo's parallel API: ``env=pettingzoo env.name=mpe2.simple_spread_v3 +env.N=3``."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from qmix_jax.envs.hosted.team import (
-    Door,
-    EnvError,
-    Raw,
-    RawResult,
-    Spec,
-    flat_size,
-    flatten,
-    num_actions,
-    own_limit,
-    pictures,
-)
+from qmix_jax.envs.hosted.doors import right_door
+from qmix_jax.envs.hosted.finding import find_module, find_name
+from qmix_jax.envs.hosted.spaces import flat_size, flatten, is_bytes, num_actions, own_limit, pictures
+from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
+from qmix_jax.envs.settings import say
+from qmix_jax.errors import ConfigError
+
+RESET = ("observations", "infos")
+STEP = ("observations", "rewards", "terminations", "truncations", "infos")
+"""What the parallel API returns: dictionaries with a value for each agent."""
+OPPOSED = ("simple_adversary", "simple_crypto", "simple_push", "simple_tag", "simple_world_comm")
+"""Games of mpe2 whose sides have opposed rewards."""
 
 
 class PettingZooDoor(Door):
@@ -29,17 +28,11 @@ class PettingZooDoor(Door):
     """
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
-        module_name, colon, function = name.partition(":")
-        module = importlib.import_module(module_name)
-        make = getattr(module, function if colon else "parallel_env", None)
-        if make is None:
-            wanted = function if colon else "parallel_env"
-            raise EnvError(f"{module_name} has no {wanted}; for a function of your own, give module:function")
-        self.env = env = make(**settings)
-        if not hasattr(env, "possible_agents"):
-            raise EnvError(f"{name} made a {type(env).__name__}, which has not PettingZoo's parallel API")
+        self.env = env = _maker(name)(**settings)
+        _check_parallel(env)
         self.agents = agents = list(env.possible_agents)
         self._spaces = {agent: _without_mask(env.observation_space(agent)) for agent in agents}
+        self._state_space = getattr(env, "state_space", None)
         env.reset(seed=0)
         state = self._state()
         self._has_state = state is not None
@@ -55,42 +48,62 @@ class PettingZooDoor(Door):
 
     def reset(self, seed: int) -> Raw:
         """Start an episode."""
-        obs, infos = self.env.reset(seed=seed)
-        return self._raw(obs, infos)
+        obs, infos = _parts("reset", self.env.reset(seed=seed), RESET)
+        there = self._there()
+        if not there:
+            raise EnvError("no agent is there after reset: env.agents is empty")
+        return self._raw(there, obs, infos)
 
     def step(self, action: np.ndarray) -> RawResult:
         """Play the actions of the agents that are there.
 
-        The episode is over when no agent is left; that is a truncation if it is one for any agent that left last.
+        The episode is over when no agent is left; that is a truncation if it is one for any agent that left last. An
+        environment that keeps agents in its list although all of them are done has no agent left either.
         """
-        there = list(self.env.agents)
+        acting = self._there()
         places = {agent: place for place, agent in enumerate(self.agents)}
-        obs, rewards, _, truncated, infos = self.env.step({a: int(action[places[a]]) for a in there})
-        over = not self.env.agents
-        cut = over and any(truncated.get(agent, False) for agent in there)
-        won = [infos[agent]["battle_won"] for agent in infos if "battle_won" in infos[agent]]
-        own = np.array([rewards.get(agent, 0.0) for agent in self.agents], np.float64)
-        return RawResult(self._raw(obs, infos), own, over and not cut, cut, bool(won[0]) if won else None)
+        returned = self.env.step({agent: int(action[places[agent]]) for agent in acting})
+        obs, rewards, terminated, truncated, infos = _parts("step", returned, STEP)
+        for name, values in (("rewards", rewards), ("terminations", terminated), ("truncations", truncated)):
+            _need(name, values, acting)
+        there, gone = self._there(), [agent for agent in acting if terminated[agent] or truncated[agent]]
+        stayed = [agent for agent in there if agent in gone]
+        there = [agent for agent in there if agent not in gone]
+        if stayed and there:
+            raise EnvError(f"{_named(stayed)} terminated or truncated, but still in env.agents: take out who has left")
+        cut = not there and any(truncated[agent] for agent in acting)
+        won = [infos[agent]["battle_won"] for agent in infos if "battle_won" in (infos[agent] or ())]
+        own = [rewards[agent] if agent in acting else 0.0 for agent in self.agents]
+        told = bool(won[0]) if won else None
+        return RawResult(self._raw(there, obs, infos), own, not there and not cut, cut, told)
 
-    def _raw(self, obs: Mapping[Any, Any], infos: Mapping[Any, Any]) -> Raw:
+    def _there(self) -> list[Any]:
+        strangers = [agent for agent in self.env.agents if agent not in self.agents]
+        if strangers:
+            raise EnvError(f"{_named(strangers)} in env.agents, but not in possible_agents")
+        return list(self.env.agents)
+
+    def _raw(self, there: list[Any], obs: Mapping[Any, Any], infos: Mapping[Any, Any]) -> Raw:
+        _need("observations", obs, there)
         # Some show what an agent saw last after it has left; at the end of an episode all have left.
-        there = set(self.env.agents) or set(obs)
+        seeing = there or list(obs)
         seen, avail = [], []
         for agent in self.agents:
-            value = obs.get(agent) if agent in there else None
-            mask = infos.get(agent, {}).get("action_mask")
+            value = obs.get(agent) if agent in seeing else None
+            mask = (infos.get(agent) or {}).get("action_mask")
             if isinstance(value, Mapping) and "action_mask" in value:
                 mask = value["action_mask"]
                 value = value["observation"] if "observation" in value else _rest(value)
-            seen.append(None if value is None else flatten(self._spaces[agent], value))
+            seen.append(None if value is None else flatten(self._spaces[agent], value, str(agent)))
             avail.append(mask)
         return Raw(seen, avail, self._state() if self._has_state else None)
 
     def _state(self) -> Any:
         try:
-            return self.env.state()
+            state = self.env.state()
         except (NotImplementedError, AttributeError):
             return None
+        return np.asarray(state) / np.float32(255) if is_bytes(self._state_space) else state
 
     def draw(self) -> Any:
         """Its own picture, where it was made with ``render_mode=rgb_array``."""
@@ -99,6 +112,57 @@ class PettingZooDoor(Door):
     def close(self) -> None:
         """Close the environment."""
         self.env.close()
+
+
+def _maker(name: str) -> Any:
+    module_name, colon, function = name.partition(":")
+    told = f"env.name={name}"
+    if colon and not function:
+        raise ConfigError(f"{told}: give module:function")
+    module = find_module(told, module_name)
+    if not colon and not hasattr(module, "parallel_env"):
+        raise ConfigError(
+            f"{told}: {module_name} has no parallel_env; for a function of your own, give module:function"
+        )
+    return find_name(told, module, function or "parallel_env")
+
+
+def _check_parallel(env: Any) -> None:
+    if hasattr(env, "agent_iter"):
+        raise EnvError(
+            "takes turns (PettingZoo's AEC API), and only environments whose agents act at once can be used; if its "
+            "agents may, give a function that returns pettingzoo.utils.conversions.aec_to_parallel(env)"
+        )
+    missing = [name for name in ("possible_agents", "observation_space", "action_space") if not hasattr(env, name)]
+    if missing:
+        advice = right_door(env)
+        raise EnvError(
+            f"made a {type(env).__name__}, which has not PettingZoo's parallel API: it has no {', '.join(missing)}"
+            f"{advice and '; '}{advice}"
+        )
+    if not env.possible_agents:
+        raise EnvError(f"the {type(env).__name__} has no agents: possible_agents is empty")
+
+
+def _parts(what: str, returned: Any, names: tuple[str, ...]) -> tuple[Mapping[Any, Any], ...]:
+    """What a call returned, each part a dictionary."""
+    if not isinstance(returned, tuple) or len(returned) != len(names):
+        count = f"{len(returned)} values" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
+        raise EnvError(f"{what} returns {count}; PettingZoo's parallel API returns {len(names)}: {', '.join(names)}")
+    for name, part in zip(names, returned, strict=True):
+        if not isinstance(part, Mapping):
+            raise EnvError(f"the {name} that {what} returns are a {type(part).__name__}, not a dictionary by agent")
+    return returned
+
+
+def _need(name: str, values: Mapping[Any, Any], agents: list[Any]) -> None:
+    missing = [agent for agent in agents if values.get(agent) is None]
+    if missing:
+        raise EnvError(f"the {name} have nothing of {_named(missing)}; their keys are {_named(values) or 'none'}")
+
+
+def _named(agents: Any) -> str:
+    return ", ".join(map(str, agents))
 
 
 def _without_mask(space: Any) -> Any:
@@ -130,4 +194,10 @@ def make_pettingzoo(
 
     need("env.name", name, "the module of a parallel environment, like mpe2.simple_spread_v3")
     options = Options(reward, time_limit, episode_limit, workers, timeout, restarts)
+    game = name.rpartition(".")[2].rpartition("_v")[0]
+    if game in OPPOSED and name.startswith(("mpe2.", "pettingzoo.mpe.")):
+        say(
+            f"note: env.name={name}: its sides have opposed rewards, and one team of all of them is trained; "
+            f"env=jaxmarl env.id=MPE_{game}_v3 env.team=adversaries env.opponents=random trains one side"
+        )
     return hosted_env(PettingZooDoor, (name, settings), options, f"env.name={name}")

@@ -23,6 +23,8 @@ STARTING = 120.0
 """Seconds that workers have to start, at least: importing takes long on a busy machine."""
 GOODBYE = 5.0
 """Seconds that a worker has to close its environments."""
+DYING = 2.0
+"""Seconds to wait for the exit status of a worker whose pipe has closed."""
 
 
 class Moment(NamedTuple):
@@ -68,6 +70,7 @@ class Pool:
         self._restarts = restarts
         self._tell = tell
         self._failures = 0
+        self._made = False
         self._vector: Any = None
         self._words: tempfile.TemporaryDirectory[str] | None = None
 
@@ -108,15 +111,20 @@ class Pool:
     def reset(self, seed: int) -> Moment:
         """Start fresh episodes everywhere; ``seed`` determines all that follow until the next reset."""
         self.start()
-        return self._ask("reset", lambda: self._vector.reset_async(options={"seed": seed}))
+        options = {"seed": seed, "failures": self._failures}
+        # At the first reset environments are made, and their packages imported.
+        patience = self._timeout if self._made else max(self._timeout, STARTING)
+        seen = self._ask("reset", lambda: self._vector.reset_async(options=options), patience)
+        self._made = True
+        return seen
 
     def tick(self, action: np.ndarray) -> Moment:
         """Step all environments with actions ``[B, N]``; the first may be ``START`` or ``IDLE``."""
         by_worker = action.reshape(self.workers, -1, action.shape[-1])
-        return self._ask("step", lambda: self._vector.step_async(by_worker))
+        return self._ask("step", lambda: self._vector.step_async(by_worker), self._timeout)
 
     def playing(self, play: Callable[[], T]) -> T:
-        """``play()``, and once more with new workers after a failure; all its episodes start again.
+        """``play()``, and once more with new workers after a failure; all its episodes start again, with other seeds.
 
         Raises :class:`EnvError` after more than ``restarts`` failures in the life of this pool.
         """
@@ -136,24 +144,28 @@ class Pool:
                 self.close()
                 raise
 
-    def _ask(self, what: str, send: Callable[[], None]) -> Moment:
+    def _ask(self, what: str, send: Callable[[], None], patience: float) -> Moment:
         vector = self._vector
         try:
             send()
-            answer = getattr(vector, f"{what}_wait")(self._timeout)
+            answer = getattr(vector, f"{what}_wait")(patience)
         except (multiprocessing.TimeoutError, EOFError, OSError) as error:
-            raise EnvError(self._last_words(error)) from error
+            raise EnvError(self._last_words(error, patience)) from error
         failures = answer[-1].get("failure")
         if failures is not None:
             raise EnvError(next(words for words in failures if words))
         seen = answer[0]
         return Moment(**{name: seen[name].reshape(self.num_envs, *seen[name].shape[2:]) for name in Moment._fields})
 
-    def _last_words(self, error: BaseException) -> str:
+    def _last_words(self, error: BaseException, patience: float) -> str:
         """Which worker is to blame, and the last line that it printed."""
-        time.sleep(0.1)  # A process that has just died may not be known as such yet.
         processes = self._vector.processes
-        dead = [index for index, process in enumerate(processes) if process.exitcode is not None]
+        # A process that has just died may not be known as such yet.
+        end = time.monotonic() + (0.1 if isinstance(error, multiprocessing.TimeoutError) else DYING)
+        while not (dead := [i for i, process in enumerate(processes) if process.exitcode is not None]):
+            if time.monotonic() > end:
+                break
+            time.sleep(0.02)
         pipes = self._vector.parent_pipes
         silent = dead or [index for index, pipe in enumerate(pipes) if not _answers(pipe)]
         if not silent:
@@ -161,7 +173,7 @@ class Pool:
         index = silent[0]
         code = processes[index].exitcode
         if code is None:
-            what = f"has not answered for {self._timeout:g} seconds (env.timeout)"
+            what = f"has not answered for {patience:g} seconds (env.timeout)"
         else:
             what = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         path = self._file(index)
@@ -177,7 +189,7 @@ class Pool:
         """End all workers: politely where they listen within ``patience`` seconds, by force where they do not."""
         if self._vector is None:
             return
-        vector, self._vector = self._vector, None
+        vector, self._vector, self._made = self._vector, None, False
         vector.closed = True
         for pipe in vector.parent_pipes:
             with contextlib.suppress(OSError):
@@ -185,12 +197,11 @@ class Pool:
         end = time.monotonic() + patience
         for process in vector.processes:
             process.join(max(0.0, end - time.monotonic()))
-            if process.is_alive():
-                # With the group go the simulators that the worker has started.
-                with contextlib.suppress(OSError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.kill()
-                process.join()
+            # With the group go the simulators that the worker has started, and left when it ended or was killed.
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.join()
         for pipe in vector.parent_pipes:
             pipe.close()
         vector.error_queue.close()

@@ -3,12 +3,14 @@
 ``env=pymarl env._target_=my_package.make_env``.
 """
 
-import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from qmix_jax.envs.hosted.doors import right_door
+from qmix_jax.envs.hosted.finding import find_module, find_name
 from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
 
 METHODS = ("reset", "step", "get_obs", "get_state", "get_avail_actions", "get_env_info")
@@ -20,52 +22,69 @@ class PyMarlDoor(Door):
 
     Args:
         target: dotted path of a callable that makes it.
-        settings: the callable's keyword arguments; ``seed`` is added where it takes one.
+        settings: the callable's keyword arguments.
+
+    An environment that has no ``seed(number)`` but is made with a ``seed``, as SMAC, is made with one of its own for
+    each copy, unless ``settings`` have one: at the first reset, since only then the seed is known.
     """
 
     draws_when_asked = False
 
     def __init__(self, target: str, settings: Mapping[str, Any]) -> None:
         module, _, name = target.rpartition(".")
-        self._make = getattr(importlib.import_module(module), name)
+        told = f"env._target_={target}"
+        self._make = find_name(told, find_module(told, module), name)
         self._settings = dict(settings)
+        self._seeded_when_made = "seed" not in settings and _takes_seed(self._make)
         self.env = self._make(**self._settings)
         missing = [name for name in METHODS if not hasattr(self.env, name)]
         if missing:
+            advice = right_door(self.env)
             raise EnvError(
                 f"{target} made a {type(self.env).__name__}, which is no MultiAgentEnv: it has no {', '.join(missing)}"
+                f"{advice and '; '}{advice}"
             )
         info = self.env.get_env_info()
-        absent = [name for name in SIZES if name not in info]
+        absent = [name for name in SIZES if name not in (info or ())]
         if absent:
             raise EnvError(f"get_env_info() has no {', '.join(absent)}; it needs {', '.join(SIZES)}")
-        count = int(info["n_agents"])
-        state_size = int(info.get("state_shape") or 0)
+        count, actions, features = (_size(info, name) for name in SIZES)
+        state_size = _size(info, "state_shape", 0) if info.get("state_shape") else 0
         self._has_state = state_size > 0
-        limit = info.get("episode_limit")
+        limit = _size(info, "episode_limit") if info.get("episode_limit") else None
         self.spec = Spec(
             name=name,
             agents=tuple(f"agent_{place}" for place in range(count)),
-            num_actions=(int(info["n_actions"]),) * count,
-            obs_sizes=(int(np.prod(info["obs_shape"])),) * count,
+            num_actions=(actions,) * count,
+            obs_sizes=(features,) * count,
             state_size=state_size or None,
-            episode_limit=int(limit) if limit else None,
+            episode_limit=limit,
         )
 
     def reset(self, seed: int) -> Raw:
         """Start an episode; its seed is set where the environment has ``seed(number)``."""
-        setter = getattr(self.env, "set_seed", None) or getattr(self.env, "seed", None)
-        if callable(setter):
-            try:
-                setter(seed)
-            except TypeError:  # SMAC's seed() only tells it.
-                setter = None
+        if not self._seed(seed) and self._seeded_when_made:
+            self._seeded_when_made = False
+            self.close()
+            self.env = self._make(**self._settings, seed=seed)
         self.env.reset()
         return self._raw()
+
+    def _seed(self, seed: int) -> bool:
+        setter = getattr(self.env, "set_seed", None) or getattr(self.env, "seed", None)
+        if not callable(setter):
+            return False
+        try:
+            setter(seed)
+        except TypeError:  # SMAC's seed() only tells it.
+            return False
+        return True
 
     def step(self, action: np.ndarray) -> RawResult:
         """Play one joint action; accepts EPyMARL's five results as well."""
         results = self.env.step([int(choice) for choice in action])
+        if not isinstance(results, tuple | list):
+            raise EnvError(f"step returns a {type(results).__name__}; return (reward, terminated, info)")
         if len(results) == 5:
             _, reward, terminated, truncated, info = results
         elif len(results) != 3:
@@ -75,8 +94,8 @@ class PyMarlDoor(Door):
             )
         else:
             reward, terminated, info = results
-            truncated = bool(terminated) and bool(info.get("episode_limit", False))
-        won = bool(info["battle_won"]) if "battle_won" in info else None
+            truncated = bool(terminated) and bool((info or {}).get("episode_limit", False))
+        won = bool(info["battle_won"]) if "battle_won" in (info or ()) else None
         return RawResult(self._raw(), reward, bool(np.all(terminated)), bool(truncated), won)
 
     def _raw(self) -> Raw:
@@ -94,6 +113,24 @@ class PyMarlDoor(Door):
         close = getattr(self.env, "close", None)
         if callable(close):
             close()
+
+
+def _takes_seed(make: Any) -> bool:
+    try:
+        return "seed" in inspect.signature(make).parameters
+    except ValueError:  # Some callables not written in Python have no signature.
+        return False
+
+
+def _size(info: Mapping[str, Any], name: str, least: int = 1) -> int:
+    """A size in ``get_env_info()``: a number, or a shape."""
+    try:
+        size = int(np.prod(info[name]))
+    except (TypeError, ValueError):
+        size = -1
+    if size < least:
+        raise EnvError(f"get_env_info() has {name}={info[name]!r:.40}; it must be a number from {least} on, or a shape")
+    return size
 
 
 def make_pymarl(

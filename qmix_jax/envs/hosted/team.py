@@ -4,14 +4,11 @@ Nothing but NumPy and the standard library is imported here: worker processes st
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from qmix_jax.envs.images import image_shape_of
-
-LIMIT_ATTRIBUTES = ("max_steps", "max_cycles", "max_episode_steps", "_max_episode_steps", "episode_limit")
-
+T = TypeVar("T")
 TEAM_REWARDS: dict[str, Callable[[Any], Any]] = {
     "sum": lambda rewards: float(np.sum(rewards)),
     "mean": lambda rewards: float(np.mean(rewards)),
@@ -140,7 +137,7 @@ class Team:
     def reset(self, seed: int) -> View:
         """Start an episode."""
         self._played = 0
-        return self._view(self.door.reset(seed))
+        return self._view(self._answer(lambda: self.door.reset(seed)))
 
     def step(self, action: np.ndarray) -> Result:
         """Play one joint action ``[N]``.
@@ -148,15 +145,28 @@ class Team:
         Where the environment does not tell its time limit from a true end, an end at the limit is the time limit.
         """
         self._played += 1
-        raw, rewards, terminated, truncated, won = self.door.step(action)
+        raw, rewards, terminated, truncated, won = self._answer(lambda: self.door.step(action))
         at_limit = self._played >= self.episode_limit
         if at_limit and not (terminated and self.door.tells_time_limit):
             truncated = True
         view, reward = self._view(raw), self._team_reward(rewards)
         return Result(view, reward, bool(terminated) and not truncated, bool(truncated), won)
 
+    def _answer(self, ask: Callable[[], T]) -> T:
+        """What the door answers. Whatever it raises becomes an :class:`EnvError` that names the step."""
+        try:
+            return ask()
+        except EnvError as error:
+            raise EnvError(f"step {self._played}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise EnvError(f"step {self._played}: {in_a_line(error)}") from error
+
     def _team_reward(self, rewards: Any) -> Any:
-        rewards = np.asarray(rewards, np.float64)
+        try:
+            rewards = np.asarray(rewards, np.float64)
+        except (TypeError, ValueError) as error:
+            raise EnvError(f"step {self._played}: the reward is no number: {rewards!r:.60}") from error
+        rewards = rewards.ravel() if rewards.ndim else rewards
         if not np.isfinite(rewards).all():
             agent = self._names(~np.isfinite(np.atleast_1d(rewards))) if rewards.ndim else "the team"
             raise EnvError(f"step {self._played}: the reward of {agent} is not finite")
@@ -192,19 +202,25 @@ class Team:
         if spec.state_size is None:
             parts = [obs[place, :size] for place, size in enumerate(spec.obs_sizes)]
             return View(obs, avail, np.concatenate(parts))
-        state = np.asarray(raw.state, np.float32).ravel()
+        state = self._numbers(raw.state, "the state")
         if state.size != spec.state_size or not np.isfinite(state).all():
             wrong = "not finite" if state.size == spec.state_size else f"{state.size} numbers, not {spec.state_size}"
             raise EnvError(f"step {self._played}: the state is {wrong}")
         return View(obs, avail, state)
 
     def _vector(self, values: Any, size: int, place: int, what: str) -> np.ndarray:
-        vector = np.asarray(values).ravel()
+        vector = self._numbers(values, f"the {what} of {self.spec.agents[place]}")
         if vector.size != size:
             raise EnvError(
                 f"step {self._played}: the {what} of {self.spec.agents[place]} has {vector.size} numbers, not {size}"
             )
         return vector
+
+    def _numbers(self, values: Any, what: str) -> np.ndarray:
+        try:
+            return np.asarray(values, np.float32).ravel()
+        except (TypeError, ValueError) as error:
+            raise EnvError(f"step {self._played}: {what} is no array of numbers: {values!r:.60}") from error
 
     def _check(self, good: Any, words: str) -> None:
         if not good.all():
@@ -223,54 +239,6 @@ class Team:
         self.door.close()
 
 
-def own_limit(env: Any) -> int | None:
-    """The episode limit that an environment tells in an attribute or in its Gymnasium spec."""
-    spec = getattr(env, "spec", None)
-    told = [getattr(spec, "max_episode_steps", None)]
-    for holder in (env, getattr(env, "unwrapped", None), getattr(getattr(env, "unwrapped", None), "env", None)):
-        told += [getattr(holder, name, None) for name in LIMIT_ATTRIBUTES] if holder is not None else []
-    return next((int(value) for value in told if isinstance(value, int | np.integer) and value > 0), None)
-
-
-def flat_size(space: Any, agent: str) -> int:
-    """Numbers in a flattened observation of a Gymnasium space; raises :class:`EnvError` if their count varies."""
-    from gymnasium import spaces
-
-    try:
-        return int(spaces.flatdim(space))
-    except (ValueError, NotImplementedError, TypeError) as error:
-        raise EnvError(
-            f"the observations of {agent} are a {type(space).__name__}, which has no fixed size; wrap the environment "
-            "so that they are Box, Discrete, or a Tuple or Dict of these"
-        ) from error
-
-
-def flatten(space: Any, value: Any) -> Any:
-    """An observation as a vector: bytes (0 to 255) as 0 to 1, whole numbers as they are, choices one-hot."""
-    shape = getattr(space, "shape", None)
-    if shape is not None and hasattr(space, "low"):
-        array = np.asarray(value)
-        return array.ravel() / np.float32(255) if array.dtype == np.uint8 else array.ravel()
-    from gymnasium import spaces
-
-    return spaces.flatten(space, value)
-
-
-def pictures(spaces: Sequence[Any]) -> dict[str, Any]:
-    """What a :class:`Spec` says of observations that are images or bytes."""
-    boxes = [space for space in spaces if hasattr(space, "low") and space.shape is not None]
-    if len(boxes) != len(spaces):
-        return {}
-    shape = image_shape_of([box.shape for box in boxes])
-    return {"image_shape": shape, "bytes": all(box.dtype == np.uint8 for box in boxes)}
-
-
-def num_actions(space: Any, agent: str) -> int:
-    """The size of a Discrete action space; raises :class:`EnvError` for any other."""
-    count = getattr(space, "n", None)
-    if count is None or getattr(space, "shape", ()) != () or getattr(space, "start", 0) != 0:
-        raise EnvError(
-            f"the action space of {agent} is {space}; only Discrete spaces that start at 0 can be used: choose the "
-            "environment's discrete actions, or wrap it"
-        )
-    return int(count)
+def in_a_line(error: BaseException) -> str:
+    """The kind and the words of an error."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

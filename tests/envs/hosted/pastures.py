@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+import warnings
 
 import gymnasium
 import numpy as np
@@ -20,10 +23,10 @@ class Pasture(ParallelEnv):
 
     metadata = {"name": "pasture"}  # noqa: RUF012 - PettingZoo's convention
 
-    def __init__(self, length=4, how="truncated", fault="", mask="info", dtype="float32"):
+    def __init__(self, length=4, how="truncated", fault="", mask="info", dtype="float32", when=2):
         self.possible_agents = ["early", "late", "staying"]
         self.length, self.how, self.fault, self.mask = length, how, fault, mask
-        self.max_cycles = 10
+        self.max_cycles, self.when = max(10, length), when
         self.dtype = np.dtype(dtype)
         self.agents = []
         self.seen = {agent: self._space(agent) for agent in self.possible_agents}
@@ -74,7 +77,7 @@ class Pasture(ParallelEnv):
             size = (size["observation"] if self.mask == "obs" else size).shape[0]
             values = np.full(size, self.time + (self.start if self.fault != "still" else 0))
             values = values.astype(self.dtype)
-            if self.fault == "nan" and self.time == 2 and agent == "staying":
+            if self.fault == "nan" and self.time == self.when and agent == "staying":
                 values[0] = np.nan
             if self.fault == "size" and self.time == 2 and agent == "staying":
                 values = np.zeros(5, self.dtype)
@@ -96,6 +99,101 @@ class Pasture(ParallelEnv):
 
 def pasture(**settings):
     return Pasture(**settings)
+
+
+class Wild(Pasture):
+    """A pasture that does not keep to PettingZoo's parallel API from its second step on."""
+
+    def reset(self, seed=None, options=None):
+        obs, infos = super().reset(seed, options)
+        if self.fault == "nobody":
+            self.agents = []
+        if self.fault == "old reset":
+            return obs
+        return obs, None if self.fault == "no infos" else infos
+
+    def step(self, actions):
+        there = list(self.agents)
+        obs, rewards, terminated, truncated, infos = super().step(actions)
+        if self.fault == "all stay" and self.time == self.length:
+            self.agents = there
+        if self.time != 2:
+            return obs, rewards, terminated, truncated, infos
+        if self.fault in ("numbered", "unpaid"):
+            rewards = dict(enumerate(rewards.values())) if self.fault == "numbered" else {"early": 1.0, "late": 1.0}
+        if self.fault in ("stranger", "one stays"):
+            self.agents = [*self.agents, "wolf" if self.fault == "stranger" else "early"]
+        obs["staying"] = {"none seen": None, "words": ["x", "y", "z"]}.get(self.fault, obs["staying"])
+        if self.fault == "unseen":
+            del obs["staying"]
+        if self.fault == "old step":
+            return obs, rewards, terminated, infos
+        return obs, rewards, False if self.fault == "flags" else terminated, truncated, infos
+
+    def close(self):
+        if self.fault == "close":
+            raise RuntimeError("the gate is stuck")
+
+
+def wild(fault, **settings):
+    if fault == "exit":
+        sys.exit("no licence")
+    return Wild(fault=fault, **settings)
+
+
+def turns():
+    """PettingZoo's other API, in which agents act in turn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PettingZoo's own.
+        from pettingzoo.classic import tictactoe_v3
+
+        return tictactoe_v3.env()
+
+
+def unlucky(bad):
+    """A pasture that cannot be started in workers with one seed."""
+    env = Pasture(length=6)
+    reset = env.reset
+
+    def start(seed=None, options=None):
+        if _in_worker() and seed == bad:
+            raise RuntimeError("a bad day")
+        return reset(seed, options)
+
+    env.reset = start
+    return env
+
+
+def slow():
+    """A pasture that takes longer to make in a worker."""
+    time.sleep(0.8 * _in_worker())
+    return Pasture(length=6)
+
+
+def helped(file):
+    """A pasture that starts a program in each worker, whose number it writes to a file."""
+    if _in_worker():
+        program = subprocess.Popen(["sleep", "1000"])
+        with open(file, "a") as numbers:  # noqa: PTH123
+            numbers.write(f"{program.pid}\n")
+    return Pasture(length=6)
+
+
+class Mixed(Pasture):
+    """Bytes in a dictionary, small numbers of the same type, a list in a space of bytes, and a state of bytes."""
+
+    state_space = spaces.Box(0, 255, (2,), np.uint8)
+
+    def _space(self, agent):
+        picture, few = spaces.Box(0, 255, (2,), np.uint8), spaces.Box(0, 1, (1,), np.uint8)
+        return spaces.Dict({"few": few, "picture": picture, "row": spaces.Tuple((picture, spaces.Discrete(2)))})
+
+    def _obs(self, agents):
+        row = (np.full(2, 51, np.uint8), 1)
+        return {agent: {"few": np.ones(1, np.uint8), "picture": [255, 0], "row": row} for agent in agents}
+
+    def state(self):
+        return np.array([255, 51], np.uint8)
 
 
 class Lights(ParallelEnv):
@@ -150,6 +248,10 @@ def dying(file="", how="kill", after=3):
             if how == "kill":
                 print("baa, the wolf", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
+            if how == "exit":
+                sys.exit("the licence is lost")
+            if how == "end":
+                os._exit(3)
             if how == "hang":
                 time.sleep(1000)
             if how == "stop":
@@ -197,6 +299,12 @@ class Field:
         }
         if self.fault == "info":
             del info["n_agents"], info["obs_shape"]
+        if self.fault == "limit":
+            info["episode_limit"] = -1
+        if self.fault == "nobody":
+            info["n_agents"] = 0
+        if self.fault == "shapes":
+            info |= {"obs_shape": (2, 1), "state_shape": (2, 2)}
         return info
 
     def seed(self):
@@ -217,6 +325,10 @@ class Field:
             return self.get_obs(), 0.0, limit, info
         if self.fault == "rewards":
             return [1.0, 2.0, 3.0], limit, info
+        if self.fault == "column":
+            return np.array([[1.0], [2.0]]), limit, info
+        if self.fault == "no info":
+            return 1.0, limit, None
         return float(sum(actions)), won or limit, info
 
     def get_obs(self):
@@ -233,6 +345,17 @@ class Field:
 
     def close(self):
         pass
+
+
+class Seeded(Field):
+    """As SMAC: the seed is given when it is made, and ``seed()`` only tells it."""
+
+    def __init__(self, seed=None):
+        super().__init__()
+        self._seed = seed
+
+    def seed(self):
+        return self._seed
 
 
 class Alone(gymnasium.Env):

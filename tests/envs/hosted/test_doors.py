@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qmix_jax import check_env
 from qmix_jax.envs.build import make_env
 from qmix_jax.envs.hosted.gymnasium import GymnasiumDoor
 from qmix_jax.envs.hosted.pettingzoo import PettingZooDoor
@@ -114,16 +115,105 @@ def test_a_broken_promise_names_the_agent_and_the_step(fault, words):
     [
         ("info", "get_env_info() has no n_agents, obs_shape; it needs n_agents, n_actions, obs_shape"),
         ("num_actions", "step 0: the action mask of agent_0 has 3 numbers, not 5"),
-        ("four", "step returns 4 values; return (reward, terminated, info), or EPyMARL's five"),
+        ("four", "step 1: step returns 4 values; return (reward, terminated, info), or EPyMARL's five"),
         ("rewards", "step 1: 3 rewards for 2 agents; return one number, or one for each agent"),
         ("alone", "step 2: 1 observations for 2 agents; return one for each of agent_0, agent_1, at every step"),
         ("state", "step 2: the state is 5 numbers, not 4"),
+        ("limit", "get_env_info() has episode_limit=-1; it must be a number from 1 on, or a shape"),
+        ("nobody", "get_env_info() has n_agents=0; it must be a number from 1 on, or a shape"),
     ],
 )
 def test_what_a_pymarl_environment_gets_wrong_is_one_line_before_training(fault, words):
     with pytest.raises(ConfigError, match="^" + re.escape(f"env._target_=pastures.Field: {words}")) as caught:
         make_env({"_target_": "pastures.Field", "door": "pymarl", "fault": fault})
     assert "\n" not in str(caught.value)
+
+
+def test_sizes_may_be_shapes_and_rewards_a_column():
+    env = make_env({"_target_": "pastures.Field", "door": "pymarl", "fault": "shapes"})
+    assert (env.obs_size, env.state_size) == (2, 4)
+    column = Team(PyMarlDoor("pastures.Field", {"fault": "column"}), "individual", 5)
+    column.reset(0)
+    np.testing.assert_array_equal(column.step(np.array([0, 0])).reward, [1, 2])
+    assert not make_env({"_target_": "pastures.Field", "door": "pymarl", "fault": "no info"}).has_win_rate
+
+
+def test_an_environment_that_takes_its_seed_when_it_is_made_gets_one():
+    door = PyMarlDoor("pastures.Seeded", {})
+    door.reset(7)
+    assert door.env.seed() == 7
+    door.reset(8)
+    assert door.env.seed() == 7, "made once more only"
+    chosen = PyMarlDoor("pastures.Seeded", {"seed": 3})
+    chosen.reset(7)
+    assert chosen.env.seed() == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("nobody", "step 0: no agent is there after reset: env.agents is empty"),
+        ("old reset", "step 0: reset returns a dict; PettingZoo's parallel API returns 2: observations, infos"),
+        ("no infos", "step 0: the infos that reset returns are a NoneType, not a dictionary by agent"),
+        ("numbered", "step 2: the rewards have nothing of early, staying, late; their keys are 0, 1, 2"),
+        ("unpaid", "step 2: the rewards have nothing of staying; their keys are early, late"),
+        ("unseen", "step 2: the observations have nothing of staying; their keys are early, late"),
+        ("none seen", "step 2: the observations have nothing of staying; "),
+        ("words", "step 2: the observation of staying is no array of numbers: "),
+        ("stranger", "step 2: wolf in env.agents, but not in possible_agents"),
+        ("one stays", "step 2: early terminated or truncated, but still in env.agents: take out who has left"),
+        ("flags", "step 2: the terminations that step returns are a bool, not a dictionary by agent"),
+        ("old step", "step 2: step returns 4 values; PettingZoo's parallel API returns 5: observations, "),
+        ("exit", "SystemExit: no licence"),
+    ],
+)
+def test_what_a_pettingzoo_environment_gets_wrong_is_one_line_before_training(fault, words):
+    with pytest.raises(ConfigError, match="^" + re.escape(f"env.name=pastures:wild: {words}")) as caught:
+        make_env({"_target_": PETTINGZOO, "name": "pastures:wild", "fault": fault})
+    assert "\n" not in str(caught.value)
+
+
+def test_agents_that_are_all_done_have_left_even_if_they_stay_in_the_list():
+    results = play(
+        Team(PettingZooDoor("pastures:wild", {"fault": "all stay", "how": "terminated"}), "sum", 10), [0] * 3
+    )
+    assert len(results) == 4
+    assert results[-1].terminated
+
+
+def test_an_environment_that_cannot_be_closed_can_be_used():
+    assert make_env({"_target_": PETTINGZOO, "name": "pastures:wild", "fault": "close"}).num_agents == 3
+
+
+def test_bytes_are_divided_by_255_wherever_they_are():
+    """Not small numbers of the same type."""
+    view = Team(PettingZooDoor("pastures:Mixed", {}), "sum", 10).reset(0)
+    np.testing.assert_allclose(view.obs[0], [1, 1, 0, 0.2, 0.2, 0, 1])
+    np.testing.assert_allclose(view.state, [1, 0.2])
+
+
+def test_check_env_plays_whole_episodes():
+    """Training begins after 200 steps of random play."""
+    settings = {"_target_": PETTINGZOO, "name": "pastures:pasture", "length": 250, "fault": "nan", "when": 240}
+    assert make_env(settings).episode_limit == 250
+    with pytest.raises(ConfigError, match=r"^env: step 240: the observation of staying is not finite$"):
+        check_env.check(check_env.Settings(episodes=2), settings)
+
+
+def test_opposed_sides_are_told(capsys):
+    make_env({"_target_": PETTINGZOO, "name": "mpe2.simple_tag_v3"})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "its sides have opposed rewards" in line
+    other = line.partition("; env=jaxmarl ")[2].partition(" trains")[0].split()
+    settings = dict(part.partition("=")[::2] for part in ["_target_=qmix_jax.envs.jaxmarl.make_jaxmarl", *other])
+    side = make_env({name.removeprefix("env."): value for name, value in settings.items()})
+    assert side.num_agents == 3
+
+
+def test_one_that_takes_long_to_make_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("qmix_jax.envs.hosted.make.SLOW", 0.0)
+    make_env({"_target_": PETTINGZOO, "name": "pastures:pasture"})
+    assert "env.name=pastures:pasture: making it and playing a first episode takes longer" in capsys.readouterr().err
 
 
 def test_what_is_wrapped_has_pettingzoos_parallel_api():
@@ -140,7 +230,7 @@ def test_what_is_wrapped_has_pettingzoos_parallel_api():
 
 
 def test_an_error_of_the_environment_is_one_line_before_training():
-    with pytest.raises(ConfigError, match=r"^env.name=pastures:pasture: ValueError: the dog barked$"):
+    with pytest.raises(ConfigError, match=r"^env.name=pastures:pasture: step 3: ValueError: the dog barked$"):
         make_env({"_target_": PETTINGZOO, "name": "pastures:pasture", "fault": "raise"})
 
 
@@ -194,15 +284,29 @@ def test_a_state_that_is_missing_is_made_of_the_observations():
     ("settings", "words"),
     [
         ({"_target_": PETTINGZOO, "name": "???"}, "env.name: missing; give the module"),
-        ({"_target_": PETTINGZOO, "name": "no.such.module"}, "env.name=no.such.module: ModuleNotFoundError"),
+        ({"_target_": PETTINGZOO, "name": "no.such.module"}, "env.name=no.such.module: there is no package no$"),
+        ({"_target_": PETTINGZOO, "name": "mpe3.simple"}, ".*no package mpe3; did you mean mpe2\\?$"),
+        (
+            {"_target_": PETTINGZOO, "name": "mpe2.simple_spred_v3"},
+            ".*there is no module mpe2.simple_spred_v3; did you mean mpe2.simple_spread_v3\\?$",
+        ),
         ({"_target_": PETTINGZOO, "name": "pastures"}, "env.name=pastures: pastures has no parallel_env"),
+        ({"_target_": PETTINGZOO, "name": "pastures:pastur"}, ".*has no function pastur; did you mean [Pp]asture\\?$"),
+        ({"_target_": PETTINGZOO, "name": "pastures:"}, "env.name=pastures:: give module:function$"),
+        ({"_target_": PETTINGZOO, "name": "pastures:turns"}, ".*takes turns .*aec_to_parallel"),
+        ({"_target_": PETTINGZOO, "name": "pastures:Field"}, ".*use env=pymarl with the same env._target_"),
         ({"_target_": PETTINGZOO, "name": "pastures:pasture", "wool": 1}, ".*unexpected keyword argument 'wool'"),
         ({"_target_": PETTINGZOO, "name": "mpe2.simple_spread_v3", "continuous_actions": True}, ".*only Discrete"),
         ({"_target_": PETTINGZOO, "name": "pastures:pasture", "reward": "best"}, "env.reward=best: unknown"),
         ({"_target_": PETTINGZOO, "name": "pastures:pasture", "workers": 0}, "env.workers=0: must be at least 1"),
         ({"_target_": GYMNASIUM, "id": "Nothing-v0"}, "env.id=Nothing-v0: .*env.import=PACKAGE"),
+        (
+            {"_target_": GYMNASIUM, "id": "Foraging-8x8-2p-3f-v3", "import": "lbforagin"},
+            "env.import=lbforagin: there is no package lbforagin; did you mean lbforaging\\?$",
+        ),
+        ({"_target_": GYMNASIUM, "id": "Foraging-8x8-2p-3f-v9", "import": "lbforaging"}, "(?!.*give env.import)"),
         ({"_target_": GYMNASIUM, "id": "CartPole-v1"}, "env.id=CartPole-v1: .*a Tuple with one entry per agent"),
-        ({"_target_": "pastures.Pasture", "door": "pymarl"}, ".*is no MultiAgentEnv: it has no get_obs"),
+        ({"_target_": "pastures.Pasture", "door": "pymarl"}, ".*it has no get_obs.*; it is a PettingZoo environment"),
         ({"_target_": "pastures.Pasture"}, ".*use env=pettingzoo env.name=my_module:my_function"),
         ({"_target_": "pastures.Field"}, ".*use env=pymarl with the same env._target_"),
         ({"_target_": "pastures.Alone"}, ".*use env=gymnasium env.id="),

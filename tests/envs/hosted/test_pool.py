@@ -18,6 +18,7 @@ from qmix_jax.acting.hosted_rollout import HostedActor
 from qmix_jax.acting.preferences import NONE, Preferences
 from qmix_jax.envs.build import make_env
 from qmix_jax.envs.hosted import pool
+from qmix_jax.envs.hosted.group import episode_seed
 from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.networks.agents import RecurrentAgent
 
@@ -203,7 +204,12 @@ def test_a_team_holds_its_preference(played):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("kill", "was ended by SIGKILL; it said last: baa, the wolf"), ("stop", "has not answered for 2 seconds")],
+    [
+        ("kill", "was ended by SIGKILL; it said last: baa, the wolf"),
+        ("stop", "has not answered for 2 seconds"),
+        ("exit", "step 4: SystemExit: the licence is lost"),
+        ("end", "ended with status 3"),
+    ],
 )
 def test_a_worker_that_dies_or_stops_is_started_again(how, words, tmp_path, capfd, workers):
     env, actor, params = actor_in(name="pastures:dying", file=str(tmp_path / "done"), how=how, timeout=2.0)
@@ -217,6 +223,41 @@ def test_a_worker_that_dies_or_stops_is_started_again(how, words, tmp_path, capf
     assert len(workers()) == 2
     env.hosted.close()
     assert not workers()
+
+
+def test_a_seed_that_fails_is_not_played_again(capfd):
+    env, actor, params = actor_in(name="pastures:unlucky", bad=episode_seed(3, 0), restarts=1)
+    _, stats = actor.collect(params, np.float32(1), 3, 7, False)
+    env.hosted.close()
+    assert stats.episodes == 4
+    assert "environment 0, step 0: RuntimeError: a bad day; workers restarted (1 of" in capfd.readouterr().err
+
+
+def gone(pids):
+    end = time.monotonic() + 10
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return True
+
+
+def test_programs_that_a_worker_has_started_end_with_it(tmp_path, workers):
+    file = tmp_path / "numbers"
+    env, actor, params = actor_in(name="pastures:helped", file=str(file))
+    actor.collect(params, np.float32(1), 0, 3, False)
+    programs = [int(number) for number in file.read_text().split()]
+    assert len(programs) == 4, "one for each environment"
+    assert all(map(psutil.pid_exists, programs))
+    workers()[0].kill()
+    workers()[0].kill()
+    assert gone(programs)
+    env.hosted.close()
+
+
+def test_environments_that_take_longer_to_make_than_a_step_may_are_waited_for(tmp_path):
+    env, actor, params = actor_in(name="pastures:slow", timeout=1.0, restarts=0)
+    assert actor.collect(params, np.float32(1), 0, 3, False)[1].env_steps == 8
+    env.hosted.close()
 
 
 @pytest.mark.slow

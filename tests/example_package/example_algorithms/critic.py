@@ -36,7 +36,8 @@ class WithCritic(Method):
     def loss(self, algorithm, hyper, online, learner, minibatch, transitions=None):
         """The mean squared error of the sum of both values."""
         batch = minibatch.slots
-        online_q, target_q = (action_values(algorithm.agent, p.agent, batch) for p in (online, learner.target))
+        online_q = action_values(algorithm.agent, online.agent, batch, minibatch.start)
+        target_q = pieces.target_values(algorithm, learner, online_q, minibatch)
         greedy = pieces.deciding_action(algorithm, online_q, target_q, batch)
 
         def total(networks, q, action):

@@ -1,5 +1,6 @@
 """One player has the ball and runs: right is action 5, a shot is action 12. Whoever shoots beyond x = 0.5 scores."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,6 @@ def create_environment(
     other_config_options: dict[str, Any],
 ) -> Game:
     if not env_name.startswith("academy"):
-        raise ModuleNotFoundError(f"No module named 'gfootball.scenarios.{env_name}'")
+        sys.exit(1)  # As gfootball does.
     assert representation == "simple115v2"
     return Game(number_of_left_players_agent_controls, other_config_options, "checkpoints" in rewards)

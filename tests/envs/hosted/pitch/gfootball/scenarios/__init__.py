@@ -1,0 +1,1 @@
+"""The names of the small game's scenarios."""

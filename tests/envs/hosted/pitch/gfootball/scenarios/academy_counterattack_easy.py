@@ -1,0 +1,1 @@
+"""A scenario of the small game: they are all the same."""
