@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qmix_jax.envs.smax.scenarios import JAXMARL_SCENARIOS, find_scenario
-from qmix_jax.errors import ConfigError, require, unknown_choice
+from qmix_jax.errors import LARGEST, ConfigError, require, unknown_choice
 from qmix_jax.settings.groups import conf_dir
-from qmix_jax.settings.values import LARGEST
 
 SEEDS = (0, 1, 2, 3, 4)
 """The seeds that are reported; settings are chosen with others."""

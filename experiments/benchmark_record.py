@@ -18,10 +18,10 @@ from qmix_jax.envs.smax.scenarios import SCENARIOS
 from qmix_jax.errors import ConfigError, writing
 from qmix_jax.logging import METRICS_FILE, write_json
 from qmix_jax.logging.files import read_rows
+from qmix_jax.logging.moved import current_settings
 from qmix_jax.results.comparison.records import flat, words
 from qmix_jax.running.devices import set_up
 from qmix_jax.settings.command_line import compose_config
-from qmix_jax.settings.moved import current_settings
 from qmix_jax.settings.reading import to_container
 
 BOOKKEEPING = ("seed", "num_seeds", "total_env_steps", "run_dir", "resume", "on_nonfinite")

@@ -1,8 +1,9 @@
-"""The error for invalid user input."""
+"""The error for invalid user input, and which numbers are valid at all."""
 
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 
 class ConfigError(ValueError):
@@ -48,3 +49,39 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 def plain(word: str) -> str:
     """A name in small letters, without ``_``, ``-`` and spaces."""
     return word.lower().translate(str.maketrans("", "", "_- "))
+
+
+class Range(NamedTuple):
+    """Smallest and largest value of a number, both allowed unless ``above`` excludes the smallest."""
+
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+
+
+LARGEST = {int: 2**31 - 1, float: 1e38}
+"""On the device numbers have 32 bits."""
+SMALLEST = 1.2e-38
+"""Smaller ones are 0 on the device."""
+
+
+def check_range(value: Any, key: str, limits: Range | None) -> Any:
+    """``value``, if it is within its limits and a number that the device can hold; without limits as it is.
+
+    Raises :class:`ConfigError`.
+    """
+    if limits is None:
+        return value
+    low, high, above = limits
+    largest = LARGEST[type(value)]
+    low = -largest if low is None else low
+    high = largest if high is None else high
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ConfigError(f"{key}={value}: must be a finite number")
+    if value < low or (above and value == low):
+        raise ConfigError(f"{key}={value}: must be {'more than' if above else 'at least'} {low}")
+    if 0 < abs(value) < SMALLEST:
+        raise ConfigError(f"{key}={value}: is 0 on the device; numbers have at least {SMALLEST:g}")
+    if value > high:
+        raise ConfigError(f"{key}={value}: must be at most {high}")
+    return value

@@ -27,8 +27,8 @@ MOST_LINES = 300
 MOST_FILES = 12
 
 AT_HOME_IN = {
-    "hydra": {"settings.command_line", "settings.overrides", "train"},
-    "omegaconf": {"settings.command_line", "settings.reading", "train"},
+    "hydra": {"settings.combined", "settings.command_line", "settings.overrides", "train"},
+    "omegaconf": {"settings.combined", "settings.command_line", "settings.reading", "train"},
     "tensorboardX": {"logging.tensorboard"},
     "wandb": {"logging.wandb", "logging.dashboard"},
     "jumanji": {"envs.jumanji.environment"},

@@ -7,8 +7,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qmix_jax.errors import ConfigError, unknown_choice
-from qmix_jax.settings.values import Range, check_range
+from qmix_jax.errors import ConfigError, Range, check_range, unknown_choice
 
 HOSTED_CODE = {
     "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo": ("name",),

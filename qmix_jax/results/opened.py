@@ -13,7 +13,7 @@ from qmix_jax.envs.base import Env
 from qmix_jax.envs.build import as_env
 from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.logging.files import METRICS_FILE, read_rows
-from qmix_jax.settings.moved import current_settings
+from qmix_jax.logging.moved import current_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,11 +15,11 @@ from qmix_jax.envs.base import Env
 from qmix_jax.envs.build import make_env
 from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
+from qmix_jax.logging.moved import current_target
 from qmix_jax.networks.agents import AnyAgent
 from qmix_jax.results.policies import check_policy, find_policy, load_policy
 from qmix_jax.settings.build import build_agent
 from qmix_jax.settings.command_line import shipped_targets
-from qmix_jax.settings.moved import current_target
 
 
 class Choice(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any
 
 from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
+from qmix_jax.logging.moved import current_settings
 from qmix_jax.settings.command_line import shipped_targets
 from qmix_jax.settings.config import DistributedConfig
-from qmix_jax.settings.moved import current_settings
 
 CONFIG_FILE = "config.json"
 MAY_CHANGE = ("total_env_steps", "run_dir", "resume", "on_nonfinite", "devices", "distributed", "checkpoint", "logger")

@@ -95,8 +95,7 @@ class Session:
         self._waves.restore(states, epochs)
         self._clock.resume(saved.record["train_seconds"], saved.record["wall_seconds"])
         steps = self._progress.rows["env_steps"][self._progress.active].mean()
-        hosted = self._waves.algorithm.env.hosted is not None
-        anew = "; episodes begin anew, since no checkpoint can hold what the worker processes play" if hosted else ""
+        anew = "; simulators are not saved: new episodes begin" if self._waves.algorithm.env.hosted else ""
         self._console.message(f"going on after epoch {epochs}, {steps:.0f} environment steps a seed{anew}")
 
     def run(self) -> int:

@@ -4,23 +4,9 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from qmix_jax.errors import ConfigError, nearest, unknown_choice
-
-
-class Range(NamedTuple):
-    """Smallest and largest value of a number, both allowed unless ``above`` excludes the smallest."""
-
-    low: float | None = None
-    high: float | None = None
-    above: bool = False
-
-
-LARGEST = {int: 2**31 - 1, float: 1e38}
-"""On the device numbers have 32 bits."""
-SMALLEST = 1.2e-38
-"""Smaller ones are 0 on the device."""
+from qmix_jax.errors import ConfigError, Range, check_range, nearest, unknown_choice
 
 
 def number(
@@ -101,26 +87,4 @@ def _parse_scalar(kind: type, value: Any, key: str) -> Any:
     if not fits:
         example = ", like 1_000_000" if kind is int and str(value)[-1:].lower() in ("k", "m") else ""
         raise ConfigError(f"{key}={value}: must be {words}{example}")
-    return value
-
-
-def check_range(value: Any, key: str, limits: Range | None) -> Any:
-    """``value``, if it is within its limits and a number that the device can hold; without limits as it is.
-
-    Raises :class:`ConfigError`.
-    """
-    if limits is None:
-        return value
-    low, high, above = limits
-    largest = LARGEST[type(value)]
-    low = -largest if low is None else low
-    high = largest if high is None else high
-    if value != value or value in (float("inf"), float("-inf")):
-        raise ConfigError(f"{key}={value}: must be a finite number")
-    if value < low or (above and value == low):
-        raise ConfigError(f"{key}={value}: must be {'more than' if above else 'at least'} {low}")
-    if 0 < abs(value) < SMALLEST:
-        raise ConfigError(f"{key}={value}: is 0 on the device; numbers have at least {SMALLEST:g}")
-    if value > high:
-        raise ConfigError(f"{key}={value}: must be at most {high}")
     return value

@@ -10,7 +10,7 @@ from qmix_jax.envs.build import make_env
 from qmix_jax.envs.opponents.sides import OPPOSED, OneSide, sides_of
 from qmix_jax.envs.settings import foreign_code, say
 from qmix_jax.errors import ConfigError
-from qmix_jax.settings.moved import current_settings
+from qmix_jax.logging.moved import current_settings
 
 JAXMARL = "qmix_jax.envs.jaxmarl.make_jaxmarl"
 TAG = {"_target_": JAXMARL, "id": "MPE_simple_tag_v3"}

@@ -309,7 +309,7 @@ def test_the_published_game_has_its_sizes_and_its_optimum():
     ("changes", "message"),
     [
         ({"penalty": 1}, "env.penalty=1: must be at most 0"),
-        ({"penalty": float("-inf")}, "env.penalty=-inf: must be finite"),
+        ({"penalty": float("-inf")}, "env.penalty=-inf: must be a finite number"),
         ({"capture_agents": 5, "num_agents": 8}, "env.capture_agents=5: must be at most 4"),
         ({"capture_agents": 4}, "env.capture_agents=4: must be at most 3"),
         ({"size": 2}, "env.size=2: must be large enough for 3 agents and 2 prey; it has 4 cells"),

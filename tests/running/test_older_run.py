@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from qmix_jax import evaluate
-from qmix_jax.settings.moved import MOVED, current_settings, current_target
+from qmix_jax.logging.moved import MOVED, current_settings, current_target
 
 OLDER = Path(__file__).parents[1] / "golden" / "older_run"
 

@@ -21,7 +21,7 @@ from qmix_jax.running.resume import settings_to_resume
 
 SMALL = [
     "agent.hidden_size=8",
-    "mixer=vdn",
+    "algorithm=vdn",
     "rollout.num_envs=4",
     "replay.batch_size=8",
     "replay.capacity=64",
