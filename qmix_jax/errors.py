@@ -22,6 +22,15 @@ def require(condition: bool, key: str, value: object, words: str) -> None:
         raise ConfigError(f"{key}={value}: must be {words}")
 
 
+USERS_ERRORS = (Exception, SystemExit)
+"""What code that is not ours may raise; each is told in one line."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """The kind and the words of an error."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 @contextlib.contextmanager
 def writing(key: str, path: object) -> Iterator[None]:
     """Raise :class:`ConfigError` where ``path``, which the argument ``key`` names, cannot be written."""

@@ -19,8 +19,8 @@ from qmix_jax.acting.rollout import RolloutStats, no_memory
 from qmix_jax.envs.base import Env, Episode
 from qmix_jax.envs.hosted.group import episode_seed
 from qmix_jax.envs.hosted.pool import Moment
-from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team, in_a_line
-from qmix_jax.errors import ConfigError
+from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
+from qmix_jax.errors import ConfigError, in_a_line
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent
 from qmix_jax.types import Slot, Start
 

@@ -1,21 +1,20 @@
 """Build an :class:`Env` from the settings under ``env.``; the import path is the registry."""
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.contract.findings import USERS_ERRORS
 from qmix_jax.envs.contract.multi_agent import check_multi_agent
 from qmix_jax.envs.contract.refusal import refused, users_code
 from qmix_jax.envs.contract.repairs import say_notes
 from qmix_jax.envs.contract.start import fit_env, team_paid
 from qmix_jax.envs.hosted.doors import right_door
+from qmix_jax.envs.hosted.imports import find_module, find_name
 from qmix_jax.envs.hosted.pymarl import make_pymarl
 from qmix_jax.envs.settings import check_choice, check_kind, check_known
-from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.errors import USERS_ERRORS, ConfigError, in_a_line
 
 ADAPTER_SETTINGS = ("time_limit", "reward", "episode_limit")
 """Settings that go to the adapter if the target makes a JaxMARL environment."""
@@ -56,7 +55,7 @@ def make_env(settings: Mapping[str, Any], *, fit: bool = True) -> Env:
     except ConfigError:
         raise
     except (ValueError, AssertionError) as error:
-        raise ConfigError(f"env: {target} says: {_one_line(error)}") from error
+        raise ConfigError(f"env: {target} says: {in_a_line(error)}") from error
     except USERS_ERRORS as error:
         if foreign:
             raise refused(told, "making the environment", error, "mend the factory") from error
@@ -115,17 +114,12 @@ def _import_target(target: str) -> Callable[..., Any]:
             "factory of your own, like my_package.my_module.make_env"
         )
     streams = sys.stdout, sys.stderr
+    told = f"env._target_={target}"
     try:
-        module = importlib.import_module(module_name)
-    except USERS_ERRORS as error:  # Any error in a user's module is reported for this setting.
-        raise ConfigError(f"env._target_={target}: cannot import {module_name}: {_one_line(error)}") from error
+        module = find_module(told, module_name)
     finally:
         sys.stdout, sys.stderr = streams  # Importing JaxMARL replaces them.
-    found = getattr(module, name, None)
-    if not callable(found):
-        public = [other for other, value in vars(module).items() if callable(value) and not other.startswith("_")]
-        raise unknown_choice("env._target_", target, [f"{module_name}.{other}" for other in public])
-    return found
+    return find_name(told, module, name)
 
 
 def _accepted(factory: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
@@ -151,7 +145,3 @@ def _check_arguments(factory: Callable[..., Any], arguments: Mapping[str, Any]) 
         elif parameter.default is parameter.empty:
             raise ConfigError(f"env.{name}: missing; set it with +env.{name}=...")
     return adapter
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -587,7 +587,7 @@ def test_a_jaxmarl_class_as_target_is_recognised():
         (settings_of("custom"), "env._target_: missing"),
         ({"_target_": "make_env"}, "dotted path"),
         ({"_target_": "no_such_package.make"}, "cannot import no_such_package"),
-        ({"_target_": "example_envs.grid.make_enw"}, "did you mean 'example_envs.grid.make_env'"),
+        ({"_target_": "example_envs.grid.make_enw"}, "has no function make_enw; did you mean make_env"),
         ({"_target_": "builtins.dict"}, "neither a qmix_jax.envs.base.Env"),
         (GRID | {"sise": 5}, "env.sise=5: unknown; did you mean 'env.size'"),
         (GRID | {"time_limit": "terminal"}, "env.time_limit=terminal: unknown"),

@@ -9,8 +9,9 @@ import jax
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.contract import random_play, types, values
-from qmix_jax.envs.contract.findings import PROMISES, USERS_ERRORS, Finding, complete, failure, ok
+from qmix_jax.envs.contract.findings import PROMISES, Finding, complete, failure, ok
 from qmix_jax.envs.contract.start import mend
+from qmix_jax.errors import USERS_ERRORS
 from qmix_jax.types import Outcome
 
 __all__ = ["PROMISES", "Finding", "check_contract"]

@@ -58,9 +58,6 @@ HINTS: tuple[tuple[type[BaseException], str], ...] = (
 )
 """Advice on errors; the first type that matches applies."""
 
-
-USERS_ERRORS = (Exception, SystemExit)
-"""What a user's code may raise: ``sys.exit`` must not end the program without a word."""
 DISCOUNT_ADVICE = "return 0 after a termination, else 1; gamma does not belong to the environment"
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import jax
 
-from qmix_jax.envs.contract.findings import USERS_ERRORS, Finding, failure
-from qmix_jax.errors import ConfigError
+from qmix_jax.envs.contract.findings import Finding, failure
+from qmix_jax.errors import USERS_ERRORS, ConfigError
 
 IN_NUMPY = (
     jax.errors.TracerArrayConversionError,

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.contract.findings import USERS_ERRORS, Finding, broken, failure, few, ok
+from qmix_jax.envs.contract.findings import Finding, broken, failure, few, ok
+from qmix_jax.errors import USERS_ERRORS
 from qmix_jax.types import Outcome, TimeStep
 
 SIZES = ("num_agents", "num_actions", "obs_size", "state_size", "episode_limit")

@@ -16,7 +16,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team, in_a_line
+from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
+from qmix_jax.errors import USERS_ERRORS, in_a_line
 
 MakeTeam = Callable[[], Team]
 
@@ -102,7 +103,7 @@ class Group(gymnasium.Env):
                 self._tick(index, action[index])
         except EnvError as error:
             return self._now, {"failure": f"environment {self._places[index]}, {error}"}
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - an environment may raise anything; the host tells
+        except USERS_ERRORS as error:  # The host tells the user.
             step = f"environment {self._places[index]}, step {played + 1}"
             return self._now, {"failure": f"{step}: {in_a_line(error)}"}
         return self._now, {}

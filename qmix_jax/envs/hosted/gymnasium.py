@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qmix_jax.envs.hosted.finding import find_module
+from qmix_jax.envs.hosted.imports import find_module
 from qmix_jax.envs.hosted.spaces import flat_size, flatten, num_actions, own_limit, pictures
 from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.pool import Pool
-from qmix_jax.envs.hosted.team import TEAM_REWARDS, Door, EnvError, Team, in_a_line
+from qmix_jax.envs.hosted.team import TEAM_REWARDS, Door, EnvError, Team
 from qmix_jax.envs.render import draw_frames
 from qmix_jax.envs.settings import check_at_least, check_choice
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import USERS_ERRORS, ConfigError, in_a_line
 
 TIME_LIMITS = ("terminal", "bootstrap")
 TRIAL_STEPS = 200
@@ -117,7 +117,7 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
         raise
     except EnvError as error:
         raise ConfigError(f"{told}: {error}") from error
-    except (Exception, SystemExit) as error:  # An environment may raise anything.
+    except USERS_ERRORS as error:  # An environment may raise anything.
         raise ConfigError(f"{told}: {in_a_line(error)}") from error
     spec = team.spec
     same = len(set(spec.obs_sizes)) == 1

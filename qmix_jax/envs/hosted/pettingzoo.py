@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.envs.hosted.doors import right_door
-from qmix_jax.envs.hosted.finding import find_module, find_name
+from qmix_jax.envs.hosted.imports import find_module, find_name
 from qmix_jax.envs.hosted.spaces import flat_size, flatten, is_bytes, num_actions, own_limit, pictures
 from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
 from qmix_jax.envs.settings import say
@@ -70,7 +70,7 @@ class PettingZooDoor(Door):
         stayed = [agent for agent in there if agent in gone]
         there = [agent for agent in there if agent not in gone]
         if stayed and there:
-            raise EnvError(f"{_named(stayed)} terminated or truncated, but still in env.agents: take out who has left")
+            raise EnvError(f"env.agents still lists {_named(stayed)}, which is done; remove agents that are done")
         cut = not there and any(truncated[agent] for agent in acting)
         won = [infos[agent]["battle_won"] for agent in infos if "battle_won" in (infos[agent] or ())]
         own = [rewards[agent] if agent in acting else 0.0 for agent in self.agents]
@@ -78,9 +78,9 @@ class PettingZooDoor(Door):
         return RawResult(self._raw(there, obs, infos), own, not there and not cut, cut, told)
 
     def _there(self) -> list[Any]:
-        strangers = [agent for agent in self.env.agents if agent not in self.agents]
-        if strangers:
-            raise EnvError(f"{_named(strangers)} in env.agents, but not in possible_agents")
+        unknown = [agent for agent in self.env.agents if agent not in self.agents]
+        if unknown:
+            raise EnvError(f"env.agents lists {_named(unknown)}, but possible_agents does not")
         return list(self.env.agents)
 
     def _raw(self, there: list[Any], obs: Mapping[Any, Any], infos: Mapping[Any, Any]) -> Raw:
@@ -137,7 +137,7 @@ def _check_parallel(env: Any) -> None:
     if missing:
         advice = right_door(env)
         raise EnvError(
-            f"made a {type(env).__name__}, which has not PettingZoo's parallel API: it has no {', '.join(missing)}"
+            f"made a {type(env).__name__}, which does not have PettingZoo's parallel API: it lacks {', '.join(missing)}"
             f"{advice and '; '}{advice}"
         )
     if not env.possible_agents:
@@ -151,14 +151,14 @@ def _parts(what: str, returned: Any, names: tuple[str, ...]) -> tuple[Mapping[An
         raise EnvError(f"{what} returns {count}; PettingZoo's parallel API returns {len(names)}: {', '.join(names)}")
     for name, part in zip(names, returned, strict=True):
         if not isinstance(part, Mapping):
-            raise EnvError(f"the {name} that {what} returns are a {type(part).__name__}, not a dictionary by agent")
+            raise EnvError(f"the {name} that {what} returns must be a dictionary by agent, not {type(part).__name__}")
     return returned
 
 
 def _need(name: str, values: Mapping[Any, Any], agents: list[Any]) -> None:
     missing = [agent for agent in agents if values.get(agent) is None]
     if missing:
-        raise EnvError(f"the {name} have nothing of {_named(missing)}; their keys are {_named(values) or 'none'}")
+        raise EnvError(f"the {name} have no entry for {_named(missing)}; they have {_named(values) or 'none'}")
 
 
 def _named(agents: Any) -> str:

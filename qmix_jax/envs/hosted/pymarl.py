@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.envs.hosted.doors import right_door
-from qmix_jax.envs.hosted.finding import find_module, find_name
+from qmix_jax.envs.hosted.imports import find_module, find_name
 from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
 
 METHODS = ("reset", "step", "get_obs", "get_state", "get_avail_actions", "get_env_info")

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from qmix_jax.errors import USERS_ERRORS, in_a_line
+
 T = TypeVar("T")
 TEAM_REWARDS: dict[str, Callable[[Any], Any]] = {
     "sum": lambda rewards: float(np.sum(rewards)),
@@ -158,7 +160,7 @@ class Team:
             return ask()
         except EnvError as error:
             raise EnvError(f"step {self._played}: {error}") from error
-        except (Exception, SystemExit) as error:
+        except USERS_ERRORS as error:
             raise EnvError(f"step {self._played}: {in_a_line(error)}") from error
 
     def _team_reward(self, rewards: Any) -> Any:
@@ -237,8 +239,3 @@ class Team:
     def close(self) -> None:
         """Close the environment."""
         self.door.close()
-
-
-def in_a_line(error: BaseException) -> str:
-    """The kind and the words of an error."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

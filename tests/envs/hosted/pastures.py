@@ -106,7 +106,7 @@ class Wild(Pasture):
 
     def reset(self, seed=None, options=None):
         obs, infos = super().reset(seed, options)
-        if self.fault == "nobody":
+        if self.fault == "no agents":
             self.agents = []
         if self.fault == "old reset":
             return obs
@@ -115,16 +115,19 @@ class Wild(Pasture):
     def step(self, actions):
         there = list(self.agents)
         obs, rewards, terminated, truncated, infos = super().step(actions)
-        if self.fault == "all stay" and self.time == self.length:
+        if self.fault == "done agents listed" and self.time == self.length:
             self.agents = there
         if self.time != 2:
             return obs, rewards, terminated, truncated, infos
-        if self.fault in ("numbered", "unpaid"):
-            rewards = dict(enumerate(rewards.values())) if self.fault == "numbered" else {"early": 1.0, "late": 1.0}
-        if self.fault in ("stranger", "one stays"):
-            self.agents = [*self.agents, "wolf" if self.fault == "stranger" else "early"]
-        obs["staying"] = {"none seen": None, "words": ["x", "y", "z"]}.get(self.fault, obs["staying"])
-        if self.fault == "unseen":
+        if self.fault == "rewards by number":
+            rewards = dict(enumerate(rewards.values()))
+        if self.fault == "reward missing":
+            del rewards["staying"]
+        self.agents = [*self.agents, *{"unknown agent": ["wolf"], "done agent": ["early"]}.get(self.fault, [])]
+        obs["staying"] = {"observation None": None, "observation of words": ["x", "y", "z"]}.get(
+            self.fault, obs["staying"]
+        )
+        if self.fault == "observation missing":
             del obs["staying"]
         if self.fault == "old step":
             return obs, rewards, terminated, infos

@@ -6,8 +6,7 @@ import pkgutil
 from types import ModuleType
 from typing import Any
 
-from qmix_jax.envs.hosted.team import in_a_line
-from qmix_jax.errors import ConfigError, nearest
+from qmix_jax.errors import USERS_ERRORS, ConfigError, in_a_line, nearest
 
 EXTRA = ("gymnasium", "pettingzoo", "mpe2", "lbforaging", "rware")
 """Packages of the extra ``envs``."""
@@ -20,11 +19,11 @@ def find_module(told: str, name: str) -> ModuleType:
     """
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None and f"{name}.".startswith(f"{missing}."):
-            raise ConfigError(f"{told}: {_absent(missing)}") from error
-        raise ConfigError(f"{told}: cannot import {name}: {in_a_line(error)}{_advice(missing or '')}") from error
+    except USERS_ERRORS as error:
+        missing = str(error.name or "") if isinstance(error, ModuleNotFoundError) else ""
+        is_this = missing != "" and f"{name}.".startswith(f"{missing}.")
+        why = _absent(missing) if is_this else f"{in_a_line(error)}{_advice(missing)}"
+        raise ConfigError(f"{told}: cannot import {name}: {why}") from error
 
 
 def find_name(told: str, module: ModuleType, name: str) -> Any:
