@@ -287,7 +287,7 @@ def test_help_names_every_key(argument, capsys):
         (("run_dir={run}", "env.size=3"), ("env.size=3", "unknown")),
         (("run_dir={run}", "env.size={{"), ("env.size={{", "cannot be read")),
         (("run_dir={run}", "env._target_=qmix_jax.envs.matrix.make_climbing"), ("num_actions=2", "num_actions=3")),
-        (("run_dir={run}", "env._target_=toy_env.make_toi"), ("toy_env.make_toi", "'toy_env.make_toy'")),
+        (("run_dir={run}", "env._target_=toy_env.make_toi"), ("toy_env.make_toi", "did you mean make_toy?")),
         (("run_dir={run}", "agent.hidden_size=9"), ("float32[2, 8]", "float32[2, 9]")),
         (("run_dir={run}", "agent.hidden_size=-1"), ("agent.hidden_size=-1", "at least 1")),
     ],
