@@ -7,9 +7,11 @@ shared memory. A failure is told in ``info``, in one line.
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing import parent_process
+from pathlib import Path
 from typing import Any, cast
 
 import gymnasium
@@ -20,6 +22,8 @@ from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
 from qmix_jax.errors import USERS_ERRORS, in_a_line
 
 MakeTeam = Callable[[], Team]
+GUARDS: list[subprocess.Popen[bytes]] = []
+"""They outlive this process, so nobody waits for them."""
 
 
 def moments(
@@ -138,7 +142,7 @@ def episode_seed(seed: int, number: int, failures: int = 0) -> int:
 def _leave_the_terminal(words: str) -> None:
     """Print to a file, hear no Ctrl-C, and end with the process that started this one, simulators included."""
     os.setpgid(0, 0)
-    _guard()
+    _guard(str(Path(words).parent))
     file = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
@@ -149,13 +153,17 @@ def _leave_the_terminal(words: str) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _guard() -> None:
+def _guard(folder: str) -> None:
     """A process that ends this one's group, the simulators that it has started, as soon as this one is gone.
 
-    Even if it is killed: then the pipe closes that the guard reads.
+    Even if it is killed: then the pipe closes that the guard reads. If the trainer is gone as well, nobody else will
+    remove ``folder``, where the environments' words are.
     """
     read, write = os.pipe()
-    words = ["sh", "-c", f"read _; kill -9 -{os.getpid()} 2>/dev/null"]
-    os.posix_spawn("/bin/sh", words, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)], setpgroup=0)
+    command = 'read _; kill -9 -"$1"; for _ in 1 2 3 4 5; do sleep 1; kill -0 "$2" || { rm -rf "$3"; exit; }; done'
+    words = ["/bin/sh", "-c", command, "guard", str(os.getpid()), str(os.getppid()), folder]
+    GUARDS.append(
+        subprocess.Popen(words, stdin=read, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0)
+    )
     os.close(read)
     os.register_at_fork(after_in_child=lambda: os.close(write))

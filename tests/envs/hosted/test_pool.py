@@ -287,7 +287,7 @@ def test_after_too_many_failures_it_is_an_error(tmp_path, workers):
     assert not workers()
 
 
-def test_workers_end_with_the_process_that_started_them(tmp_path):
+def test_workers_end_with_the_process_that_started_them_and_leave_no_files(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import os, signal\n"
@@ -295,7 +295,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
         f"env = make_env({{'_target_': {PETTINGZOO!r}, 'name': 'pastures:pasture', 'workers': 2}})\n"
         "pool = env.hosted.pool(2)\n"
         "pool.reset(0)\n"
-        "print(*(process.pid for process in pool._vector.processes), flush=True)\n"
+        "print(*(process.pid for process in pool._vector.processes), pool._words.name, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     path = os.pathsep.join(
@@ -303,9 +303,13 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
     )
     process = psutil.Popen([sys.executable, str(program)], env={**os.environ, "PYTHONPATH": path}, stdout=-1, text=True)
     with process:
-        pids = [int(pid) for pid in process.stdout.read().split()]
+        *pids, folder = process.stdout.read().split()
     assert len(pids) == 2
     end = time.monotonic() + 10
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+    while any(map(alive, map(int, pids))) or Path(folder).exists():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def alive(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"
