@@ -49,8 +49,8 @@ Usage: python -m qmix_jax.evaluate run_dir=FOLDER|policy=NAME [key=value ...]
                       agent, agent._target_=PATH)
   render=FILE         draw the first episode of the first policy: .gif for SMAX, MPE, jumanji, predator_prey and
                       Python environments that draw themselves, .md .txt .gif .png for the two-step and matrix games
-  explain=FOLDER      draw what happens inside in that episode: values of all actions, credit by the mixer (of final
-                      policies), q_tot against the return that came, hidden states; tables of matrix games
+  explain=FOLDER      draw what happens inside in that episode: values of all actions, credit by the mixer, q_tot
+                      against the return that came, hidden states; tables of matrix games
   output=FILE.json    write the results as JSON
 
 Prints return, win rate (where the environment has one) and episode length with 95% intervals (Student's t; Wilson's
