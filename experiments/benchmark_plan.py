@@ -21,9 +21,9 @@ SMAX = {
 OWN_MAPS = ("2m_vs_1z", "3s_vs_3z", "1c3s5z", "3s_vs_4z", "8m_vs_9m", "corridor", "bane_vs_bane")
 """Further maps of SMAC, on which only QMIX is trained, for :data:`SHORT`."""
 MPE = dict.fromkeys(("simple_spread", "simple_reference", "simple_speaker_listener"), SHORT)
-ALGORITHMS = ("qmix", "vdn", "iql", "qplex", "cw_qmix", "ow_qmix", "qtran", "pqn_vdn", "smax_pqn_vdn")
-PRESETS = {"smax_pqn_vdn": "pqn_vdn"}
-"""Of these, what is a file of conf/experiment for SMAX, and the algorithm that it sets."""
+ALGORITHMS = ("qmix", "qmix_min_gru", "vdn", "iql", "qplex", "cw_qmix", "ow_qmix", "qtran", "pqn_vdn", "smax_pqn_vdn")
+VARIANTS = {"qmix_min_gru": ("qmix", "agent=min_gru"), "smax_pqn_vdn": ("pqn_vdn", "experiment=smax_pqn_vdn")}
+"""Of these, what is an algorithm with other settings, on SMAX: the algorithm, and the argument that sets them."""
 FEW_ALGORITHMS = ("qmix", "vdn", "iql")
 """On :data:`MPE`'s tasks but simple_spread, where all are compared."""
 PEER_DRIVER = Path(__file__).with_name("benchmark_peer.py")
@@ -130,7 +130,7 @@ def algorithms_of(task: Task) -> list[str]:
     """Those that are compared on a task; JaxMARL's on its own maps."""
     if task.name in OWN_MAPS:
         return ["qmix"]
-    own = [name for name in ALGORITHMS if name not in PRESETS or task.name in SMAX]
+    own = [name for name in ALGORITHMS if name not in VARIANTS or task.name in SMAX]
     if task.name in MPE:
         return [*(own if task.name == "simple_spread" else FEW_ALGORITHMS), *MPE_PEERS]
     return [*own, *(PEERS if task.name in JAXMARL_SCENARIOS else ())]
@@ -138,16 +138,17 @@ def algorithms_of(task: Task) -> list[str]:
 
 def is_there(algorithm: str) -> bool:
     """Whether this version of the project has the algorithm."""
-    return algorithm in PEERS or (conf_dir() / _group(algorithm) / f"{algorithm}.yaml").is_file()
+    group, _, name = _argument(algorithm).partition("=")
+    return algorithm in PEERS or (conf_dir() / group / f"{name}.yaml").is_file()
 
 
-def _group(algorithm: str) -> str:
-    return "experiment" if algorithm in PRESETS else "algorithm"
+def _argument(algorithm: str) -> str:
+    return VARIANTS[algorithm][1] if algorithm in VARIANTS else f"algorithm={algorithm}"
 
 
 def settings(case: Case) -> list[str]:
     """The arguments that decide what a run learns: the plain command, and what names the algorithm."""
-    algorithm = [] if case.algorithm == "qmix" else [f"{_group(case.algorithm)}={case.algorithm}"]
+    algorithm = [] if case.algorithm == "qmix" else [_argument(case.algorithm)]
     return [*case.task.arguments, *algorithm, f"total_env_steps={case.steps}"]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark_plan import PEERS, PRESETS, Case, Task, algorithms_of, settings, shown_command, tasks
+from benchmark_plan import PEERS, VARIANTS, Case, Task, algorithms_of, settings, shown_command, tasks
 from benchmark_play import PLAYED, fresh_episodes
 from benchmark_runs import ABOUT, RECORDS, is_running, machine, read_json, record_folder
 
@@ -112,9 +112,9 @@ def identify(config: Mapping[str, Any], tiny: bool = False) -> tuple[Task, str, 
     if name not in tasks(tiny):
         raise ConfigError(f"{name}: not a task of the benchmark")
     task = tasks(tiny)[name]
-    for preset in (preset for preset in algorithms_of(task) if PRESETS.get(preset) == algorithm):
-        if not (differing := _differing(config, task, preset)):
-            return task, preset, differing
+    for variant in (name for name in algorithms_of(task) if name in VARIANTS and VARIANTS[name][0] == algorithm):
+        if not (differing := _differing(config, task, variant)):
+            return task, variant, differing
     return task, algorithm, _differing(config, task, algorithm)
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def test_every_run_of_the_plan_has_a_command_that_the_project_accepts():
             check(plan.settings(case))
     assert not [case for case in known if case.is_peer and case.task.name in ("MMM", "MMM2", "2c_vs_64zg")]
     on = {name: {case.algorithm for case in known if case.task.name == name} for name in plan.MPE}
-    assert on.pop("simple_spread") == {*plan.ALGORITHMS, "peer_qmix"} - set(plan.PRESETS)
+    assert on.pop("simple_spread") == {*plan.ALGORITHMS, "peer_qmix"} - set(plan.VARIANTS)
     assert all(names == {"qmix", "vdn", "iql", "peer_qmix"} for names in on.values())
 
 
@@ -108,11 +109,11 @@ def test_steps_are_read_as_they_are_written(text: str, steps: int):
 
 
 def test_the_plan_trains_with_the_defaults_of_the_project():
-    """Beside the map, the algorithm (or a file of conf/experiment for it) and the length nothing is set."""
+    """Beside the map, the algorithm (or what one of its variants is) and the length nothing is set."""
     plan = part("plan")
     for case in plan.cases(seeds=[0]):
-        if case.algorithm in plan.PRESETS:
-            assert plan.settings(case)[2] == f"experiment={case.algorithm}"
+        if case.algorithm in plan.VARIANTS:
+            assert plan.settings(case)[2] == plan.VARIANTS[case.algorithm][1]
             continue
         keys = {argument.partition("=")[0] for argument in plan.settings(case)}
         assert keys <= {"env", "env.scenario", "env.task", "algorithm", "total_env_steps"}
@@ -315,24 +316,27 @@ def test_records_of_another_length_are_rows_of_their_own(tmp_path):
     assert table.row(groups[1])[2:5] == ["0.700", "", "0.700"]
 
 
-def test_runs_with_a_preset_are_recorded_under_its_name(tmp_path):
-    """Whatever algorithm it sets; one setting more, and it is that algorithm with settings changed."""
+@pytest.mark.parametrize("variant", ["qmix_min_gru", "smax_pqn_vdn"])
+def test_variants_are_recorded_under_their_own_name(variant, tmp_path):
+    """Whatever algorithm it is; one setting more, and it is that algorithm with settings changed."""
     record, table = part("record").record, part("table")
-    preset = {"experiment": "smax_pqn_vdn"}
-    (own,) = record(write_run(tmp_path / "preset", [[0.5]], **preset), tmp_path / "records")
-    assert own.parent.name == "smax_pqn_vdn"
+    algorithm, argument = part("plan").VARIANTS[variant]
+    given = dict([argument.split("=")])
+    (own,) = record(write_run(tmp_path / "variant", [[0.5]], **given), tmp_path / "records")
+    assert own.parent.name == variant
     about = json.loads((own / "summary.json").read_text())["benchmark"]
-    assert about["command"].startswith("python -m qmix_jax.train env=smax env.scenario=3m experiment=smax_pqn_vdn ")
+    assert about["command"].startswith(f"python -m qmix_jax.train env=smax env.scenario=3m {argument} ")
     assert not about["changed"]
-    folder = write_run(tmp_path / "more", [[0.7]], **preset, gamma=0.9)
+    folder = write_run(tmp_path / "more", [[0.7]], **given, gamma=0.9)
     with pytest.raises(ConfigError, match=r"gamma=0\.9"):
         record(folder, tmp_path / "records")
     (more,) = record(folder, tmp_path / "records", changed=True)
-    assert more.parent.name == "pqn_vdn"
+    assert more.parent.name == algorithm
+    shutil.rmtree(more.parent)
     record(write_run(tmp_path / "run", [[0.25], [0.75]]), tmp_path / "records")
     lines = table.overview(table.read_groups(tmp_path / "records")).splitlines()
     assert lines[-3:] == [
-        "| at the end of | `qmix` | `smax_pqn_vdn` |",
+        f"| at the end of | `qmix` | `{variant}` |",
         "| --- | --- | --- |",
         "| 3m, 2M | 0.500 (2) | 0.500 |",
     ]
