@@ -48,7 +48,7 @@ def command_of(trial: str, scenario: str, steps: int, seed: int) -> list[str]:
     settings = {**BASE, **TRIALS[trial]}
     share = settings.pop("epsilon_share")
     settings["exploration.epsilon_steps"] = round(share * steps)
-    if settings.get("algorithm") in ("vdn", "iql"):
+    if settings.get("algorithm") in ("vdn", "iql", "qplex"):  # Their mixers have no such settings.
         settings = {key: value for key, value in settings.items() if not key.startswith("mixer.")}
     groups = [f"{key}={value}" for key, value in settings.items() if "." not in key]
     keys = [f"{key}={value}" for key, value in settings.items() if "." in key]

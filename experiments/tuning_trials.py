@@ -157,6 +157,7 @@ TRIALS: dict[str, Settings] = {
             "hidden_128": {"agent.hidden_size": 128},
             "long": {"exploration.preference_steps": 20},
             **{agent: {"agent": agent} for agent in ("deep_gru", "feed_forward", "min_gru")},
+            "qplex_min_gru": {"algorithm": "qplex", "agent": "min_gru"},
             "soft_long": {**SOFT, "exploration.preference_steps": 20},
             "soft_gamma_998": {**SOFT, "gamma": 0.998},
         }.items()
