@@ -16,6 +16,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.settings.config import Config, SweepConfig
 from qmix_jax.settings.groups import choices_with
 from qmix_jax.settings.reading import parse
+from qmix_jax.settings.spelling import ELSEWHERE
 
 KEYS = {
     "lr": "optimizer.learning_rate",
@@ -99,6 +100,8 @@ def cells(container: Mapping[str, Any], config: Config) -> list[Cell]:
         return []
     for key in dimensions:
         _check_effect(key, container)
+    if config.sweep.design == "random":
+        _check_ends(dimensions, container)
     found = [_cell(values, container) for values in _design(config.sweep, dimensions)]
     names = [cell.name for cell in found]
     for index, name in enumerate(names):
@@ -112,13 +115,27 @@ def check_key(key: str, value: str) -> None:
     name = key.removeprefix("sweep.")
     if not key.startswith("sweep.") or name in KEYS or name in NO_NUMBERS:
         return
-    near = difflib.get_close_matches(name, [*KEYS, *NO_NUMBERS], n=1, cutoff=0.75)
+    known = {other: own for own, path in KEYS.items() for other in _other_names(path)}
+    known |= {own: own for own in (*KEYS, *NO_NUMBERS)}
+    near = [name] if name in known else difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     if near:
-        raise ConfigError(f"{key}={value}: unknown key; did you mean sweep.{near[0]}?")
+        raise ConfigError(f"{key}={value}: unknown key; did you mean sweep.{known[near[0]]}?")
     raise ConfigError(
         f"{key}={value}: not a number that may differ inside one program ({', '.join(KEYS)} are); "
         "for a run with each value use --multirun and the setting itself, like agent.hidden_size=64,128"
     )
+
+
+def _other_names(path: str) -> tuple[str, ...]:
+    """What a user may call the setting at ``path`` behind ``sweep.``."""
+    return (path, path.rpartition(".")[2], *ELSEWHERE.get(path, ()))
+
+
+def several_values(key: str) -> str:
+    """How to train with several values of a setting in one program, nothing where that cannot be done."""
+    if key in ("seed", "num_seeds"):
+        return "several seeds are num_seeds=4, from seed=0 on"
+    return next((f"in one program: sweep.{own}=[a,b]" for own, path in KEYS.items() if path == key), "")
 
 
 def _design(sweep: SweepConfig, dimensions: Mapping[str, Any]) -> list[dict[str, float]]:
@@ -145,7 +162,19 @@ def _random(sweep: SweepConfig, dimensions: Mapping[str, "list[float] | Interval
         # Four digits say as much, and can be typed again.
         return round(value) if key in WHOLE else float(f"{value:.4g}")
 
-    return [{key: draw(key, choices) for key, choices in dimensions.items()} for _ in range(sweep.samples)]
+    found: dict[tuple[float, ...], dict[str, float]] = {}  # A cell that was drawn before is drawn again.
+    for _ in range(DRAWS * sweep.samples):
+        drawn = {key: draw(key, choices) for key, choices in dimensions.items()}
+        found.setdefault(tuple(drawn.values()), drawn)
+        if len(found) == sweep.samples:
+            return list(found.values())
+    raise ConfigError(
+        f"sweep.samples={sweep.samples}: the values make only {len(found)} different cells; use at most {len(found)}"
+    )
+
+
+DRAWS = 100
+"""How often a random design draws for each of its cells, before it takes them for all that there are."""
 
 
 class Interval(NamedTuple):
@@ -166,11 +195,23 @@ def _choices(key: str, value: Any) -> "list[float] | Interval":
     if not isinstance(log, bool):
         raise ConfigError(f"sweep.{key}.log={log}: must be true or false")
     low, high = (_number(f"{key}.{end}", value[end]) for end in ("low", "high"))
+    for end, number in (("low", low), ("high", high)):
+        if key in WHOLE and number != round(number):
+            raise ConfigError(f"sweep.{key}.{end}={number}: must be a whole number")
     if low >= high:
         raise ConfigError(f"sweep.{key}.low={low}: must be less than sweep.{key}.high={high}")
     if log and low <= 0:
         raise ConfigError(f"sweep.{key}.low={low}: must be more than 0 with sweep.{key}.log=true")
     return Interval(low, high, log)
+
+
+def _check_ends(dimensions: Mapping[str, Any], container: Mapping[str, Any]) -> None:
+    """Both ends of every range must be valid, whatever is drawn between them."""
+    found = {key: _choices(key, value) for key, value in dimensions.items()}
+    for end in (min, max):
+        _cell(
+            {key: end(it.low, it.high) if isinstance(it, Interval) else end(it) for key, it in found.items()}, container
+        )
 
 
 def _values(key: str, value: Any) -> list[float]:

@@ -7,6 +7,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from qmix_jax.errors import ConfigError
+from qmix_jax.settings.cells import KEYS
 from qmix_jax.settings.groups import choices, file_of, settings_of
 
 
@@ -101,6 +102,16 @@ UNREAD = (
         "exploration.preference_share=0 no team has preferences",
         "use exploration.preference_share=0.5",
     ),
+    *(
+        Unread(
+            ("sweep.samples", "sweep.seed"),
+            "sweep.design",
+            design,
+            f"sweep.design={design} nothing is drawn",
+            "use sweep.design=random",
+        )
+        for design in ("grid", "zip")
+    ),
 )
 
 FIXED = {"qmix_jax.algorithms.pqn.PQN": ("target.network", "replay.on_policy")}
@@ -109,7 +120,10 @@ FIXED = {"qmix_jax.algorithms.pqn.PQN": ("target.network", "replay.on_policy")}
 
 def check_effect(combined: Combined) -> None:
     """What is typed must have an effect; what a file says need not, for presets are combined."""
+    varied = {path: f"sweep.{key}" for key, path in KEYS.items() if combined.section("sweep").get(key) is not None}
     for key, argument in combined.typed.items():
+        if varied.get(key) in combined.typed:
+            raise ConfigError(f"{argument}: {varied[key]} sets it in every cell; leave one of the two out")
         for unread in UNREAD:
             other, name = unread.other.split(".")
             there = key in unread.keys and key.partition(".")[2] in combined.section(key.partition(".")[0])

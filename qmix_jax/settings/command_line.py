@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import importlib.util
-import itertools
 import re
 import typing
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from qmix_jax.envs.settings import say
 from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.settings.arguments import HELP, check_form, split_options
-from qmix_jax.settings.cells import cells, check_key
+from qmix_jax.settings.cells import cells, check_key, several_values
 from qmix_jax.settings.combined import Combined, check_effect, check_left_over, check_mixer
 from qmix_jax.settings.groups import (
     all_keys,
@@ -32,7 +31,7 @@ from qmix_jax.settings.groups import (
     keys_in,
     where,
 )
-from qmix_jax.settings.overrides import WORDS, as_text, as_value, parse_overrides, sweep_values
+from qmix_jax.settings.overrides import WORDS, as_text, as_value, jobs, parse_overrides
 from qmix_jax.settings.reading import parse, to_container
 from qmix_jax.settings.spelling import (
     PASSING_ON,
@@ -65,7 +64,7 @@ def check(arguments: Sequence[str]) -> None:
         _check_run(flags.overrides, flags.config_dir)
         return
     parsed = parse_overrides([as_text(argument, multirun=True) for argument in flags.overrides])
-    for job in _jobs(parsed):
+    for job in jobs(parsed):
         _check_run(job, flags.config_dir)
 
 
@@ -96,22 +95,6 @@ def _check_run(overrides: Sequence[str], config_dir: Path | None) -> None:
 def _chosen(overrides: Sequence[str]) -> list[tuple[str, str]]:
     return [(group, choice) for group, _, choice in (item.lstrip("+").partition("=") for item in overrides)]
 
-
-def _jobs(parsed: Sequence[Override]) -> list[list[str]]:
-    """The arguments of the first jobs of a multirun, without those for Hydra itself."""
-    each = []
-    for override in parsed:
-        if override.key_or_group.partition(".")[0].partition("/")[0] == "hydra":
-            continue
-        if override.is_choice_sweep() or override.is_range_sweep():
-            each.append(sweep_values(override, CHECKED_JOBS))
-        elif not override.is_sweep_override():
-            each.append([override.input_line or ""])
-    return [list(job) for job in itertools.islice(itertools.product(*each), CHECKED_JOBS)]
-
-
-CHECKED_JOBS = 32
-"""Of a multirun. Later ones are checked when they start."""
 
 LAUNCHERS = {
     "slurm": ("submitit", "hydra_submitit_launcher"),
@@ -161,7 +144,10 @@ def _combined(overrides: Sequence[str], config_dir: Path | None) -> Combined:
     parsed = parse_overrides(overrides)
     for override in parsed:
         if override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: several values need --multirun; {_instead(override)}")
+            raise _several(override)
+        if isinstance(override.value(), list) and several_values(override.key_or_group):
+            inside = several_values(override.key_or_group)
+            raise ConfigError(f"{override.input_line}: takes one number; {inside}")
         _check_choice(override, config_dir)
     try:
         tree = _compose(overrides, config_dir)
@@ -189,10 +175,14 @@ def _compose(overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
         return compose("config", overrides=[*overrides, *own], return_hydra_config=True)
 
 
-def _instead(override: Override) -> str:
-    value = (override.input_line or "").partition("=")[2]
-    thousands = re.fullmatch(r"\d{1,3}(,\d{3})+", value)
-    return f"a number is {value.replace(',', '_')}" if thousands else "a list is [a,b]"
+def _several(override: Override) -> ConfigError:
+    """The error for several values where there is one run."""
+    argument, value = override.input_line or "", (override.input_line or "").partition("=")[2]
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", value):
+        return ConfigError(f"{argument}: several values need --multirun; a number is {value.replace(',', '_')}")
+    remedy = several_values(override.key_or_group) or "a list is [a,b]"
+    is_group = (conf_dir() / override.key_or_group).is_dir()
+    return ConfigError(f"{argument}: several values need --multirun{'' if is_group else f'; {remedy}'}")
 
 
 def _check_choice(override: Override, config_dir: Path | None) -> None:

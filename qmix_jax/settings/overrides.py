@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, product
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -64,13 +64,37 @@ def _parsed(argument: str) -> Override:
         raise ConfigError(_reason(argument)) from error
 
 
-def sweep_values(override: Override, most: int) -> list[str]:
-    """The arguments of the first jobs, ``most`` of them, of a sweep over a list or a range.
+def jobs(parsed: Sequence[Override]) -> list[list[str]]:
+    """The arguments of the first jobs of a multirun, without those for Hydra itself.
 
-    Raises :class:`ConfigError` where the parts of the list do not fit together.
+    Raises :class:`ConfigError` for what cannot be swept over, and where all jobs would have one folder.
     """
+    own = [override for override in parsed if override.key_or_group.partition(".")[0].partition("/")[0] != "hydra"]
+    each = [_values(override) for override in own]
+    for override, values in zip(own, each, strict=True):
+        fixed = override.key_or_group == "run_dir" and len(values) == 1 and "${" not in values[0]
+        if fixed and any(len(others) > 1 for others in each):
+            folder = str(override.value())
+            raise ConfigError(
+                f"run_dir={folder}: all jobs of a multirun would have this folder; hydra.sweep.dir={folder} has one "
+                f"below it for each, or name what differs: 'run_dir={folder}/${{seed}}'"
+            )
+    return [list(job) for job in islice(product(*each), CHECKED_JOBS)]
+
+
+CHECKED_JOBS = 32
+"""Of a multirun. Later ones are checked when they start."""
+
+
+def _values(override: Override) -> list[str]:
+    """The arguments of the first jobs that one argument stands for."""
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
     try:
-        return [f"{override.get_key_element()}={value}" for value in islice(override.sweep_string_iterator(), most)]
+        if not (override.is_choice_sweep() or override.is_range_sweep()):
+            raise ValueError("only a sweeper that is not installed here draws from an interval")
+        values = islice(override.sweep_string_iterator(), CHECKED_JOBS)
+        return [f"{override.get_key_element()}={value}" for value in values]
     except Exception as error:  # OmegaConf has many.
         raise ConfigError(f"{override.input_line}: cannot be swept over; give values like 1,2,3") from error
 

@@ -104,6 +104,11 @@ def test_random_draws_from_ranges_and_lists():
     assert {cell["reward_scale"] for cell in found} == {1, 2}
 
 
+def test_random_draws_every_cell_once():
+    found = make_cells("sweep.design=random", "sweep.samples=9", "sweep.target_update_interval={low:1,high:9}")
+    assert sorted(cell["target_update_interval"] for cell in found) == list(range(1, 10))
+
+
 def test_every_key_changes_its_number(tmp_path):
     """A key that nothing reads is a defect."""
     needs = {"tau": "target.update=soft", "priority_alpha": "replay=prioritised", "priority_beta": "replay=prioritised"}
@@ -147,6 +152,24 @@ def test_every_key_changes_its_number(tmp_path):
         (["sweep.design=rnadom"], "did you mean 'random'"),
         (["sweep.halving=2"], "there is nothing to vary"),
         (["sweep.target_update_interval=[1.5]"], "must be a whole number"),
+        (["sweep.learning_rate=[1e-3]"], "unknown key; did you mean sweep.lr"),
+        (["sweep.target.tau=[0.1]"], "unknown key; did you mean sweep.tau"),
+        (["sweep.alpha=[0.5]"], "unknown key; did you mean sweep.priority_alpha"),
+        (["sweep.lamda=[0.5]"], "unknown key; did you mean sweep.td_lambda"),
+        (["sweep.design=random", "sweep.lr=[1e-3,1e-2]"], "sweep.samples=16: the values make only 2 .* use at most 2"),
+        (["sweep.design=random", "sweep.target_update_interval={low:1,high:9}"], "only 9 different cells"),
+        (["sweep.design=random", "sweep.target_update_interval={low:1.5,high:9}"], "low=1.5: must be a whole number"),
+        (
+            ["sweep.design=random", "sweep.samples=1", "sweep.gamma={low:0.9,high:1.001}"],
+            "gamma=1.001: must be at most",
+        ),
+        (["sweep.lr=[1e-3,1e-2]", "sweep.samples=4"], "sweep.samples=4: with sweep.design=grid nothing is drawn"),
+        (["sweep.design=zip", "sweep.lr=[1e-3,1e-2]", "sweep.seed=4"], "sweep.seed=4: with sweep.design=zip nothing"),
+        (["sweep.gamma=[0.9,0.95]", "gamma=0.99"], "gamma=0.99: sweep.gamma sets it in every cell"),
+        (["optimizer.learning_rate=[1e-3,1e-2]"], "takes one number; in one program: sweep.lr="),
+        (["optimizer.learning_rate=1e-3,1e-2"], "several values need --multirun; in one program: sweep.lr="),
+        (["seed=[1,2]"], "takes one number; several seeds are num_seeds=4"),
+        (["seed=1,2"], "several values need --multirun; several seeds are num_seeds=4"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused_in_one_line(arguments, words):
