@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from qmix_jax.algorithms.base import Algorithm
+from qmix_jax.algorithms.base import Algorithm, Sizes
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.build import ADAPTER_SETTINGS, as_env, make_env
 from qmix_jax.errors import ConfigError, writing
@@ -49,8 +50,6 @@ class Prepared(NamedTuple):
     env: Env
     waves: Waves
     plan: memory.Plan
-    length: int
-    """Slots of a sequence."""
 
 
 class Ended(NamedTuple):
@@ -86,7 +85,7 @@ def run(request: Request, given_env: object = None, keep_process: bool = False) 
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
     for line in memory.describe(ready.plan, config.checkpoint.every_minutes):
         console.message(line)
-    for line in notices(config, ready.length, ready.env.episode_limit):
+    for line in notices(config, ready.waves.algorithm.sizes, ready.env.episode_limit, len(cells)):
         console.message(line)
     with locked(run_dir) if hosts.is_first else contextlib.nullcontext(), _closed_at_the_end(ready.env):
         session = Session(
@@ -211,7 +210,7 @@ def prepare(
         hyper = jax.tree.map(lambda x: np.asarray(x)[hosts.share], of_all)
     seeds = [all_lanes[place].seed for place in hosts.share]
     waves = _waves(config, algorithm, hyper, seeds, devices[: plan.num_devices])
-    return Prepared(env, waves, plan, algorithm.sizes.length)
+    return Prepared(env, waves, plan)
 
 
 def _adapted(given_env: object, config: Config) -> Env:
@@ -236,9 +235,20 @@ def _devices(config: Config, num_lanes: int) -> list[Any]:
     return devices[:count]
 
 
-def notices(config: Config, length: int, episode_limit: int) -> list[str]:
-    """What a user may not expect of these settings; ``length`` slots make a sequence."""
-    found = []
+def notices(config: Config, sizes: Sizes, episode_limit: int, num_cells: int = 0) -> list[str]:
+    """What a user may not expect of these settings; ``num_cells`` are those of a sweep."""
+    found, length = [], sizes.length
+    steps = sizes.num_envs * (length - 1)
+    if sizes.warmup_iterations * steps >= config.total_env_steps:
+        found.append(
+            f"learner.warmup_env_steps={config.learner.warmup_env_steps}: learning starts after "
+            f"{sizes.warmup_iterations * steps} environment steps, so that little or nothing is learned in "
+            f"total_env_steps={config.total_env_steps}"
+        )
+    epochs = math.ceil(config.total_env_steps / (sizes.iterations_per_epoch * steps))
+    if num_cells and config.sweep.halving is not None and (num_cells == 1 or config.sweep.halving >= epochs):
+        told = "there is one cell" if num_cells == 1 else f"the run has about {epochs} epochs (evaluations)"
+        found.append(f"sweep.halving={config.sweep.halving}: {told}, so that no cell is stopped")
     if length <= episode_limit and config.rollout.sequences == "fresh":
         found.append(
             f"rollout.length={length}: an episode has up to {episode_limit} transitions; those after its first "

@@ -73,8 +73,7 @@ class Session:
         self._unsaved = Unsaved()
         self._stopped = False
         self._failure: EnvError | None = None
-        count = len(self._lanes)
-        self._progress = Progress({}, np.full(count, -1, np.int32), np.ones(count, bool), {})
+        self._progress = Progress({}, np.full(len(self._lanes), -1, np.int32), np.ones(len(self._lanes), bool), {})
 
     def restore(self) -> None:
         """Go on from the newest checkpoint that is whole (in all processes); from the beginning if there is none.
@@ -95,8 +94,9 @@ class Session:
         self._waves.restore(states, epochs)
         self._clock.resume(saved.record["train_seconds"], saved.record["wall_seconds"])
         steps = self._progress.rows["env_steps"][self._progress.active].mean()
-        anew = "; simulators are not saved: new episodes begin" if self._waves.algorithm.env.hosted else ""
-        self._console.message(f"going on after epoch {epochs}, {steps:.0f} environment steps a seed{anew}")
+        told = "; simulators are not saved: new episodes begin" if self._waves.algorithm.env.hosted else ""
+        told = told if self._is_left() else f"; none are left of total_env_steps={self._config.total_env_steps}"
+        self._console.message(f"going on after epoch {epochs}, {steps:.0f} environment steps a seed{told}")
 
     def run(self) -> int:
         """Train to the end; returns the exit status."""

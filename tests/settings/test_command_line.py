@@ -21,8 +21,8 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.library import make_algorithm
 from qmix_jax.running import launch
 from qmix_jax.settings import config as config_module
-from qmix_jax.settings.build import hyper_params, locate
-from qmix_jax.settings.cells import KEYS
+from qmix_jax.settings.build import hyper_params, locate, sizes
+from qmix_jax.settings.cells import KEYS, cells
 from qmix_jax.settings.command_line import check, compose_config, conf_dir
 from qmix_jax.settings.config import Config
 from qmix_jax.settings.reading import from_arguments, parse, to_container
@@ -668,12 +668,25 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
         (["rollout.length=64"], ["rollout.length=64: an episode has up to 101 transitions; those after its first 63"]),
         (["rollout.length=102"], []),
         (["rollout.length=64", "rollout.sequences=continue"], []),
-        (["rollout.length=102", "total_env_steps=10"], ["evaluation.interval_env_steps=50000 environment steps, one"]),
+        (
+            ["rollout.length=102", "total_env_steps=10", "learner.warmup_env_steps=0"],
+            ["learning starts after", "evaluation.interval_env_steps=50000 environment steps, one"],
+        ),
+        (
+            ["total_env_steps=10_000"],
+            ["learner.warmup_env_steps=10000: learning starts after 11312 environment", "one"],
+        ),
+        (["total_env_steps=20_000", "evaluation.interval_env_steps=10_000"], []),
+        (["sweep.lr=[1e-3,1e-2]", "sweep.halving=19"], []),
+        (["sweep.lr=[1e-3,1e-2]", "sweep.halving=21"], ["sweep.halving=21: the run has about 20 epochs"]),
+        (["sweep.lr=[1e-3]", "sweep.halving=1"], ["sweep.halving=1: there is one cell, so that no cell is stopped"]),
     ],
 )
 def test_settings_that_may_surprise_are_pointed_out(arguments, words):
-    config = parse(to_container(compose_config(arguments)))
-    found = launch.notices(config, config.rollout.length, episode_limit=101)
+    container = to_container(compose_config(arguments))
+    config = parse(container)
+    env = make_env({"_target_": "toy_env.make_toy"})._replace(episode_limit=101)
+    found = launch.notices(config, sizes(config, env), env.episode_limit, len(cells(container, config)))
     assert len(found) == len(words)
     for line, expected in zip(found, words, strict=True):
         assert expected in line
