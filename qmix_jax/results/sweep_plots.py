@@ -43,8 +43,8 @@ def scores(summary: Summary, path: Path | str, *, title: str = "") -> Path:
     values = {key: [cell["values"][key] for cell in cells] for key in cells[0]["values"]}
     values = {key: found for key, found in values.items() if len(set(found)) > 1}
     figure, (axes,) = panels(1, title)
-    note = f"interquartile mean over {len(summary['seeds'])} seed(s) of the final {label}"
     distinct = [len(set(found)) for found in values.values()]
+    note = f"interquartile mean over {len(summary['seeds'])} seed(s) of the final {label}"
     if len(values) == 1:
         _points(axes, *next(iter(values.items())), cells, label)
         note += ", 95% bootstrap intervals"
@@ -68,13 +68,31 @@ def _points(axes: Axes, key: str, values: list[float], cells: Sequence[Mapping[s
     if None not in ends[0]:
         axes.vlines(places, ends[0], ends[1], color=PALETTE[0], linewidth=2, alpha=0.5)
     axes.plot(places, iqm, "o", color=PALETTE[0], markersize=7)
-    axes.set_xticks(range(len(values)), [f"{values[place]:g}" for place in order])
+    _ticks(axes, "x", [values[place] for place in order])
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.set_xlabel(key)
     axes.set_title(label, loc="left", fontsize=11)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _ticks(axes: Axes, which: str, values: Sequence[float]) -> None:
+    """Values along an axis at places 0, 1, 2, ...: turned, and every second one or fewer, where there are many."""
+    every = -(-len(values) // MOST_TICKS)
+    places = range(0, len(values), every)
+    labels = [f"{values[place]:g}" for place in places]
+    if which == "y":
+        axes.set_yticks(places, labels)
+    else:
+        crowded = len(labels) * max(map(len, labels)) > MOST_LETTERS
+        axes.set_xticks(
+            places, labels, rotation=60 * crowded, ha="right" if crowded else "center", rotation_mode="anchor"
+        )
+
+
+MOST_TICKS, MOST_LETTERS = 24, 50
+"""What fits along an axis, upright and side by side."""
 
 
 def _heat_map(
@@ -85,13 +103,16 @@ def _heat_map(
     grid = np.full((len(rows), len(columns)), np.nan)
     for row, column, score in zip(row_values, column_values, _iqms(cells), strict=True):
         grid[rows.index(row), columns.index(column)] = score
+    figure.set_size_inches(max(6.2, 0.6 * len(columns) + 2), max(4.0, 0.3 * len(rows) + 1.5))
     image = axes.imshow(grid, cmap="viridis", aspect="auto")
-    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
+    middle = np.mean(image.get_clim())
     for (row, column), score in np.ndenumerate(grid):
         color = "white" if score < middle else "black"
+        if np.isnan(score):
+            continue  # numbers went wrong: no colour, no score
         axes.text(column, row, f"{score:.3g}", ha="center", va="center", color=color)
-    axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
-    axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+    _ticks(axes, "x", columns)
+    _ticks(axes, "y", rows)
     axes.set_xlabel(column_key)
     axes.set_ylabel(row_key)
     figure.colorbar(image, ax=axes)
@@ -101,7 +122,9 @@ def _parallel(
     figure: Figure, axes: Axes, values: Mapping[str, list[float]], cells: Sequence[Mapping[str, Any]]
 ) -> None:
     iqm = _iqms(cells)
-    norm = Normalize(np.nanmin(iqm), max(np.nanmax(iqm), np.nanmin(iqm) + 1e-9))
+    finite = iqm[np.isfinite(iqm)] if np.isfinite(iqm).any() else np.zeros(1)
+    norm = Normalize(finite.min(), max(finite.max(), finite.min() + 1e-9))
+    figure.set_figwidth(max(6.2, 0.1 * len(values) * max(map(len, values)) + 1))  # the keys' names side by side
     heights = np.array([_height(np.array(found)) for found in values.values()])  # [keys, cells]
     for place in np.argsort(iqm):  # the best on top
         axes.plot(heights[:, place], color=colormaps["viridis"](norm(iqm[place])), linewidth=1.8, alpha=0.85)

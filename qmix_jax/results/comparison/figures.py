@@ -247,7 +247,7 @@ def _improvement(comparison: Comparison) -> Figure:
     axes.set_xticks(range(count), labels, fontsize=9, **turned)
     axes.set_yticks(range(count), labels, fontsize=9)
     axes.set_xlabel("Y", fontsize=9)
-    axes.set_ylabel("X", fontsize=9, rotation=0)
+    axes.set_ylabel("X", fontsize=9, rotation=0, labelpad=10)
     axes.set_title("P(X > Y)", loc="left", fontsize=10)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)

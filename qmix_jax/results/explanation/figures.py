@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -139,7 +140,8 @@ def _table(axes: Axes, values: np.ndarray, title: str, action: np.ndarray | None
     for (row, column), value in np.ndenumerate(values):
         axes.text(column, row, "" if np.isnan(value) else f"{value:.3g}", ha="center", va="center", fontsize=9)
     if action is not None:
-        axes.plot(action[1], action[0], "s", markersize=26, markerfacecolor="none", markeredgecolor=PALETTE[1], mew=2)
+        corner = (action[1] - 0.48, action[0] - 0.48)
+        axes.add_patch(Rectangle(corner, 0.96, 0.96, fill=False, edgecolor=PALETTE[1], linewidth=2))
         axes.set_ylabel("action of agent 0", fontsize=8)
         axes.set_xlabel("action of agent 1 (framed: chosen)", fontsize=8)
     axes.set_title(title, loc="left", fontsize=9)
