@@ -18,13 +18,18 @@ _BAR_METRICS = (
 )
 
 
+NARROW = 72
+"""Columns of a terminal below which the speed goes to the second line."""
+
+
 class LiveBar:
     """Steps, speed, time left, and below them loss, epsilon and the greedy evaluation, as means over seeds."""
 
     def __init__(self, console: Console, run: RunInfo, clock: Callable[[], float]):
         self._metrics = [metric for metric in _BAR_METRICS if run.has_win_rate or metric[1] != "eval_win_rate"]
+        self._is_narrow = console.width < NARROW
         self._progress = _TwoLines(
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=6 if self._is_narrow else 24),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[steps]}"),
             _TimeLeftColumn(clock),
@@ -32,9 +37,7 @@ class LiveBar:
             refresh_per_second=4,
         )
         self._total = run.total_env_steps
-        self._task = self._progress.add_task(
-            "", total=self._total, steps=f"0/{_short(self._total)} env steps", ends_at=None
-        )
+        self._task = self._progress.add_task("", total=self._total, steps=self._steps(0), ends_at=None)
         self._clock = clock
         self._seen: dict[str, str] = {}
         self._progress.start()
@@ -47,16 +50,19 @@ class LiveBar:
             if not np.isnan(value):
                 # A metric that this epoch did not compute keeps the value it had.
                 self._seen[label] = form.format(value)
-        self._progress.second_line = Text("   ").join(
-            Text.assemble((f"{label} ", "dim"), value) for label, value in self._seen.items()
-        )
+        speed = f"{_short(epoch.steps_per_second)} steps/s"
+        parts = [Text.assemble((f"{label} ", "dim"), value) for label, value in self._seen.items()]
+        self._progress.second_line = Text("   ").join([Text(speed), *parts] if self._is_narrow else parts)
         self._progress.update(
             self._task,
             completed=done,
-            steps=f"{_short(done)}/{_short(self._total)} env steps  {_short(epoch.steps_per_second)} steps/s",
+            steps=self._steps(done) if self._is_narrow else f"{self._steps(done)}  {speed}",
             ends_at=None if np.isnan(left) else self._clock() + left,
             refresh=True,
         )
+
+    def _steps(self, done: float) -> str:
+        return f"{_short(done)}/{_short(self._total)} {'' if self._is_narrow else 'env '}steps"
 
     def stop(self) -> None:
         """Leave the bar as it is and give the terminal back."""

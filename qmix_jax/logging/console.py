@@ -100,8 +100,7 @@ class ConsoleSink:
         """
         rows = cell_rows(summary) if summary.get("cells") else result_rows(summary)
         if not self._live:
-            for row in rows:
-                self._plain(" ".join(f"{name}={value}" for name, value in row.items()))
+            self._print_lines(rows)
             return
         title = f"{summary['algorithm']} on {summary['env']}: greedy evaluation"
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title=title, title_justify="left")
@@ -114,7 +113,16 @@ class ConsoleSink:
                 style="bold" if is_mean else "",
                 end_section=len(rows) > 1 and row is rows[-2] and "seed" in row,
             )
+        wide = self.console.options.update(width=10_000)
+        if self.console.measure(table, options=wide).maximum > self.console.width:  # Numbers would be cut off.
+            self.message(title)
+            self._print_lines(rows)
+            return
         self.console.print(table)
+
+    def _print_lines(self, rows: Sequence[Mapping[str, str]]) -> None:
+        for row in rows:
+            self._plain(" ".join(f"{name}={value}" for name, value in row.items()))
 
     def __enter__(self) -> Self:
         return self

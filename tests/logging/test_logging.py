@@ -98,6 +98,19 @@ def test_off_a_terminal_there_is_one_plain_line_a_tenth(plain, tmp_path):
     assert output(plain).replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_terminal_shows_every_number(monkeypatch, tmp_path, width):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    sink = ConsoleSink(Console(file=io.StringIO(), force_terminal=True, width=width, height=24))
+    sink.start(run_info(tmp_path))
+    sink.log(epoch(25))
+    sink.finish({**SUMMARY, "evaluation": {**SUMMARY["evaluation"], "return": [-12345.678, 2.0]}})
+    seen = without_escapes(output(sink))
+    assert "…" not in seen
+    for text in ("250/1k steps 2:30 left", "10 steps/s", "-12345.68"):
+        assert text in seen
+
+
 def test_off_a_terminal_a_line_comes_at_least_every_thirty_seconds(plain, tmp_path):
     plain.start(run_info(tmp_path, total_env_steps=10**9))
     for number in range(1, 11):
