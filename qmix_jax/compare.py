@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qmix_jax.errors import ConfigError
+from qmix_jax.logging.files import check_folder
 from qmix_jax.settings.arguments import parse_arguments, run_command
 from qmix_jax.settings.values import number
 
@@ -82,6 +83,9 @@ def parse(arguments: Sequence[str]) -> tuple[list[str], Settings]:
     for argument in arguments:
         is_setting = "=" in argument and (argument.partition("=")[0] in _KEYS or not Path(argument).exists())
         (others if is_setting or argument.startswith("-") else runs).append(argument)
+    for other in others:
+        if other.startswith("--w") and other != "--watch":
+            raise ConfigError(f"{other}: unknown option; did you mean --watch?")
     settings, _ = parse_arguments(Settings, ["watch=true" if other == "--watch" else other for other in others])
     if not runs:
         raise ConfigError("no runs given; try python -m qmix_jax.compare runs/a runs/b")
@@ -90,6 +94,7 @@ def parse(arguments: Sequence[str]) -> tuple[list[str], Settings]:
     numbers = settings.threshold if isinstance(settings.threshold, list) else [settings.threshold or 0]
     if not numbers or any(isinstance(one, bool) or not isinstance(one, int | float) for one in numbers):
         raise ConfigError(f"threshold={settings.threshold}: must be a number or a list of numbers, like [0.5,0.9]")
+    check_folder("out", Path(settings.out))
     return runs, settings
 
 
@@ -149,9 +154,9 @@ def result_lines(compared: "Comparison") -> list[str]:
                 "high": float(found.high),
             }
             told = " ".join(f"{name}={value:.4g}" for name, value in numbers.items() if value == value)
-            name = f'"{method}"' if " " in method else method
+            name, place = (f'"{text}"' if " " in text else text for text in (method, env))
             seeds = len(compared.scores.raw[method, env])
-            lines.append(f"method={name} env={env} metric={compared.metric} seeds={seeds} {told}")
+            lines.append(f"method={name} env={place} metric={compared.metric} seeds={seeds} {told}")
     return lines
 
 

@@ -44,14 +44,17 @@ def unknown_choice(key: str, value: object, choices: Iterable[str]) -> ConfigErr
     """The error for a value that is not among ``choices``: names the key, the value and the nearest valid choice."""
     choices = sorted(choices)
     near = nearest(str(value), choices)
-    hint = f"did you mean {near!r}? " if near else ""
-    return ConfigError(f"{key}={value}: unknown; {hint}(choices: {', '.join(choices)})")
+    hint = f"; did you mean {near!r}?" if near else ""
+    return ConfigError(f"{key}={value}: unknown{hint} (choices: {', '.join(choices) or 'none'})")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice most like ``word``, compared without case, ``_`` and ``-``; None where there is no choice."""
+def nearest(word: str, choices: Iterable[str], cutoff: float = 0.0) -> str | None:
+    """The choice most like ``word``, compared without case, ``_`` and ``-``.
+
+    None where there is no choice, or none that is as like as ``cutoff`` (0 to 1).
+    """
     found = {plain(choice): choice for choice in sorted(choices, reverse=True)}
-    near = difflib.get_close_matches(plain(word), found, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(plain(word), found, n=1, cutoff=cutoff)
     return found[near[0]] if near else None
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from qmix_jax.envs.render import PICTURE_SUFFIXES, TEXT_SUFFIXES, check_suffix
 from qmix_jax.errors import ConfigError, writing
 from qmix_jax.logging import ConsoleSink, write_json
+from qmix_jax.logging.files import check_folder
 from qmix_jax.results.confidence import Interval
 from qmix_jax.results.play import (
     RESULTS,
@@ -107,6 +108,10 @@ def parse(arguments: Sequence[str]) -> Settings:
     for key, file in (("render", settings.render), ("output", settings.output)):
         if file is not None and not Path(file).parent.is_dir():
             raise ConfigError(f"{key}={file}: there is no folder {Path(file).parent}")
+        if file is not None and Path(file).is_dir():
+            raise ConfigError(f"{key}={file}: is a folder; give the name of a file in it")
+    if settings.explain is not None:
+        check_folder("explain", Path(settings.explain))
     return settings
 
 

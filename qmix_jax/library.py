@@ -1,6 +1,6 @@
 """The command line from Python: its parts as pure functions, and whole runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,9 @@ def checked_list(overrides: object) -> list[str]:
     """A list of ``key=value`` texts. Raises :class:`ConfigError` for anything else, a single text above all."""
     if isinstance(overrides, str):
         listed = ", ".join(repr(part) for part in overrides.split())
+        raise ConfigError(f"{overrides!r}: settings are a list of texts, one each: [{listed}]")
+    if isinstance(overrides, Mapping):
+        listed = ", ".join(repr(f"{key}={value}") for key, value in overrides.items())
         raise ConfigError(f"{overrides!r}: settings are a list of texts, one each: [{listed}]")
     if not isinstance(overrides, Iterable):
         raise ConfigError(f"{overrides!r}: settings are a list of texts like ['env=two_step', 'num_seeds=4']")

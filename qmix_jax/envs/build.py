@@ -38,6 +38,10 @@ def make_env(settings: Mapping[str, Any], *, fit: bool = True) -> Env:
     accept or that have the wrong type, for values that it rejects with a ``ValueError`` or an ``AssertionError``, and
     for environments that training cannot use.
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(
+            f"env: settings are a dict like {{'_target_': 'my_package.module.make_env'}}, not {settings!r}"
+        )
     arguments = dict(settings)
     target, door = arguments.pop("_target_", None), arguments.pop("door", None)
     if target in (None, "", "???"):

@@ -37,9 +37,9 @@ def check_known(settings: Mapping[str, object], accepted: Iterable[str], section
     for name, value in settings.items():
         if name not in accepted:
             near = difflib.get_close_matches(name, accepted, n=1, cutoff=0.0)
-            hint = f"did you mean '{section}.{near[0]}'? " if near else ""
+            hint = f"; did you mean '{section}.{near[0]}'?" if near else ""
             choices = ", ".join(f"{section}.{other}" for other in accepted) or "none"
-            raise ConfigError(f"{section}.{name}={value}: unknown; {hint}(choices: {choices})")
+            raise ConfigError(f"{section}.{name}={value}: unknown{hint} (choices: {choices})")
 
 
 def check_kind(key: str, value: object, default: object) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, nearest
 from qmix_jax.logging.base import EpochMetrics, RunInfo
 from qmix_jax.settings.cells import Lane
 
 METRICS_FILE = "metrics.jsonl"
+CONFIG_FILE = "config.json"
 
 
 class Unsaved:
@@ -193,6 +194,35 @@ def whole(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def near_run(folder: Path) -> str:
+    """A hint at the run that was meant by a folder that is none: around it, in it, or beside it."""
+    around = next((parent for parent in folder.parents if (parent / CONFIG_FILE).is_file()), None)
+    if around is not None:
+        return f"; did you mean {around}?"
+    inside = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{CONFIG_FILE}"))
+    if inside:
+        rest = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
+        return f"; runs in it: {', '.join(map(str, inside[:3]))}{rest}"
+    beside = [path.parent.name for path in folder.parent.glob(f"*/{CONFIG_FILE}")]
+    near = nearest(folder.name, beside, cutoff=0.6)
+    return f"; did you mean {folder.parent / near}?" if near else ""
+
+
+def check_folder(key: str, folder: Path) -> None:
+    """Raise :class:`ConfigError` for a folder, which the argument ``key`` names, that cannot be made or written."""
+    try:
+        os.fsencode(folder)
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except UnicodeError as error:
+        raise ConfigError(f"{key}={folder}: cannot be written in this locale; set LC_ALL=C.UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{key}={folder}: cannot be used: {error.strerror}") from error
+    if not there.is_dir():
+        raise ConfigError(f"{key}={folder}: cannot be made: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key}={folder}: cannot be written to: no permission in {there}")
 
 
 def check_room(folder: Path, size: int) -> None:

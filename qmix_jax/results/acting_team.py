@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 from qmix_jax.acting.explore import masked_argmax
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.render import PICTURE_SUFFIXES, TEXT_SUFFIXES, check_suffix
-from qmix_jax.errors import ConfigError
+from qmix_jax.envs.settings import check_at_least
+from qmix_jax.errors import ConfigError, writing
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent
 from qmix_jax.results.confidence import Interval
 from qmix_jax.results.play import Plan, compile_episodes, first_episode, play_team, result_rows
@@ -90,7 +91,7 @@ class ActingTeam:
 
         Returns the actions, and the memory for the next step. Raises :class:`ConfigError` for arrays of another size.
         """
-        obs, avail_actions = jnp.asarray(obs, jnp.float32), jnp.asarray(avail_actions, bool)
+        obs, avail_actions = _array("obs", obs, jnp.float32), _array("avail_actions", avail_actions, bool)
         env = self.env
         for name, array, size in (("obs", obs, env.obs_size), ("avail_actions", avail_actions, env.num_actions)):
             if array.ndim not in (2, 3) or array.shape[-2:] != (env.num_agents, size) or array.ndim != obs.ndim:
@@ -99,6 +100,8 @@ class ActingTeam:
                     "with one leading axis for a batch"
                 )
         memory = self.start(obs.shape[0] if obs.ndim == 3 else None) if hidden is None else hidden
+        if not isinstance(memory, Memory):
+            raise ConfigError(f"hidden: is a {type(memory).__name__}; give what act() returned, or None at the start")
         if memory.last_action.shape != obs.shape[:-1]:
             raise ConfigError(f"hidden: is of {list(memory.last_action.shape)} agents, obs of {list(obs.shape[:-1])}")
         return (_act if obs.ndim == 2 else _act_batch)(self._team.agent, self._params, obs, memory, avail_actions)
@@ -109,9 +112,11 @@ class ActingTeam:
         Args:
             episodes: the number of episodes.
             seed: of the episodes, as ``evaluation_seed`` of ``python -m qmix_jax.evaluate``.
+
+        Raises :class:`ConfigError` for a number of episodes or a seed that is none.
         """
-        if episodes < 1:
-            raise ConfigError(f"episodes={episodes}: must be at least 1")
+        for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
+            check_at_least(name, value, least)
         plan = Plan(episodes, evaluation_seed=seed)
         row = result_rows(play_team(self._team, compile_episodes(self._team, plan), plan), self.env.has_win_rate)[0]
         return Evaluation(episodes, row["return"], row["win_rate"], row["episode_length"])
@@ -119,19 +124,31 @@ class ActingTeam:
     def render(self, path: Path | str, *, seed: int = 1) -> Path:
         """Draw a greedy episode into a file: ``.gif`` for SMAX and MPE, ``.png`` or ``.md`` for games with tables.
 
-        Raises :class:`ConfigError` for an environment that cannot be drawn.
+        Raises :class:`ConfigError` for an environment that cannot be drawn, and a file that cannot be written.
         """
         path = Path(path)
         check_suffix(path, TEXT_SUFFIXES + PICTURE_SUFFIXES)
         if self.env.render is None:
             raise ConfigError(f"{self.env.name} has nothing to draw episodes with")
-        self.env.render(first_episode(self._team, Plan(1, evaluation_seed=seed)), path)
+        check_at_least("seed", seed, 0)
+        if not path.parent.is_dir():
+            raise ConfigError(f"{path}: there is no folder {path.parent}")
+        with writing("render", path):
+            self.env.render(first_episode(self._team, Plan(1, evaluation_seed=seed)), path)
         return path
 
     def __repr__(self) -> str:
         sizes = f"{self.env.num_agents} agents, {self.env.num_actions} actions"
         count = sum(np.size(x) for x in jax.tree.leaves(self._params))
         return f"<policy of seed {self.seed} for {self.env.name}: {sizes}, {count:,} parameters>"
+
+
+def _array(name: str, value: object, dtype: Any) -> jax.Array:
+    """Raises :class:`ConfigError` for what is no array of numbers."""
+    try:
+        return jnp.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}: is not an array of numbers, but a {type(value).__name__}") from error
 
 
 def load_acting_team(

@@ -12,7 +12,7 @@ import numpy as np
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.build import as_env
 from qmix_jax.errors import ConfigError, unknown_choice
-from qmix_jax.logging.files import METRICS_FILE, read_rows
+from qmix_jax.logging.files import CONFIG_FILE, METRICS_FILE, near_run, read_rows
 from qmix_jax.logging.moved import current_settings
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class OpenedRun:
     def __init__(self, path: Path, env: Env | None = None) -> None:
         self.path = path
         self._env = env
-        settings = self._json("config.json")
+        settings = self._json(CONFIG_FILE)
         if settings is None:
-            raise ConfigError(f"{path}: not the folder of a run (it has no config.json)")
+            raise ConfigError(f"{path}: not the folder of a run (it has no {CONFIG_FILE}){near_run(path)}")
         self.settings: dict[str, Any] = current_settings(settings)
         """The resolved configuration, as nested dicts."""
         self.summary: dict[str, Any] = self._json("summary.json") or {}

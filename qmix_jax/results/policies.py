@@ -51,12 +51,12 @@ def save_arrays(path: Path, params: Any, description: Mapping[str, Any]) -> None
     write_json(path.with_suffix(".json"), description)
 
 
-def load_policy(path: Path) -> Policy:
+def load_policy(path: Path | str) -> Policy:
     """Read the pair of files at ``path`` (without suffix).
 
     Raises :class:`ConfigError` if a file is missing or was not written by :func:`save_policy`.
     """
-    params, description = load_arrays(path, FORMAT)
+    params, description = load_arrays(Path(path), FORMAT)
     return Policy(jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float16 else x, params), description)
 
 
@@ -80,6 +80,11 @@ def find_policy(name: str) -> Path:
     path = path.with_suffix("") if path.suffix in SUFFIXES else path
     if path.with_name(f"{path.name}.json").is_file():
         return path
+    if path.is_dir():
+        inside = [file.with_suffix("") for depth in ("", "*/", "*/*/") for file in path.glob(f"{depth}seed_*/*.json")]
+        inside = sorted(file for file in [*inside, *path.glob("*.json")] if file.stem in ("final", "best"))
+        if inside:
+            raise ConfigError(f"policy={name}: a folder; did you mean policy={inside[0].with_suffix('')}?")
     if len(path.parts) > 1:
         raise ConfigError(
             f"policy={name}: no such file; a policy is FOLDER/policies/seed_0/best, or one of {_listed(shipped)}"

@@ -4,7 +4,6 @@ Files in a run's folder are untrusted: nothing in them is executed, and they can
 this package.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from qmix_jax.envs.base import Env
 from qmix_jax.envs.build import make_env
 from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
+from qmix_jax.logging.files import near_run
 from qmix_jax.logging.moved import current_target
 from qmix_jax.networks.agents import AnyAgent
 from qmix_jax.results.policies import check_policy, find_policy, load_policy
@@ -79,12 +79,13 @@ def _policy_paths(choice: Choice) -> dict[int, Path]:
         return {int(load_policy(path).description.get("seed", 0)): path}
     folder = Path(choice.run_dir)
     if not folder.is_dir():
-        raise ConfigError(f"run_dir={choice.run_dir}: no such folder{_sibling(folder)}")
+        raise ConfigError(f"run_dir={choice.run_dir}: no such folder{near_run(folder)}")
     policies = policies_folder(choice)
     matches = ((re.fullmatch(r"seed_(\d+)", path.name), path) for path in policies.glob("seed_*"))
     found = sorted((int(match[1]), path / choice.which) for match, path in matches if match)
     if not found:
-        raise ConfigError(f"run_dir={choice.run_dir}: holds no policies (policies/seed_*/{choice.which}.json)")
+        none = f"holds no policies (policies/seed_*/{choice.which}.json)"
+        raise ConfigError(f"run_dir={choice.run_dir}: {none}{near_run(folder)}")
     paths = dict(found)
     if choice.seed is None:
         return paths
@@ -116,13 +117,6 @@ def _best_cell(choice: Choice, cells: Sequence[int]) -> int:
         return min(cells, key=lambda cell: ranks[cell])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"{path}: does not say which cell is the best; choose one with cell=...") from error
-
-
-def _sibling(folder: Path) -> str:
-    """A hint at the neighbouring folder with the most similar name."""
-    others = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
-    near = difflib.get_close_matches(folder.name, others, n=1)
-    return f"; did you mean {folder.parent / near[0]}?" if near else ""
 
 
 def trusted_section(

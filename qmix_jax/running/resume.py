@@ -9,11 +9,11 @@ from typing import Any
 
 from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
+from qmix_jax.logging.files import CONFIG_FILE, check_folder, near_run
 from qmix_jax.logging.moved import current_settings
 from qmix_jax.settings.command_line import shipped_targets
 from qmix_jax.settings.config import DistributedConfig
 
-CONFIG_FILE = "config.json"
 MAY_CHANGE = ("total_env_steps", "run_dir", "resume", "on_nonfinite", "devices", "distributed", "checkpoint", "logger")
 """Keys that may differ when a run goes on: how long, where and how it is run, not what is computed."""
 
@@ -35,7 +35,8 @@ def settings_to_resume(container: Mapping[str, Any], overridden: Sequence[str]) 
     run_dir = Path(resume)
     saved = read_config(run_dir)
     if saved is None:
-        raise ConfigError(f"resume={resume}: not the folder of a run (it has no {CONFIG_FILE})")
+        hint = near_run(run_dir) or ("; did you mean resume=true?" if resume in ("yes", "on", "1", "True") else "")
+        raise ConfigError(f"resume={resume}: not the folder of a run (it has no {CONFIG_FILE}){hint}")
     for key in overridden:
         if key.partition(".")[0] not in MAY_CHANGE and not key.endswith("._target_"):
             raise ConfigError(
@@ -136,17 +137,7 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def check_run_dir(run_dir: Path) -> None:
     """Raise :class:`ConfigError` for a folder that cannot be created or written to, before anything is compiled."""
-    try:
-        os.fsencode(run_dir)
-        there = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
-    except UnicodeError as error:
-        raise ConfigError(f"run_dir={run_dir}: cannot be written in this locale; set LC_ALL=C.UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"run_dir={run_dir}: cannot be used: {error.strerror}") from error
-    if not there.is_dir():
-        raise ConfigError(f"run_dir={run_dir}: cannot be made: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"run_dir={run_dir}: cannot be written to: no permission in {there}")
+    check_folder("run_dir", run_dir)
 
 
 def check_idle(run_dir: Path, distributed: DistributedConfig) -> None:

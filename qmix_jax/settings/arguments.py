@@ -140,6 +140,8 @@ def _without_dashes(argument: str, following: Sequence[str]) -> str:
     name, equals, value = argument.lstrip("-").partition("=")
     if argument in COMPLETION:
         return f"{argument}: the shell cannot complete these settings; --help shows all"
+    if argument in (*HELP, "--version", *WITHOUT_VALUE, *WITH_VALUE, *INFO):
+        return f"{argument}: an option of the command line python -m qmix_jax.train; settings here are key=value"
     if not name or (argument[1] != "-" and not equals):
         return f"{argument}: unknown option; settings are key=value, for example num_seeds=4 (--help shows all)"
     if not equals and following and "=" not in following[0] and not following[0].startswith("-"):
@@ -161,7 +163,9 @@ def _not_a_setting(argument: str) -> str:
 
 
 def _unknown(prefix: str, name: str, value: str, known: Sequence[str]) -> ConfigError:
-    return ConfigError(f"{prefix}{name}={value}: unknown key; did you mean {prefix}{nearest(name, known)}?")
+    near = nearest(name, known, cutoff=0.5)
+    hint = f"did you mean {prefix}{near}?" if near else f"there are {', '.join(prefix + key for key in known)}"
+    return ConfigError(f"{prefix}{name}={value}: unknown key; {hint}")
 
 
 def _is_text(hint: Any) -> bool:

@@ -111,9 +111,39 @@ def test_what_cannot_be_played_is_one_line(trained):
     assert qmix_jax.open_run(trained.path).policy(env=make_toy()).env.name == "toy"
 
 
+def test_what_a_policy_is_given_is_checked_in_one_line(trained, tmp_path):
+    policy = trained.policy(env=make_toy())
+    _, step = policy.env.reset(jax.random.key(0))
+    for arguments, words in (
+        ((step.obs, None, None), "avail_actions: is not an array of numbers, but a NoneType"),
+        (("here", None, step.avail_actions), "obs: is not an array of numbers, but a str"),
+        ((step.obs, 3, step.avail_actions), "hidden: is a int; give what act"),
+    ):
+        with pytest.raises(qmix_jax.ConfigError, match=words):
+            policy.act(*arguments)
+    for episodes, words in ((0, "at least 1"), ("ten", "episodes=ten: must be a whole number")):
+        with pytest.raises(qmix_jax.ConfigError, match=words):
+            policy.evaluate(episodes)
+    with pytest.raises(qmix_jax.ConfigError, match="seed=-1: must be at least 0"):
+        policy.evaluate(1, seed=-1)
+    with pytest.raises(qmix_jax.ConfigError, match="there is no folder"):
+        trained.policy(env=make_toy()._replace(render=print)).render(tmp_path / "no" / "a.md")
+    with pytest.raises(qmix_jax.ConfigError, match="no such policy file"):
+        qmix_jax.load_policy(str(tmp_path / "none"))
+    with pytest.raises(qmix_jax.ConfigError, match="env: settings are a dict"):
+        qmix_jax.make_env("smax")
+
+
 def test_a_folder_that_is_none_is_one_line(tmp_path):
     with pytest.raises(qmix_jax.ConfigError, match="not the folder of a run"):
         qmix_jax.open_run(tmp_path)
+    (tmp_path / "mine" / "policies").mkdir(parents=True)
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    for path, words in ((tmp_path, "; runs in it: .*mine$"), (tmp_path / "mine" / "policies", "; did you mean .*mine")):
+        with pytest.raises(qmix_jax.ConfigError, match=words):
+            qmix_jax.open_run(path)
+    with pytest.raises(qmix_jax.ConfigError, match=r"did you mean .*mine\?$"):
+        qmix_jax.open_run(tmp_path / "mien")
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(qmix_jax.ConfigError, match="cannot be read"):
         qmix_jax.open_run(tmp_path)
@@ -131,6 +161,9 @@ def test_a_run_without_a_row_can_be_opened(tmp_path):
     ("overrides", "words"),
     [
         ("env=two_step", r"settings are a list of texts, one each: \['env=two_step'\]"),
+        ({"env": "two_step", "num_seeds": 2}, r"one each: \['env=two_step', 'num_seeds=2'\]"),
+        (["--multirun"], "--multirun: an option of the command line"),
+        (["--help"], "--help: an option of the command line"),
         ("env=two_step num_seeds=2", r"\['env=two_step', 'num_seeds=2'\]"),
         (3, "settings are a list of texts"),
         ([3], "each setting is a text"),

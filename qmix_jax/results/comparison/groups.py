@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.results.comparison.records import Seed, differing, words
+from qmix_jax.settings.spelling import ELSEWHERE
 
 ALL_RUNS = "all runs"
 
@@ -69,6 +70,9 @@ def _full_key(key: str, seeds: Sequence[Seed]) -> str:
         if candidate in known:
             return candidate
     sections = {name.partition(".")[0] for name in known if name.endswith((".name", "._target_"))}
+    for name, others in ELSEWHERE.items():
+        if name in known and key.rpartition(".")[2] in others:
+            raise ConfigError(f"by={key}: no run has this key; did you mean {name}?")
     near = max(sorted(known | sections), key=lambda other: _likeness(key, other))
     raise ConfigError(f"by={key}: no run has this key; did you mean {near}?")
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.errors import ConfigError
+from qmix_jax.logging.files import near_run
 from qmix_jax.results.comparison.records import Seed, Source, flat
 
 NAMES = {
@@ -47,7 +48,8 @@ def read_peer(path: Path, metrics: Sequence[str]) -> Source:
             return _csv(path, metrics)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
-        raise ConfigError(f"{path}: cannot be read as marl-eval JSON, Sacred or W&B's CSV ({reason})") from error
+        hint = near_run(path)  # a file of a run is not the run
+        raise ConfigError(f"{path}: cannot be read as marl-eval JSON, Sacred or W&B's CSV ({reason}){hint}") from error
     raise ConfigError(f"{path}: not a run's folder, nor marl-eval JSON (.json), nor CSV exported from W&B (.csv)")
 
 

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.logging.files import METRICS_FILE, read_rows
+from qmix_jax.logging.files import CONFIG_FILE, METRICS_FILE, read_rows
 from qmix_jax.logging.moved import current_settings
 from qmix_jax.results.comparison.peers import is_peer, read_peer
 from qmix_jax.results.comparison.records import Seed, Source, State, flat
 from qmix_jax.settings.cells import KEYS, cells
 from qmix_jax.settings.reading import parse
 
-CONFIG_FILE = "config.json"
 NOT_SEARCHED = {"checkpoints", "policies", "wandb"}
 
 
