@@ -198,16 +198,21 @@ def whole(path: Path) -> Iterator[Path]:
 
 def near_run(folder: Path) -> str:
     """A hint at the run that was meant by a folder that is none: around it, in it, or beside it."""
-    around = next((parent for parent in folder.parents if (parent / CONFIG_FILE).is_file()), None)
+    around = next((parent for parent in folder.parents if _is_run(parent)), None)
     if around is not None:
         return f"; did you mean {around}?"
-    inside = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{CONFIG_FILE}"))
+    inside = sorted(path for depth in ("*", "*/*") for path in folder.glob(depth) if _is_run(path))
     if inside:
         rest = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
         return f"; runs in it: {', '.join(map(str, inside[:3]))}{rest}"
-    beside = [path.parent.name for path in folder.parent.glob(f"*/{CONFIG_FILE}")]
+    beside = [path.name for path in folder.parent.glob("*") if _is_run(path)]
     near = nearest(folder.name, beside, cutoff=0.6)
     return f"; did you mean {folder.parent / near}?" if near else ""
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether there are settings or, without them, policies: one that was imported has only these."""
+    return (folder / CONFIG_FILE).is_file() or any((folder / "policies").glob("*_*"))
 
 
 def check_folder(key: str, folder: Path) -> None:

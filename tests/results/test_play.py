@@ -283,7 +283,10 @@ def test_help_names_every_key(argument, capsys):
         (("policy={run}",), ("policy={run}", "a folder; did you mean policy={run}/policies/seed_0/best?")),
         (("gamma=0.5",), ("gamma=0.5: unknown key; there are run_dir, policy,",)),
         (("run_dir={run}", "output={run}"), ("output={run}: is a folder",)),
-        (("run_dir={run}", "explain={run}/config.json"), ("explain={run}/config.json: cannot be made", "is a file")),
+        (
+            ("run_dir={run}", "explain={run}/policies/seed_0/final.json"),
+            ("explain={run}/policies/seed_0/final.json: cannot be made", "is a file"),
+        ),
         (("run_dir={run}", "render=episode.gfi"), ("render=episode.gfi", "episode.gif")),
         (("run_dir={run}", "render=nowhere/episode.gif"), ("render=nowhere/episode.gif", "no folder")),
         (("run_dir={run}", "output=nowhere/x.json"), ("output=nowhere/x.json", "no folder")),
