@@ -1,6 +1,7 @@
 """The command line ``python -m qmix_jax.compare``: compares runs, in one page and figures."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -81,7 +82,7 @@ def parse(arguments: Sequence[str]) -> tuple[list[str], Settings]:
     """
     runs, others = [], []
     for argument in arguments:
-        is_setting = "=" in argument and (argument.partition("=")[0] in _KEYS or not Path(argument).exists())
+        is_setting = "=" in argument and (argument.partition("=")[0] in _KEYS or not os.path.exists(argument))  # noqa: PTH110 - of any length
         (others if is_setting or argument.startswith("-") else runs).append(argument)
     for other in others:
         if other.startswith("--w") and other != "--watch":

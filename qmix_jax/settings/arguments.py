@@ -20,8 +20,22 @@ from qmix_jax.settings.reading import from_arguments
 from qmix_jax.settings.values import parse_section
 
 HELP = ("help", "--help", "-h")
-PATHS = ("run_dir", "resume", "output", "render", "out", "bench.output", "bench.peer", "bench.peer_python")
+PATHS = (
+    "run_dir",
+    "resume",
+    "policy",
+    "output",
+    "render",
+    "explain",
+    "out",
+    "bench.output",
+    "bench.peer",
+    "bench.peer_python",
+)
 """Keys whose value is a path."""
+
+LONGEST_NAME = 250
+"""Bytes of the name of a file or folder: file systems take 255, and our files have suffixes."""
 
 WITHOUT_VALUE = ("--multirun", "-m", "--run", "-r", "--resolve", "--hydra-help")
 COMPLETION = ("--shell-completion", "-sc")
@@ -129,6 +143,11 @@ def check_form(arguments: Sequence[str], once: bool = True) -> None:
             raise ConfigError(f"{argument}: is empty; give a value, or leave it out for the default")
         if key in PATHS and (value == "~" or value.startswith("~/")):
             raise ConfigError(f"{argument}: ~ is not expanded here; write {key}=$HOME{value[1:]}")
+        longest = max(value.split("/"), key=len)
+        if key in PATHS and len(longest.encode(errors="surrogateescape")) > LONGEST_NAME:
+            raise ConfigError(
+                f"{key}={value}: a name in it is too long; files have names of at most {LONGEST_NAME} bytes"
+            )
         if once and given.setdefault(name, argument) != argument and not key.startswith("~"):
             torn = value.startswith(("low:", "high:", "log:"))
             hint = f"quote the range, for the shell takes braces apart: '{name}={{low:1e-5,high:1e-3}}'"

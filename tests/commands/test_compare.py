@@ -52,6 +52,8 @@ def test_runs_are_compared(tmp_path, capsys, monkeypatch):
         (["run", "threshold=high"], "threshold=high: must be a number"),
         (["run", "at=10"], "at=10.0: no run came as far"),
         (["run", "runs=x"], "runs=x: unknown key"),
+        (["a" * 300], "aaa: no such file or folder"),
+        (["run", f"out={'a' * 300}"], "a name in it is too long"),
         (["run", "outt=x"], "did you mean out?"),
         (["run", "out=file/below"], "out=file/below: cannot be made"),
     ],
@@ -113,8 +115,8 @@ def test_one_curve_of_several_environments_is_one_line(tmp_path, capsys, monkeyp
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("method=")]
     assert [re.findall(r"env=(.*) metric=", line)[0] for line in lines] == [
         "smax-2s3z",
-        "smax-3m max_steps=100",
-        "smax-3m max_steps=60",
+        '"smax-3m max_steps=100"',
+        '"smax-3m max_steps=60"',
     ]
 
 

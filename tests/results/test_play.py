@@ -281,6 +281,8 @@ def test_help_names_every_key(argument, capsys):
         (("run_dir={run}x",), ("run_dir={run}x", "no such folder", "did you mean {run}?")),
         (("run_dir={run}/policies",), ("run_dir={run}/policies", "holds no policies", "did you mean {run}?")),
         (("policy={run}",), ("policy={run}", "a folder; did you mean policy={run}/policies/seed_0/best?")),
+        ((f"policy={'a' * 300}",), ("a name in it is too long",)),
+        (("run_dir={run}", f"explain={'ä' * 130}"), ("a name in it is too long",)),
         (("gamma=0.5",), ("gamma=0.5: unknown key; there are run_dir, policy,",)),
         (("run_dir={run}", "output={run}"), ("output={run}: is a folder",)),
         (
@@ -311,7 +313,9 @@ def test_a_file_that_cannot_be_written_is_named_in_one_line(key, name, two_step,
     with pytest.raises(SystemExit) as exit_info:
         evaluate.main([f"run_dir={two_step}", "episodes=1", f"{key}={tmp_path / name}"])
     assert exit_info.value.code == 2
-    assert re.fullmatch(rf"error: {key}=.*{name}: cannot be written: .*directory\n", capsys.readouterr().err)
+    said = capsys.readouterr()
+    assert re.fullmatch(rf"error: {key}=.*{name}: is a folder; give the name of a file in it\n", said.err)
+    assert said.out == "", "nothing was played"
 
 
 @pytest.mark.parametrize(

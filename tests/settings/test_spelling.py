@@ -156,6 +156,8 @@ WORDS = {
     "gamma=${nowhere}": "gamma=${nowhere}: Interpolation key",
     "total_env_steps=1M": "must be a whole number, like 1_000_000",
     "total_env_steps=1,000,000": "a number is 1_000_000",
+    f"run_dir=runs/{'a' * 300}": "a name in it is too long; files have names of at most 250 bytes",
+    f"resume={'a' * 300}": "a name in it is too long",
     "--multirun seed=1,2 run_dir=x": "run_dir=x: all jobs of a multirun would have this folder; hydra.sweep.dir=x",
     "--multirun seed=range(0,3) run_dir=x": "run_dir=x: all jobs of a multirun would have this folder",
     "--multirun gamma=interval(0.9,0.99)": "gamma=interval(0.9,0.99): cannot be swept over; give values like",

@@ -27,7 +27,7 @@ def find(paths: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for text in paths:
         path = Path(text)
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 - unlike Path.exists, also of a name that is too long
             raise ConfigError(f"{text}: no such file or folder")
         here = [path] if path.is_file() else list(_below(path))
         if not here:
