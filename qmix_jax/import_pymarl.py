@@ -14,7 +14,9 @@ Import a network saved by PyMARL, PyMARL2 or EPyMARL as a policy for qmix_jax.ev
 
 Export a policy as a PyMARL state dict:
 
-  python -m qmix_jax.import_pymarl out=agent.npz run_dir=FOLDER [seed=0] [which=final|best]
+  python -m qmix_jax.import_pymarl out=agent.npz run_dir=FOLDER [seed=0] [which=final|best] [cell=0]
+
+Without seed= it is the run's first seed, and of a sweep without cell= the best cell.
 
 Files are .safetensors, .npz or .th. Reading .th needs PyTorch (pip install torch); only arrays are loaded.
 The mixer is not part of a policy; it is saved in the same folder as mixer.safetensors, with qmix_jax's names.
@@ -25,7 +27,7 @@ Example:
   python -m qmix_jax.evaluate run_dir=runs/imported"""
 
 SUFFIXES = (".safetensors", ".npz", ".th")
-OPTIONS = ("run_dir", "out", "seed", "which")
+OPTIONS = ("run_dir", "out", "seed", "which", "cell")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -124,16 +124,20 @@ def check_policy(path: Path, policy: Policy, agent: Any, env: Env) -> None:
         size = sizes.get(name) if isinstance(sizes, Mapping) else None
         if size != getattr(env, name):
             raise ConfigError(f"{path}.json: is for {name}={size}, but {env.name} has {name}={getattr(env, name)}")
-    expected, found = _shapes(_example_params(path, agent, env)), _shapes(policy.params)
+    example = example_params(path, agent, env)
+    check_arrays(f"{path}.safetensors", policy.params, example, f"the agent described in {path.name}.json")
+
+
+def check_arrays(file: object, params: Any, example: Any, named: str) -> None:
+    """Raise :class:`ConfigError` unless the arrays from ``file`` are like those of ``example``, which is ``named``."""
+    expected, found = _shapes(example), _shapes(params)
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
-            raise ConfigError(
-                f"{path}.safetensors: {name} is {found.get(name, 'missing')}, but the agent described in "
-                f"{path.name}.json has {expected.get(name, 'no such parameter')}"
-            )
+            there, wanted = found.get(name, "missing"), expected.get(name, "no such parameter")
+            raise ConfigError(f"{file}: {name} is {there}, but {named} has {wanted}")
 
 
-def _example_params(path: Path, agent: Any, env: Env) -> Any:
+def example_params(path: Path, agent: Any, env: Env) -> Any:
     """Shapes and dtypes of the parameters of ``agent``."""
 
     def init() -> Any:

@@ -1,21 +1,27 @@
 """Policies from the network files of PyMARL, PyMARL2 and EPyMARL, and back."""
 
+import contextlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from qmix_jax.envs.build import make_env
-from qmix_jax.errors import ConfigError
+from qmix_jax.envs.settings import check_choice
+from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.networks.pymarl_names import agent_from_pymarl, agent_to_pymarl, mixer_from_pymarl
-from qmix_jax.results.policies import Policy, check_policy, load_policy, save_policy
+from qmix_jax.results.policies import check_arrays, example_params, load_policy, save_policy
+from qmix_jax.results.team import Choice, policy_paths
 from qmix_jax.settings.build import build_agent
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.reading import to_container
+
+SUFFIXES = (".safetensors", ".npz", ".th", ".pt")
+"""Of files of networks; the last two are PyTorch's."""
 
 
 def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]) -> list[Path]:
@@ -27,10 +33,13 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
         raise ConfigError(f"run_dir={run_dir}: already holds policies; give another folder")
     env_settings = to_container(compose_config(overrides))["env"]
     env = make_env(env_settings)
-    state = read(files[0])
-    params, agent_settings = agent_from_pymarl(state, env.obs_size, env.num_actions, env.num_agents)
+    with _of(files[0]):
+        params, agent_settings = agent_from_pymarl(read(files[0]), env.obs_size, env.num_actions, env.num_agents)
     params = {"params": {name: np.asarray(x, np.float32) for name, x in params["params"].items()}}
-    mixer = mixer_from_pymarl(read(files[1])) if len(files) == 2 else None
+    mixer = None
+    if len(files) == 2:
+        with _of(files[1]):
+            mixer = mixer_from_pymarl(read(files[1]))
     sizes = {key: getattr(env, key) for key in ("num_agents", "num_actions", "obs_size", "state_size")}
     description: dict[str, Any] = {
         "algorithm": "pymarl",
@@ -43,7 +52,8 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
         "source": files[0].name,
     }
     folder = run_dir / "policies" / "seed_0"
-    check_policy(files[0], Policy(params, description), build_agent(agent_settings, env), env)
+    example = example_params(files[0], build_agent(agent_settings, env), env)
+    check_arrays(files[0], params, example, f"an agent in {env.name}")
     for which in ("final", "best"):
         save_policy(folder / which, params, description)
     if mixer is not None:
@@ -61,12 +71,34 @@ def export_policy(run_dir: Path, out: Path, options: dict[str, str]) -> Path:
 
     Raises :class:`ConfigError` if the policy is missing, if PyMARL has no such network, and for unknown file types.
     """
-    which, seed = options.get("which", "final"), options.get("seed", "0")
-    if which not in ("final", "best"):
-        raise ConfigError(f"which={which}: must be final or best")
-    policy = load_policy(run_dir / "policies" / f"seed_{seed}" / which)
-    write(out, agent_to_pymarl(policy.params))
+    if not out.parent.is_dir():
+        raise ConfigError(f"out={out}: no such folder: {out.parent}")
+    if out.suffix not in SUFFIXES:
+        raise unknown_choice("out", out, [f"{out.with_suffix(suffix)}" for suffix in SUFFIXES[:3]])
+    which = options.get("which", "final")
+    check_choice("which", which, ("final", "best"))
+    seed, cell = (_number(name, options.get(name)) for name in ("seed", "cell"))
+    path = next(iter(policy_paths(Choice(str(run_dir), cast(Any, which), seed, cell)).values()))
+    with _of(path):
+        state = agent_to_pymarl(load_policy(path).params)
+    write(out, state)
     return out
+
+
+def _number(name: str, text: str | None) -> int | None:
+    if text is not None and not text.isdecimal():
+        raise ConfigError(f"{name}={text}: must be a whole number from 0 on")
+    return None if text is None else int(text)
+
+
+@contextlib.contextmanager
+def _of(path: Path) -> Iterator[None]:
+    """Name the file that an error is about."""
+    try:
+        yield
+    except ConfigError as error:
+        named = str(error).startswith(str(path))
+        raise error if named else ConfigError(f"{path}: {error}") from error
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -90,21 +122,17 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays to a file; its suffix chooses the type.
+    """Write arrays to a file; its suffix, one of ``SUFFIXES``, chooses the type.
 
-    Raises :class:`ConfigError` for an unknown type or a missing folder.
+    Raises :class:`ConfigError` where PyTorch is needed and missing.
     """
-    if not path.parent.is_dir():
-        raise ConfigError(f"out={path}: no such folder: {path.parent}")
     if path.suffix == ".safetensors":
         path.write_bytes(save(arrays))
     elif path.suffix == ".npz":
         np.savez(path, **arrays)  # type: ignore[arg-type]
-    elif path.suffix in (".th", ".pt"):
+    else:
         torch = _torch(path)
         torch.save({name: torch.from_numpy(x.copy()) for name, x in arrays.items()}, path)
-    else:
-        raise ConfigError(f"out={path}: must end in .safetensors, .npz or .th")
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:

@@ -56,7 +56,7 @@ def load_team(choice: Choice, env: Env | None = None) -> Team:
 
     Raises :class:`ConfigError` unless the policies have the same settings, and sizes and parameters that fit them.
     """
-    paths = _policy_paths(choice)
+    paths = policy_paths(choice)
     policies = {seed: load_policy(path) for seed, path in paths.items()}
     first = next(iter(policies))
     for seed, policy in policies.items():
@@ -72,8 +72,11 @@ def load_team(choice: Choice, env: Env | None = None) -> Team:
     return Team(env, agent, env_settings, {seed: policy.params for seed, policy in policies.items()})
 
 
-def _policy_paths(choice: Choice) -> dict[int, Path]:
-    """The chosen policy files, without suffix, by training seed."""
+def policy_paths(choice: Choice) -> dict[int, Path]:
+    """The chosen policy files, without suffix, by training seed.
+
+    Raises :class:`ConfigError` where there is no such folder, cell or seed.
+    """
     if choice.policy is not None:
         path = find_policy(choice.policy)
         return {int(load_policy(path).description.get("seed", 0)): path}

@@ -1,5 +1,7 @@
 """Import of PyMARL's networks as policies, and export."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -140,6 +142,7 @@ def test_misfits_are_named_in_one_line(tmp_path, capsys, change, words):
         main([str(tmp_path / "agent.safetensors"), f"run_dir={tmp_path / 'imported'}", "env=two_step"])
     message = capsys.readouterr().err
     assert words in message
+    assert message.startswith(f"error: {tmp_path / 'agent.safetensors'}: ")
     assert message.count("\n") == 1
     assert not (tmp_path / "imported").exists()
 
@@ -150,14 +153,24 @@ def test_misfits_are_named_in_one_line(tmp_path, capsys, change, words):
         (["nowhere.npz", "run_dir=x"], "nowhere.npz: no such file"),
         (["run_dir=x"], "give the agent's file"),
         (["agent.npz"], "run_dir: missing"),
-        (["out=back.npz", "run_dir=nowhere"], "no such policy file"),
-        (["out=back.npz", "run_dir=x", "which=worst"], "which=worst: must be final or best"),
+        (["out=back.npz", "run_dir=nowhere"], "run_dir=nowhere: no such folder"),
+        (["out=back.npz", "run_dir={run}", "which=worst"], "which=worst: unknown; did you mean 'best'?"),
+        (["out=back.npz", "run_dir={run}", "seed=3"], "seed=3: not in this run; did you mean 0?"),
+        (["out=back.npz", "run_dir={run}", "seed=x"], "seed=x: must be a whole number"),
+        (["out=back.npz", "run_dir={run}", "cell=1"], "cell=1: not in this run (the run is no sweep)"),
+        (["out=back.npy", "run_dir={run}"], "out=back.npy: unknown; did you mean 'back.npz'?"),
+        (["out=no/back.npz", "run_dir={run}"], "out=no/back.npz: no such folder: no"),
     ],
 )
-def test_invalid_commands_are_rejected(arguments, words, capsys):
+def test_invalid_commands_are_rejected(arguments, words, tmp_path, capsys):
+    run = tmp_path / "imported"
+    if any("{run}" in argument for argument in arguments):
+        save_file(torch_agent(), tmp_path / "agent.safetensors")
+        main([str(tmp_path / "agent.safetensors"), f"run_dir={run}", "env=two_step"])
     with pytest.raises(SystemExit, match="2"):
-        main(arguments)
+        main([argument.format(run=run) for argument in arguments])
     assert words in capsys.readouterr().err
+    assert not Path("back.npz").exists()
 
 
 def test_a_file_with_objects_is_rejected(tmp_path, capsys):
