@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from qmix_jax.envs.base import Episode
-from qmix_jax.errors import unknown_choice
+from qmix_jax.errors import ConfigError, nearest
 
 TEXT_SUFFIXES = (".md", ".txt")
 PICTURE_SUFFIXES = (".gif", ".png")
@@ -21,7 +21,8 @@ FRAMES_PER_TRANSITION = 4
 def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
     """Raise a ``ConfigError`` unless the file's name ends in one of ``suffixes``."""
     if path.suffix.lower() not in suffixes:
-        raise unknown_choice("render", path.name, [f"{path.stem}{suffix}" for suffix in suffixes])
+        near = nearest(path.suffix[1:], [suffix[1:] for suffix in suffixes], cutoff=0.5) or "gif"
+        raise ConfigError(f"render={path.name}: must end in {' or '.join(suffixes)}; did you mean {path.stem}.{near}?")
 
 
 def write_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], path: Path) -> None:
