@@ -704,7 +704,7 @@ def picture_frames(path: Path) -> int:
 def test_an_unknown_file_type_is_rejected(tmp_path):
     env = env_of("two_step")
     episode, _, _ = run(env, lambda key, step: jnp.ones(2), jax.random.key(0))
-    with pytest.raises(ConfigError, match=r"episode.jpg: unknown"):
+    with pytest.raises(ConfigError, match=r"episode.jpg: must end in .* did you mean episode.png"):
         env.render(episode, tmp_path / "episode.jpg")
 
 

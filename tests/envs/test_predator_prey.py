@@ -357,5 +357,5 @@ def test_a_hunt_is_drawn(tmp_path: Path):
             picture.seek(frame)
             colours.add(frame) if (39, 174, 96) in {c for _, c in picture.convert("RGB").getcolors(10**6)} else None
     assert colours == {0}  # the green lines of those who catch, in the first frame only
-    with pytest.raises(ConfigError, match=r"hunt.mp4: unknown"):
+    with pytest.raises(ConfigError, match=r"hunt.mp4: must end in .gif; did you mean hunt.gif"):
         env.render(episode, tmp_path / "hunt.mp4")
