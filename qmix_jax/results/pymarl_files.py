@@ -33,13 +33,15 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
         raise ConfigError(f"run_dir={run_dir}: already holds policies; give another folder")
     env_settings = to_container(compose_config(overrides))["env"]
     env = make_env(env_settings)
-    with _of(files[0]):
-        params, agent_settings = agent_from_pymarl(read(files[0]), env.obs_size, env.num_actions, env.num_agents)
+    state = read(files[0])
+    with _naming(files[0]):
+        params, agent_settings = agent_from_pymarl(state, env.obs_size, env.num_actions, env.num_agents)
     params = {"params": {name: np.asarray(x, np.float32) for name, x in params["params"].items()}}
     mixer = None
     if len(files) == 2:
-        with _of(files[1]):
-            mixer = mixer_from_pymarl(read(files[1]))
+        state = read(files[1])
+        with _naming(files[1]):
+            mixer = mixer_from_pymarl(state)
     sizes = {key: getattr(env, key) for key in ("num_agents", "num_actions", "obs_size", "state_size")}
     description: dict[str, Any] = {
         "algorithm": "pymarl",
@@ -79,8 +81,9 @@ def export_policy(run_dir: Path, out: Path, options: dict[str, str]) -> Path:
     check_choice("which", which, ("final", "best"))
     seed, cell = (_number(name, options.get(name)) for name in ("seed", "cell"))
     path = next(iter(policy_paths(Choice(str(run_dir), cast(Any, which), seed, cell)).values()))
-    with _of(path):
-        state = agent_to_pymarl(load_policy(path).params)
+    policy = load_policy(path)
+    with _naming(path):
+        state = agent_to_pymarl(policy.params)
     write(out, state)
     return out
 
@@ -92,13 +95,12 @@ def _number(name: str, text: str | None) -> int | None:
 
 
 @contextlib.contextmanager
-def _of(path: Path) -> Iterator[None]:
-    """Name the file that an error is about."""
+def _naming(path: Path) -> Iterator[None]:
+    """Begin the message of a :class:`ConfigError` with the file that it is about."""
     try:
         yield
     except ConfigError as error:
-        named = str(error).startswith(str(path))
-        raise error if named else ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from qmix_jax.errors import USERS_ERRORS, in_a_line
 
 MakeTeam = Callable[[], Team]
 GUARDS: list[subprocess.Popen[bytes]] = []
-"""They outlive this process, so nobody waits for them."""
+"""Processes that outlive this one. Kept here because Popen warns when one that still runs is let go."""
 
 
 def moments(
