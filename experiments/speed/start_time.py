@@ -3,8 +3,8 @@
 Usage: python experiments/speed/start_time.py [--save FILE] experiment=simple_spread
 
 The other arguments are those of ``python -m qmix_jax.train``. It takes the steps of that command in their order, with
-its compilation cache: the second start is the one to look at. Processor seconds are those of all threads, and do not
-grow when other programs run; seconds do.
+its compilation cache and kept programs: the second start is the one to look at. Processor seconds are those of all
+threads, and do not grow when other programs run; seconds do.
 """
 
 import argparse
@@ -60,18 +60,19 @@ def start(arguments: list[str]) -> int:
     with part("memory plan"):
         plan = memory.check(algorithm, config.num_seeds, jax.local_devices())
     sizes = algorithm.sizes._replace(capacity=plan.capacity, iterations_per_epoch=1, warmup_iterations=0)
-    return first_epoch(algorithm._replace(sizes=sizes), hyper, config.num_seeds)
+    return first_epoch(algorithm._replace(sizes=sizes), hyper, config)
 
 
-def first_epoch(algorithm: Any, hyper: Any, num_seeds: int) -> int:
+def first_epoch(algorithm: Any, hyper: Any, config: Any) -> int:
     """Compile as a run does, and run for one iteration that learns."""
     import jax
     import jax.numpy as jnp
 
     from qmix_jax.running.devices import tracing
+    from qmix_jax.running.programs.kept import programs_of
     from qmix_jax.running.waves import Waves
 
-    waves: Any = Waves(algorithm, hyper, list(range(num_seeds)))
+    waves: Any = Waves(algorithm, hyper, list(range(config.num_seeds)))
 
     def whole(x: Any, spec: Any = None) -> Any:
         sharding = waves._sharding if spec is None else jax.sharding.NamedSharding(waves.mesh, spec)
@@ -81,11 +82,14 @@ def first_epoch(algorithm: Any, hyper: Any, num_seeds: int) -> int:
         with part("trace: initial state"):
             state = waves._one_state()
             states = jax.tree.map(whole, state, waves._specs(state))
-        with part("trace: epoch"):
-            numbers = jax.tree.map(lambda x: whole(jax.ShapeDtypeStruct((), x.dtype)), waves.hyper)
-            traced = waves._epoch_function.trace(states, numbers, jax.ShapeDtypeStruct((), jnp.int32))
-        with part("lower: epoch"):
-            lowered = traced.lower()
+        numbers = jax.tree.map(lambda x: whole(jax.ShapeDtypeStruct((), x.dtype)), waves.hyper)
+        arguments = (states, numbers, jax.ShapeDtypeStruct((), jnp.int32))
+        with part("programs: read, or trace and keep"):
+            programs = programs_of(config)
+            if programs is not None:
+                waves._use_kept(programs, arguments)
+        with part("lower: epoch, and trace it if it was not kept"):
+            lowered = waves._epoch_function.lower(*arguments)
     with part("compile, or read the cache: epoch"):
         program = lowered.compile()
     with part("initial state: lower, compile or read, run"):

@@ -32,7 +32,7 @@ from qmix_jax.networks.agents import last_actions, unroll
 from qmix_jax.networks.gru import gru_unroll
 from qmix_jax.replay.sequences import Minibatch
 from qmix_jax.running.devices import set_up
-from qmix_jax.running.waves import COMPILER_OPTIONS
+from qmix_jax.running.programs.lanes import COMPILER_OPTIONS
 from qmix_jax.settings.arguments import run_command
 from qmix_jax.settings.build import build
 from qmix_jax.settings.command_line import compose_config

@@ -26,7 +26,8 @@ from qmix_jax.bench.process import set_up
 from qmix_jax.envs.build import make_env
 from qmix_jax.running.devices import tracing
 from qmix_jax.running.memory import plan as memory
-from qmix_jax.running.waves import RUN_ONCE, Waves
+from qmix_jax.running.programs.lanes import RUN_ONCE, over_lanes
+from qmix_jax.running.waves import Waves
 from qmix_jax.settings.build import build
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.reading import parse, to_container
@@ -71,9 +72,9 @@ class Loop:
 
         started = time.perf_counter()
         with tracing():
-            init = Waves.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),), RUN_ONCE)
+            init = over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),), RUN_ONCE)
             init = init.lower(self._keys[0])
-            loop = Waves.over_lanes(mesh, run, (P("lanes"), P()), donate_argnums=0).lower(init.out_info, hyper)
+            loop = over_lanes(mesh, run, (P("lanes"), P()), donate_argnums=0).lower(init.out_info, hyper)
         traced = time.perf_counter()
         with ThreadPoolExecutor() as pool:  # as in a run
             self._init, self._loop = pool.map(lambda program: program.compile(), (init, loop))

@@ -23,6 +23,7 @@ from qmix_jax.acting.rollout import RolloutStats
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.running.devices import tracing
+from qmix_jax.running.programs.lanes import over_lanes
 from qmix_jax.running.waves import Waves
 from qmix_jax.types import Evaluation, HyperParams, Slot, Start, TrainState
 
@@ -56,13 +57,13 @@ class HostedWaves(Waves):
         num_envs = algorithm.sizes.num_envs
         self._actor = HostedActor(algorithm.env, algorithm.agent, num_envs, algorithm.explore, algorithm.preferences)
         self._policy = jax.jit(functools.partial(_policy, algorithm))
-        self._learn_function = self.over_lanes(
+        self._learn_function = over_lanes(
             mesh,
             lambda state, hyper, iteration, played: qmix.iterate(algorithm, hyper, state, iteration, played),
             (lanes, lanes, P(), lanes),
             donate_argnums=0,
         )
-        self._end_epoch_function = self.over_lanes(
+        self._end_epoch_function = over_lanes(
             mesh,
             lambda state, hyper, history, evaluation: qmix.end_epoch(algorithm, hyper, state, history, evaluation),
             (lanes, lanes, lanes, lanes),

@@ -22,6 +22,7 @@ from qmix_jax.running.devices import check_matmul_precision, check_platform, cor
 from qmix_jax.running.hosted_waves import HostedWaves
 from qmix_jax.running.hosts import Hosts, connect, disconnect
 from qmix_jax.running.memory import plan as memory
+from qmix_jax.running.programs.kept import kept_programs
 from qmix_jax.running.resume import CONFIG_FILE, check_same, locked, read_config
 from qmix_jax.running.session import Session
 from qmix_jax.running.waves import Waves
@@ -210,6 +211,7 @@ def prepare(
         hyper = jax.tree.map(lambda x: np.asarray(x)[hosts.share], of_all)
     seeds = [all_lanes[place].seed for place in hosts.share]
     waves = _waves(config, algorithm, hyper, seeds, devices[: plan.num_devices])
+    waves.programs = kept_programs(config) if given_env is None and hosts.count == 1 else None
     return Prepared(env, waves, plan)
 
 

@@ -12,7 +12,6 @@ large replay (``replay/shards.py``). That is another program for XLA, and its nu
 """
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -27,16 +26,10 @@ from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm
 from qmix_jax.replay.shards import AXIS as PARTS
 from qmix_jax.running.devices import tracing
+from qmix_jax.running.programs.kept import KeptPrograms
+from qmix_jax.running.programs.lanes import RUN_ONCE, compiler_options, over_lanes
 from qmix_jax.running.snapshot import gather, place
 from qmix_jax.types import Best, HyperParams, Networks, Replay, TrainState
-
-COMPILER_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1}
-"""For CPUs: a sixth less time to compile, into code of the same speed, and the widest vectors (experiments/speed)."""
-RUN_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0}
-"""For CPUs: half the time to compile, into slow code."""
-if jax.__version_info__ < (0, 11):  # later ones may not have these options
-    RUN_ONCE["xla_cpu_use_fusion_emitters"] = False
-    COMPILER_OPTIONS["xla_cpu_prefer_vector_width"] = 512
 
 
 class Waves:
@@ -49,6 +42,9 @@ class Waves:
         seeds_per_device: how many lanes one device runs at once; ``None`` is all of them on an accelerator, one on CPU.
         devices: devices to use; ``None`` is all local ones, but no more than there is work for.
     """
+
+    programs: KeptPrograms | None = None
+    """Where the traced epoch is read from and kept, if anywhere."""
 
     def __init__(
         self,
@@ -77,8 +73,8 @@ class Waves:
         self._devices = devices
         self._sharding = NamedSharding(mesh, P("lanes"))
         spec = self._spec = _state_spec(algorithm.sizes.replay_devices > 1)
-        self._init = self.over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),), RUN_ONCE, spec)
-        self._epoch_function = self.over_lanes(
+        self._init = over_lanes(mesh, lambda key: qmix.init(algorithm, key), (P("lanes"),), RUN_ONCE, spec)
+        self._epoch_function = over_lanes(
             mesh,
             lambda state, hyper, iteration: qmix.epoch(algorithm, hyper, state, iteration),
             (spec, P("lanes"), P()),
@@ -90,40 +86,6 @@ class Waves:
         self._hypers: list[HyperParams] = []
         self._epoch: Any = None
         self.epochs = 0
-
-    @staticmethod
-    def over_lanes(
-        mesh: Mesh,
-        function: Callable,
-        in_specs: tuple,
-        on_cpu: dict = COMPILER_OPTIONS,
-        out_specs: Any = None,
-        **jit_options: Any,
-    ) -> Any:
-        """``function`` of one lane, mapped over the sharded leading axis of the arguments whose spec says so.
-
-        ``on_cpu`` are XLA's options there, ``out_specs`` those of the results where they are spread otherwise.
-        """
-        axes = tuple(None if spec == P() else 0 for spec in in_specs)
-
-        def of_one_device(*args: Any) -> Any:
-            sizes = {
-                x.shape[0] for arg, axis in zip(args, axes, strict=True) if axis == 0 for x in jax.tree.leaves(arg)
-            }
-            if sizes != {1}:
-                return jax.vmap(function, in_axes=axes)(*args)
-            one = (
-                jax.tree.map(lambda x: x[0], arg) if axis == 0 else arg for arg, axis in zip(args, axes, strict=True)
-            )
-            return jax.tree.map(lambda x: x[None], function(*one))
-
-        # check_vma off: it would refuse scans that start from constants. Devices exchange data only in
-        # `minibatch_parts.py` and `shards.py`.
-        mapped = jax.shard_map(
-            of_one_device, mesh=mesh, in_specs=in_specs, out_specs=out_specs or P("lanes"), check_vma=False
-        )
-        options = on_cpu if mesh.devices.flat[0].platform == "cpu" else None
-        return jax.jit(mapped, compiler_options=options, **jit_options)
 
     def describe(self) -> str:
         """Where the lanes run, for people."""
@@ -152,13 +114,26 @@ class Waves:
             state = self._one_state()
             wave = jax.tree.map(whole_wave, state, self._specs(state))
             hyper = jax.tree.map(lambda x: whole_wave(jax.ShapeDtypeStruct((), x.dtype)), self.hyper)
-            lowered = self._epoch_function.lower(wave, hyper, jax.ShapeDtypeStruct((), jnp.int32))
+            arguments = (wave, hyper, jax.ShapeDtypeStruct((), jnp.int32))
+            if self.programs is not None:
+                self._use_kept(self.programs, arguments)
+            lowered = self._epoch_function.lower(*arguments)
         # Side by side: XLA leaves cores idle while it compiles one program.
         with ThreadPoolExecutor(1) as beside:
             started = None if self._states else beside.submit(self.start)
             self._use(lowered.compile())
         if started:
             started.result()
+
+    def _use_kept(self, programs: KeptPrograms, arguments: tuple) -> None:
+        """Take the programs from files, where they are."""
+        sizes, options = self.algorithm.sizes, compiler_options(self.mesh)
+        self._epoch_function = programs.epoch(
+            self._epoch_function, arguments, sizes, compiler_options=options, donate_argnums=0
+        )
+        if not self._states:
+            once = compiler_options(self.mesh, RUN_ONCE)
+            self._init = programs.init(self._init, self._keys(), self._one_state(), sizes, compiler_options=once)
 
     def epoch(self) -> dict[str, np.ndarray]:
         """Train every lane for one epoch and return the metrics on the host, ``[L]`` each."""
@@ -202,8 +177,10 @@ class Waves:
 
     def _one_state(self) -> TrainState:
         """Shapes and dtypes of one lane's state; traced by the program that makes it, which then need not be again."""
-        keys = jax.ShapeDtypeStruct((self.wave_size,), jax.random.key(0).dtype, sharding=self._sharding)
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._init.eval_shape(keys))
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._init.eval_shape(self._keys()))
+
+    def _keys(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self.wave_size,), jax.random.key(0).dtype, sharding=self._sharding)
 
     def _specs(self, state: TrainState) -> Any:
         """How every array of the state is spread over the devices."""
@@ -231,6 +208,7 @@ class Waves:
         """
         hyper = jax.tree.map(lambda x: x[places], self.hyper)
         others = type(self)(self.algorithm, hyper, [self.seeds[place] for place in places], *self._layout)
+        others.programs = self.programs
         if self._states:
             snapshot = self.snapshot()
             self._states.clear()

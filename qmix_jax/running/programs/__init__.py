@@ -1,0 +1,1 @@
+"""Traced programs that are kept between starts."""
