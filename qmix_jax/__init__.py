@@ -8,7 +8,6 @@ JAX is imported.
 """
 
 import importlib
-import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from qmix_jax.results.opened import open_run
     from qmix_jax.results.policies import load_policy
     from qmix_jax.types import HyperParams, TrainState
-
-STARTED = time.time()
-"""When this process began to read the project's sources, in seconds since the epoch."""
 
 _HOMES = {
     "Algorithm": "qmix_jax.algorithms.base",

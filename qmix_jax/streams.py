@@ -7,7 +7,12 @@ import io
 import logging
 import os
 import sys
+import time
 from typing import Any
+
+STARTED = time.time()
+"""When this process began to read the project's sources (a command imports this module first), in seconds since the
+epoch."""
 
 
 class Forgiving(io.TextIOBase):

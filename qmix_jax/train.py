@@ -1,6 +1,7 @@
 """The command line: ``python -m qmix_jax.train [group=choice ...] [key=value ...]``."""
 
 import errno
+import gc
 import os
 import sys
 from datetime import datetime
@@ -30,6 +31,7 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 def main() -> None:
     """Check the command line, then hand it to Hydra. Exit status 2 for settings that cannot be used."""
     streams.secure()
+    gc.disable()  # until the programs are compiled: a start makes many objects that stay, to go through them is a sixth
     arguments = sys.argv[1:]
     if "--version" in arguments:
         print(version_line())

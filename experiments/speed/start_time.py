@@ -9,6 +9,7 @@ threads, and do not grow when other programs run; seconds do.
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ def part(name: str) -> Iterator[None]:
 
 def start(arguments: list[str]) -> int:
     """Everything up to the first epoch. Returns the updates that it made."""
+    gc.disable()  # as the command does
     with part("import: command line"):
         from qmix_jax import train  # noqa: F401 - what the command imports first
         from qmix_jax.running.devices import cores, set_up

@@ -122,8 +122,13 @@ def tracing() -> Iterator[None]:
             gc.enable()
 
 
-def give_memory_back() -> None:
-    """Have the C library return what is free to the system: after compiling, most of a gigabyte that it would keep."""
+def after_compiling(collect_garbage: bool = False) -> None:
+    """Have the C library return what is free to the system: most of a gigabyte that it would keep.
+
+    With ``collect_garbage`` Python does so again, after a start without (``train.py``).
+    """
+    if collect_garbage:
+        gc.enable()
     with contextlib.suppress(OSError, TypeError, AttributeError):  # not everywhere is it glibc
         ctypes.CDLL(None).malloc_trim(0)
 

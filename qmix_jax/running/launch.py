@@ -19,7 +19,6 @@ from qmix_jax.logging import ConsoleSink, write_json
 from qmix_jax.logging.tensorboard import check_tensorboard
 from qmix_jax.running.clock import Clock
 from qmix_jax.running.devices import check_matmul_precision, check_platform, cores, set_up
-from qmix_jax.running.hosted_waves import HostedWaves
 from qmix_jax.running.hosts import Hosts, connect, disconnect
 from qmix_jax.running.memory import plan as memory
 from qmix_jax.running.programs.kept import kept_programs
@@ -225,6 +224,8 @@ def _waves(config: Config, algorithm: Algorithm, hyper: HyperParams, seeds: list
     each = config.devices.seeds_per_device
     if algorithm.env.hosted is None:
         return Waves(algorithm, hyper, seeds, each, devices)
+    from qmix_jax.running.hosted_waves import HostedWaves  # Not at the top: it imports what others do without.
+
     return HostedWaves(algorithm, hyper, seeds, each, devices, config.rollout.overlap)
 
 

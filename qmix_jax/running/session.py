@@ -17,7 +17,7 @@ from qmix_jax.results.summary import cell_scores, provenance, run_info, save_pol
 from qmix_jax.results.video import draw_best_episode
 from qmix_jax.running.checkpoint import unflatten
 from qmix_jax.running.clock import Clock
-from qmix_jax.running.devices import give_memory_back
+from qmix_jax.running.devices import after_compiling
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.running.interrupt import Interruption
 from qmix_jax.running.saving import Saving, checked_sections, warn
@@ -165,7 +165,7 @@ class Session:
     def _compile_waves(self) -> None:
         with self._console.compiling():
             self._waves.compile()
-        give_memory_back()
+        after_compiling(collect_garbage=not self._keep_process)
 
     def _train(self, sinks: Sinks, interruption: Interruption) -> int | None:
         """Epochs until every lane has its steps, a signal comes, or numbers go wrong and that is to stop the run.

@@ -13,7 +13,7 @@ from qmix_jax.running.waves import devices_per_seed
 COMPILING = 1250 * 2**20
 """What Python, JAX, the libraries and XLA's compiler take at their peak, as measured with an empty cache."""
 PROGRAM = 550 * 2**20
-"""What stays of that while the run trains: :func:`qmix_jax.running.devices.give_memory_back` sees to the rest."""
+"""What stays of that while the run trains: :func:`qmix_jax.running.devices.after_compiling` sees to the rest."""
 FILLED = 0.75
 """Share of the memory that a run with copies for its checkpoints may take."""
 ROOMY = 0.9

@@ -4,8 +4,9 @@ JAX's cache is asked with a traced program; to trace takes a third of a start. A
 sources would train wrongly without a word, so one is used only where nothing that it may depend on has changed:
 
 - the settings of the run, the sizes chosen for this machine, the shapes of what the program is given, the devices,
-  JAX's settings, the versions, the folders that modules are found in: they name the file;
-- every file of every module that was loaded when it was traced: their times and sizes are in the file;
+  JAX's settings and version, Python's: they name the file;
+- the files of all modules that were loaded when it was traced: their times and sizes are in the file, and no module is
+  loaded now that is not among them;
 - whatever cannot be known by these leads to no use at all: a run from Python, whose modules may have been changed
   after they were read; components or environments of the user's own; settings that name a file; sources that were
   changed after the process began to read them; several processes.
@@ -24,9 +25,9 @@ from typing import Any, NamedTuple
 import jax
 from jax import export
 
-import qmix_jax
 from qmix_jax.running.programs import sources
 from qmix_jax.settings.config import Config
+from qmix_jax.streams import STARTED
 
 COMMAND = "qmix_jax.train"
 """The program that keeps what it traces."""
@@ -98,7 +99,7 @@ class KeptPrograms(NamedTuple):
             (device.platform, device.device_kind, jax.local_device_count()),
             sorted(jax.config.values.items()),
             sorted(chosen.items()),
-            (sys.version, sys.prefix, sys.path, jax.__version__),
+            (sys.version, sys.prefix, jax.__version__),
         ]
         return hashlib.sha256(repr(about).encode()).hexdigest()
 
@@ -128,7 +129,7 @@ def programs_of(config: Config) -> KeptPrograms | None:
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in WITHOUT}
     if not (folder and enabled) or any(os.path.exists(text) for text in _texts(settings)):  # noqa: PTH110 - any text
         return None
-    return KeptPrograms(Path(folder) / "traced", repr(settings), qmix_jax.STARTED)
+    return KeptPrograms(Path(folder) / "traced", repr(settings), STARTED)
 
 
 def _read(path: Path) -> tuple[export.Exported, list[str]] | None:
@@ -139,7 +140,8 @@ def _read(path: Path) -> tuple[export.Exported, list[str]] | None:
         return None
     if about["sha256"] != hashlib.sha256(content).hexdigest():
         return None
-    if sources.stamps(list(about["sources"])) != about["sources"]:
+    known = about["sources"]
+    if not known.keys() >= set(sources.loaded_files()) or sources.stamps(list(known)) != known:
         return None
     return export.deserialize(bytearray(content)), about["results"]
 
