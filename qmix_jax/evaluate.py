@@ -125,6 +125,8 @@ def evaluate(settings: Settings) -> None:
     team = load_team(choice)
     if settings.render is not None and team.env.render is None:
         raise ConfigError(f"render={settings.render}: {team.env.name} has nothing to draw episodes with; leave it null")
+    if settings.render is not None:
+        check_suffix(Path(settings.render), team.env.drawn_as)
     if settings.explain is not None and team.env.hosted is not None:
         raise ConfigError(
             f"explain={settings.explain}: {team.env.name} runs in worker processes; only JAX environments"

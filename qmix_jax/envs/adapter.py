@@ -168,6 +168,7 @@ def from_jaxmarl(
         # Padded observations would differ from the state.
         state_from_obs=not own_state and len(set(obs_sizes)) == 1,
         render=None if render is None else partial(_render, render, env),
+        drawn_as=(".gif",),
         individual_reward=reward == "individual",
         image_shape=image_shape_of([leaf.shape for leaf in leaves]) if len(leaves) == len(agents) else None,
         byte_scale=1.0 if all(leaf.dtype == np.uint8 for leaf in leaves) else None,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from qmix_jax.acting.explore import masked_argmax
 from qmix_jax.envs.base import Env
-from qmix_jax.envs.render import PICTURE_SUFFIXES, TEXT_SUFFIXES, check_suffix
+from qmix_jax.envs.render import check_suffix
 from qmix_jax.envs.settings import check_at_least
 from qmix_jax.errors import ConfigError, writing
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent
@@ -89,7 +89,8 @@ class ActingTeam:
             hidden: what ``act`` returned in the step before, None at the start of an episode.
             avail_actions: true for actions that may be chosen.
 
-        Returns the actions, and the memory for the next step. Raises :class:`ConfigError` for arrays of another size.
+        Returns the actions, and the memory for the next step. Raises :class:`ConfigError` for arrays of another size, and
+        for an agent without an available action.
         """
         obs, avail_actions = _array("obs", obs, jnp.float32), _array("avail_actions", avail_actions, bool)
         env = self.env
@@ -99,6 +100,11 @@ class ActingTeam:
                     f"{name}: has the shape {list(array.shape)}; {env.name} needs [{env.num_agents}, {size}], or that "
                     "with one leading axis for a batch"
                 )
+        if (
+            not isinstance(avail_actions, jax.core.Tracer)
+            and (stuck := np.argwhere(~np.any(avail_actions, axis=-1))).size
+        ):
+            raise ConfigError(f"avail_actions: no action is available to agent {stuck[0, -1]}")
         memory = self.start(obs.shape[0] if obs.ndim == 3 else None) if hidden is None else hidden
         if not isinstance(memory, Memory):
             raise ConfigError(f"hidden: is a {type(memory).__name__}; give what act() returned, or None at the start")
@@ -127,9 +133,9 @@ class ActingTeam:
         Raises :class:`ConfigError` for an environment that cannot be drawn, and a file that cannot be written.
         """
         path = Path(path)
-        check_suffix(path, TEXT_SUFFIXES + PICTURE_SUFFIXES)
         if self.env.render is None:
             raise ConfigError(f"{self.env.name} has nothing to draw episodes with")
+        check_suffix(path, self.env.drawn_as)
         check_at_least("seed", seed, 0)
         if not path.parent.is_dir():
             raise ConfigError(f"{path}: there is no folder {path.parent}")

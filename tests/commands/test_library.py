@@ -118,6 +118,7 @@ def test_what_a_policy_is_given_is_checked_in_one_line(trained, tmp_path):
         ((step.obs, None, None), "avail_actions: is not an array of numbers, but a NoneType"),
         (("here", None, step.avail_actions), "obs: is not an array of numbers, but a str"),
         ((step.obs, 3, step.avail_actions), "hidden: is a int; give what act"),
+        ((step.obs, None, step.avail_actions.at[1].set(False)), "avail_actions: no action is available to agent 1"),
     ):
         with pytest.raises(qmix_jax.ConfigError, match=words):
             policy.act(*arguments)

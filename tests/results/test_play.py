@@ -339,6 +339,14 @@ def test_a_policy_of_a_later_version_is_named_in_one_line(run, capsys):
     assert "seed_0/final.json: not of the format qmix_jax-policy" in refused(capsys, f"run_dir={run}")
 
 
+def test_a_battle_is_drawn_as_a_gif_only(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        evaluate.main(["policy=smax_3m", "episodes=1", f"render={tmp_path / 'battle.png'}"])
+    said = capsys.readouterr()
+    assert said.err == "error: render=battle.png: must end in .gif; did you mean battle.gif?\n"
+    assert said.out == "", "nothing was played"
+
+
 def test_an_environment_without_a_renderer_is_not_drawn(toy, capsys):
     assert "render=x.gif: toy has nothing" in refused(capsys, f"run_dir={toy}", TRUST_TOY, "render=x.gif")
 

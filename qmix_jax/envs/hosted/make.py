@@ -137,6 +137,7 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
         has_win_rate=won,
         state_from_obs=same and spec.state_size is None,
         render=draw_frames,
+        drawn_as=(".gif",),
         hosted=Hosted(make_team, sizes, options),
         individual_reward=individual,
         image_shape=spec.image_shape,

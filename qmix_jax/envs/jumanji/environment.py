@@ -101,6 +101,7 @@ def make_jumanji(
         has_win_rate=game.won is not None,
         state_from_obs=board_like is None,
         render=partial(_render, env),
+        drawn_as=(".gif",),
         individual_reward=reward == "individual",
     )
 

@@ -130,6 +130,7 @@ def _make_env(settings: Settings) -> Env:
         # With a penalty there is no useful bound.
         max_return=None if rules.penalty else abs(rules.capture_reward) * settings.most_captures,
         render=partial(drawing.render, rules, settings.sight),
+        drawn_as=(".gif",),
     )
 
 

@@ -159,6 +159,7 @@ def _make_env(settings: Settings, name: str) -> Env:
         step=partial(step, settings),
         has_win_rate=True,
         render=partial(drawing.render, rules),
+        drawn_as=(".gif",),
         max_return=most if bounded else None,
     )
 
