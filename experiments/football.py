@@ -7,6 +7,7 @@ per second of 8 environments in 2, 4 and 8 worker processes, with the policy tha
 each beside a bare loop over one environment.
 """
 
+import json
 import os
 import time
 from pathlib import Path
@@ -62,8 +63,14 @@ def run(seed: str, *methods: str) -> None:
 
 
 def report() -> None:
-    """Print the table; save numbers and figure. Runs that are not at their end count as far as they are."""
-    found = {folder.parent.name: curve(folder.parent) for folder in sorted(RUNS.glob("*/metrics.jsonl"))}
+    """Print the table; save numbers and figure. Runs that are not at their end count as far as they are.
+
+    What was recorded before stays, but for runs that are there again.
+    """
+    path = OUT / "results.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else {}
+    now = {folder.parent.name: curve(folder.parent) for folder in RUNS.glob("*/metrics.jsonl")}
+    found = dict(sorted((before | now).items()))
     print(
         "| run | steps | episodes | training score rate, last epoch | greedy score rate, last | best | greedy return |"
     )
@@ -75,7 +82,7 @@ def report() -> None:
             f"{each['train_win_rate'][-1]:.3f} | {rates[-1]:.3f} | {max(rates):.3f} | {returns[-1]:.2f} |"
         )
     OUT.mkdir(parents=True, exist_ok=True)
-    write_json(OUT / "results.json", {"settings": SETTINGS, "runs": found})
+    write_json(path, {"settings": SETTINGS, "runs": found})
     draw(found)
 
 

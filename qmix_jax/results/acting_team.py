@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from qmix_jax.acting.explore import masked_argmax
@@ -89,8 +90,8 @@ class ActingTeam:
             hidden: what ``act`` returned in the step before, None at the start of an episode.
             avail_actions: true for actions that may be chosen.
 
-        Returns the actions, and the memory for the next step. Raises :class:`ConfigError` for arrays of another size, and
-        for an agent without an available action.
+        Returns the actions, and the memory for the next step. Raises :class:`ConfigError` for arrays of another size,
+        and for an agent without an available action.
         """
         obs, avail_actions = _array("obs", obs, jnp.float32), _array("avail_actions", avail_actions, bool)
         env = self.env
@@ -100,11 +101,10 @@ class ActingTeam:
                     f"{name}: has the shape {list(array.shape)}; {env.name} needs [{env.num_agents}, {size}], or that "
                     "with one leading axis for a batch"
                 )
-        if (
-            not isinstance(avail_actions, jax.core.Tracer)
-            and (stuck := np.argwhere(~np.any(avail_actions, axis=-1))).size
-        ):
-            raise ConfigError(f"avail_actions: no action is available to agent {stuck[0, -1]}")
+        if not isinstance(avail_actions, Tracer):
+            stuck = np.argwhere(~np.any(avail_actions, axis=-1))
+            if stuck.size:
+                raise ConfigError(f"avail_actions: no action is available to agent {stuck[0, -1]}")
         memory = self.start(obs.shape[0] if obs.ndim == 3 else None) if hidden is None else hidden
         if not isinstance(memory, Memory):
             raise ConfigError(f"hidden: is a {type(memory).__name__}; give what act() returned, or None at the start")
