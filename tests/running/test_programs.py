@@ -174,18 +174,30 @@ def test_only_the_command_keeps_programs(monkeypatch):
     assert kept_programs(config) == programs_of(config) != None  # noqa: E711 - both at once
 
 
-def test_settings_that_name_a_file_keep_no_programs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("text", ["a_run", "my_package.make_env", "my_module:play", "policy.safetensors"])
+def test_settings_that_name_files_or_code_of_others_keep_no_programs(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     config = configured()
-    parts = {**config.parts, "env": {**config.parts["env"], "opponents": [{"policy": "policy.safetensors"}]}}
-    config = dataclasses.replace(config, parts=parts)
-    assert programs_of(config) is not None
-    (tmp_path / "policy.safetensors").touch()
-    assert programs_of(config) is None
+
+    def programs(opponents: object) -> KeptPrograms | None:
+        parts = {**config.parts, "env": {**config.parts["env"], "opponents": opponents}}
+        return programs_of(dataclasses.replace(config, parts=parts))
+
+    assert programs("random") is not None
+    (tmp_path / "a_run").mkdir()
+    assert programs(text) is None
+    assert programs([{"one": text}]) is None
+    (tmp_path / "random").touch()
+    assert programs("random") is None
 
 
 def test_without_jaxs_cache_no_programs_are_kept():
-    config = configured()
+    config, folder = configured(), jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", "gs://bucket/cache")
+    try:
+        assert programs_of(config) is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         assert programs_of(config) is None

@@ -31,6 +31,8 @@ from qmix_jax.streams import STARTED
 
 COMMAND = "qmix_jax.train"
 """The program that keeps what it traces."""
+LIBRARIES = ("JAX_", "XLA_", "FLAX_", "CHEX_", "OPTAX_")
+"""How the names of the environment's variables begin that decide about a program."""
 WITHOUT = ("run_dir", "resume", "seed", "logger", "checkpoint", "on_nonfinite")
 """Settings that are not in a program."""
 
@@ -91,7 +93,7 @@ class KeptPrograms(NamedTuple):
     def _key(self, arguments: tuple, sizes: object) -> str:
         given = [(str(path), x.shape, str(x.dtype), str(x.sharding)) for path, x in _with_paths(arguments)]
         device = jax.local_devices()[0]
-        chosen = {name: value for name, value in os.environ.items() if name.startswith(("JAX_", "XLA_"))}
+        chosen = {name: value for name, value in os.environ.items() if name.startswith(LIBRARIES)}
         about = [
             self.settings,
             sizes,
@@ -127,7 +129,8 @@ def programs_of(config: Config) -> KeptPrograms | None:
     folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     enabled = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in WITHOUT}
-    if not (folder and enabled) or any(os.path.exists(text) for text in _texts(settings)):  # noqa: PTH110 - any text
+    is_local = folder and "://" not in folder
+    if not (is_local and enabled) or not all(map(_is_known, _texts(settings))):
         return None
     return KeptPrograms(Path(folder) / "traced", repr(settings), STARTED)
 
@@ -160,6 +163,12 @@ def _traced(function: Any, arguments: tuple) -> tuple[export.Exported, list[str]
 
 def _with_paths(tree: Any) -> list[tuple[Any, Any]]:
     return jax.tree_util.tree_flatten_with_path(tree)[0]
+
+
+def _is_known(text: str) -> bool:
+    """Whether a setting's text names no file, and no code but the project's."""
+    theirs = (":" in text or "." in text) and not text.startswith("qmix_jax.")
+    return not (theirs or os.path.exists(text))  # noqa: PTH110 - any text
 
 
 def _texts(value: Any) -> Iterator[str]:
