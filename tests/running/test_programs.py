@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -162,11 +163,20 @@ def test_loaded_files_are_those_of_modules():
     assert not sources.are_installed([json.__file__, __file__])
 
 
+@pytest.fixture
+def cache(tmp_path) -> Iterator[None]:
+    """JAX's cache in a folder of the test's own."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "cache"))
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
 def configured(*arguments: str) -> Config:
     return parse(to_container(compose_config(["env=two_step", *arguments])))
 
 
-def test_only_the_command_keeps_programs(monkeypatch):
+def test_only_the_command_keeps_programs(monkeypatch, cache):
     config = configured()
     assert kept_programs(config) is None
     command = types.SimpleNamespace(__spec__=types.SimpleNamespace(name="qmix_jax.train"))
@@ -175,7 +185,7 @@ def test_only_the_command_keeps_programs(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["a_run", "my_package.make_env", "my_module:play", "policy.safetensors"])
-def test_settings_that_name_files_or_code_of_others_keep_no_programs(tmp_path, monkeypatch, text):
+def test_settings_that_name_files_or_code_of_others_keep_no_programs(tmp_path, monkeypatch, cache, text):
     monkeypatch.chdir(tmp_path)
     config = configured()
 
@@ -191,13 +201,13 @@ def test_settings_that_name_files_or_code_of_others_keep_no_programs(tmp_path, m
     assert programs("random") is None
 
 
-def test_without_jaxs_cache_no_programs_are_kept():
+def test_without_jaxs_cache_no_programs_are_kept(cache):
     config, folder = configured(), jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", "gs://bucket/cache")
-    try:
+    for elsewhere in ("gs://bucket/cache", None):
+        jax.config.update("jax_compilation_cache_dir", elsewhere)
         assert programs_of(config) is None
-    finally:
-        jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    assert programs_of(config) is not None
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         assert programs_of(config) is None
@@ -205,7 +215,7 @@ def test_without_jaxs_cache_no_programs_are_kept():
         jax.config.update("jax_enable_compilation_cache", True)
 
 
-def test_a_runs_own_settings_decide_nothing():
+def test_a_runs_own_settings_decide_nothing(cache):
     others = ("seed=3", "run_dir=there", "logger.progress=false", "checkpoint.every_minutes=1")
     assert programs_of(configured()) == programs_of(configured(*others))
     assert programs_of(configured()) != programs_of(configured("gamma=0.5"))
