@@ -52,6 +52,7 @@ BAD = {
     "smax/speed.py": [("3y", "3m")],
     "smax/training.py": [("gama=1", "gamma"), ("--scenarios 3y", "3m")],
     "speed/agents.py": [("x", "whole number"), ("2", "at least 3")],
+    "speed/fusions.py": [("gama=1", "gamma")],
     "speed/scaling.py": [("--seeds 1,x", "whole numbers"), ("--scenarios 3y", "3m"), ("gama=1", "gamma")],
     "speed/start_time.py": [("gama=1", "gamma")],
     "speed/update_time.py": [("gama=1", "gamma")],
