@@ -44,7 +44,7 @@ class Waves:
     """
 
     programs: KeptPrograms | None = None
-    """Where the traced epoch is read from and kept, if anywhere."""
+    """Where traced programs are read from and kept, if anywhere."""
 
     def __init__(
         self,

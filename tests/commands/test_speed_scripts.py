@@ -50,7 +50,7 @@ def test_operations_of_an_update(tmp_path):
 def test_flop_and_bytes_are_counted_from_shapes():
     sys.path.insert(0, str(ROOT / "experiments" / "speed"))
     try:
-        import fusions
+        import program_text
     finally:
         sys.path.pop(0)
     text = """
@@ -95,14 +95,14 @@ ENTRY %main (a: f32[10,4], b: f32[4,8], c: s32[], d: f32[10,8]) -> f32[10,8] {
   ROOT %g = f32[10,8]{1,0} fusion(%d, %f, %c), kind=kLoop, calls=%put
 }
 """
-    found, origins = fusions.parsed(text), fusions.Origins(text)
+    found, origins = program_text.parsed(text), program_text.Origins(text)
     computed, put = found["main"]["f"], found["main"]["g"]
     assert origins.of(computed) == "gru.step:66"
     assert origins.of(put) == ""
-    assert fusions.flop(computed, found["main"], found) == 2 * 2 * 8 * 4 + 2 * 8
-    assert fusions.flop(put, found["main"], found) == 0
-    assert fusions.moved(computed, found["main"], found) == 4 * (2 * 4 + 4 * 8 + 1 + 2 * 8)
-    assert fusions.moved(put, found["main"], found) == 4 * (2 * 8 + 1 + 2 * 8)
+    assert program_text.flop(computed, found["main"], found) == 2 * 2 * 8 * 4 + 2 * 8
+    assert program_text.flop(put, found["main"], found) == 0
+    assert program_text.moved(computed, found["main"], found) == 4 * (2 * 4 + 4 * 8 + 1 + 2 * 8)
+    assert program_text.moved(put, found["main"], found) == 4 * (2 * 8 + 1 + 2 * 8)
 
 
 def test_parts_of_a_start(tmp_path):

@@ -111,11 +111,14 @@ class KeptPrograms(NamedTuple):
             return
         content = bytes(program.serialize())
         about = {"results": names, "sources": stamps, "sha256": hashlib.sha256(content).hexdigest()}
+        beside = path.with_name(f"{path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):  # only the next start's seconds are lost
             self.folder.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name(f"{path.name}.{os.getpid()}")
-            beside.write_bytes(json.dumps(about).encode() + b"\n" + content)
-            beside.replace(path)
+            try:
+                beside.write_bytes(json.dumps(about).encode() + b"\n" + content)
+                beside.replace(path)
+            finally:
+                beside.unlink(missing_ok=True)
 
 
 def kept_programs(config: Config) -> KeptPrograms | None:
