@@ -80,7 +80,7 @@ for case in cases:
 
 
 def test_every_script_is_here():
-    internal = {"script.py", "gpu_profile.py", "gpu_check.py", "tuning_trials.py"}
+    internal = {"script.py", "gpu_profile.py", "gpu_check.py", "tuning_trials.py", "speed/program_text.py"}
     scripts = {str(path.relative_to(ROOT / "experiments")) for path in (ROOT / "experiments").rglob("*.py")}
     assert {name for name in scripts if not name.startswith("benchmark")} - internal == set(BAD)
 
