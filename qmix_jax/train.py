@@ -1,5 +1,6 @@
 """The command line: ``python -m qmix_jax.train [group=choice ...] [key=value ...]``."""
 
+import contextlib
 import errno
 import gc
 import os
@@ -28,6 +29,10 @@ from qmix_jax.settings.reading import parse, to_container
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
+_jobs: list[Config] = []
+"""What this process was asked to train. Jobs that a launcher starts elsewhere find none."""
+
+
 def main() -> None:
     """Check the command line, then hand it to Hydra. Exit status 2 for settings that cannot be used."""
     streams.secure()
@@ -37,7 +42,7 @@ def main() -> None:
         print(version_line())
         return
     with _errors_in_one_line():
-        command_line.check(arguments)
+        _jobs.extend(command_line.check(arguments))
         asks = any(argument in HELP for argument in arguments)
         sys.argv[1:] = ["--help"] if asks else command_line.for_hydra(arguments)
     _hydra_main()
@@ -58,7 +63,8 @@ def _hydra_main(tree: DictConfig) -> None:
         check_xla_flags()
         from qmix_jax.running import launch  # Not at the top: what is wrong so far is said before JAX is imported.
 
-        status = launch.run(launch.Request(config, container, made_of, run_dir)).status
+        status = launch.run(launch.Request(config, container, made_of, run_dir), later=_jobs[1:]).status
+        _jobs.clear()
     if status:
         sys.exit(status)
 
@@ -68,7 +74,10 @@ def _run_dir(config: Config) -> Path:
         return Path(config.run_dir)
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
-        return Path(hydra_config.sweep.dir) / hydra_config.sweep.subdir
+        folder = Path(hydra_config.sweep.dir) / hydra_config.sweep.subdir
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # Hydra has made it; an empty one is not a run that is there already
+        return folder
     env = hydra_config.runtime.choices["env"]
     now = datetime.now()
     return Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{config.algorithm.name}-{env}"

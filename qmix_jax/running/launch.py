@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,15 +63,16 @@ class Ended(NamedTuple):
     """Its folder: the one that was asked for, unless a name of the program's own choice was taken."""
 
 
-def run(request: Request, given_env: object = None, keep_process: bool = False) -> Ended:
+def run(request: Request, given_env: object = None, keep_process: bool = False, later: Sequence[Config] = ()) -> Ended:
     """One training run.
 
     Args:
         request: its settings.
         given_env: an environment to use in place of the one that the configuration describes.
         keep_process: raise ``KeyboardInterrupt`` where Ctrl-C would end the process.
+        later: the settings of runs that this process makes afterwards.
 
-    Raises :class:`ConfigError` for settings that cannot be used here.
+    Raises :class:`ConfigError` for settings that cannot be used here, those of ``later`` included.
     """
     clock = Clock()
     _refuse_forks()
@@ -78,28 +80,19 @@ def run(request: Request, given_env: object = None, keep_process: bool = False) 
     config, container, cells, run_dir = request
     all_lanes = lanes(len(cells), list(range(config.seed, config.seed + config.num_seeds)))
     hosts = _start_jax(config, container, len(all_lanes))
-    ready = prepare(config, cells, all_lanes, hosts, resumed, given_env)
-    container["replay"] = {**container["replay"], "capacity": ready.plan.capacity}
+    _check_parts(later)
+    env, waves, plan = prepare(config, cells, all_lanes, hosts, resumed, given_env)
+    container["replay"] = {**container["replay"], "capacity": plan.capacity}
     run_dir = _make_run_dir(run_dir, own_name=config.run_dir is None)
     container["run_dir"] = str(run_dir)
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
-    for line in memory.describe(ready.plan, config.checkpoint.every_minutes):
+    for line in memory.describe(plan, config.checkpoint.every_minutes):
         console.message(line)
-    for line in notices(config, ready.waves.algorithm.sizes, ready.env.episode_limit, len(cells)):
+    for line in notices(config, waves.algorithm.sizes, env.episode_limit, len(cells)):
         console.message(line)
-    with locked(run_dir) if hosts.is_first else contextlib.nullcontext(), _closed_at_the_end(ready.env):
+    with locked(run_dir) if hosts.is_first else contextlib.nullcontext(), _closed_at_the_end(env):
         session = Session(
-            config,
-            container,
-            cells,
-            run_dir,
-            ready.env,
-            ready.waves,
-            hosts,
-            console,
-            clock,
-            keep_process,
-            ready.plan.copies,
+            config, container, cells, run_dir, env, waves, hosts, console, clock, keep_process, plan.copies
         )
         if resumed:
             session.restore()
@@ -212,6 +205,15 @@ def prepare(
     waves = _waves(config, algorithm, hyper, seeds, devices[: plan.num_devices])
     waves.programs = kept_programs(config) if given_env is None and hosts.count == 1 else None
     return Prepared(env, waves, plan)
+
+
+def _check_parts(configs: Sequence[Config]) -> None:
+    """Raises :class:`ConfigError` if the parts of a configuration cannot be built."""
+    for section, same in itertools.groupby(configs, key=lambda config: config.parts["env"]):
+        env = make_env(section)
+        with _closed_at_the_end(env):
+            for config in same:
+                build(config, env)
 
 
 def _adapted(given_env: object, config: Config) -> Env:

@@ -21,6 +21,7 @@ from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.settings.arguments import HELP, check_form, split_options
 from qmix_jax.settings.cells import cells, check_key, several_values
 from qmix_jax.settings.combined import Combined, check_effect, check_left_over, check_mixer
+from qmix_jax.settings.config import Config
 from qmix_jax.settings.groups import (
     all_keys,
     check_folder,
@@ -50,31 +51,29 @@ def shipped_targets(group: str) -> set[str]:
     return {section["_target_"] for section in sections if not OmegaConf.is_missing(section, "_target_")}
 
 
-def check(arguments: Sequence[str]) -> None:
+def check(arguments: Sequence[str]) -> list[Config]:
     """Compose and parse the configuration that the arguments describe; of a multirun, that of each of the first jobs.
 
-    Raises :class:`ConfigError`.
+    Returns the configurations. Raises :class:`ConfigError`.
     """
     if any(argument in HELP for argument in arguments):
-        return
+        return []
     flags = split_options(arguments)
     check_form(flags.overrides)
     _check_launcher(flags.overrides)
     if not flags.multirun:
-        _check_run(flags.overrides, flags.config_dir)
-        return
+        return [_check_run(flags.overrides, flags.config_dir)]
     parsed = parse_overrides([as_text(argument, multirun=True) for argument in flags.overrides])
-    for job in jobs(parsed):
-        _check_run(job, flags.config_dir)
+    return [_check_run(job, flags.config_dir) for job in jobs(parsed)]
 
 
 def for_hydra(arguments: Sequence[str]) -> list[str]:
-    """The arguments with paths and names quoted for Hydra."""
-    multirun = split_options(arguments).multirun
-    return [argument if argument.startswith("-") else as_text(argument, multirun) for argument in arguments]
+    """The arguments with paths and names quoted for Hydra, which takes settings only after the last option."""
+    flags = split_options(arguments)
+    return [*flags.options, *(as_text(argument, flags.multirun) for argument in flags.overrides)]
 
 
-def _check_run(overrides: Sequence[str], config_dir: Path | None) -> None:
+def _check_run(overrides: Sequence[str], config_dir: Path | None) -> Config:
     try:
         combined = _combined(overrides, config_dir)
         note = check_mixer(combined)
@@ -84,6 +83,7 @@ def _check_run(overrides: Sequence[str], config_dir: Path | None) -> None:
         cells(container, config)
         if note:
             say(note)
+        return config
     except ConfigError as error:
         key = str(error).partition("=")[0].partition(":")[0]
         if str(error).startswith("Interpolation"):
