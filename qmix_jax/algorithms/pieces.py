@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from qmix_jax.acting.explore import masked_argmax
-from qmix_jax.algorithms.base import Algorithm, TargetUpdate
+from qmix_jax.algorithms.base import Algorithm, LossInfo, TargetUpdate
 from qmix_jax.envs.base import Env
 from qmix_jax.errors import ConfigError
 from qmix_jax.learning import standardise
@@ -87,6 +87,46 @@ def sequence_priority(td_error: Float[Array, "T M *N"], mask: Float[Array, "T M"
     """``sum_t |td_error| / sqrt(transitions)`` of every sequence, the mean over agents where each has its own error."""
     errors = jnp.abs(td_error).reshape(*mask.shape, -1).mean(axis=-1)
     return errors.sum(axis=0) / jnp.sqrt(jnp.maximum(mask.sum(axis=0), 1.0))
+
+
+def loss_info(
+    algorithm: Algorithm,
+    hyper: HyperParams,
+    learner: Learner,
+    batch: Slot,
+    q_tot: Float[Array, "T M *N"],
+    y: Float[Array, "T M *N"],
+    returns: Statistics,
+    count: Float[Array, ""],
+    **metrics: Float[Array, ""],
+) -> LossInfo:
+    """What every algorithm reports of a minibatch besides its loss.
+
+    Args:
+        algorithm: the parts.
+        hyper: the numbers.
+        learner: its statistics are read.
+        batch: the slots.
+        q_tot: values of the actions taken, of the team or of every agent.
+        y: their targets.
+        returns: from :func:`targets`.
+        count: what sums are divided by.
+        metrics: others, to be logged beside ``td_error``, ``q_tot_mean`` and ``target_mean``.
+    """
+    mask, reward = like(batch.mask, q_tot), rewards(algorithm, hyper, learner, batch)
+    td_error = (q_tot - y) * mask
+    means = {
+        "td_error": jnp.abs(td_error).sum() / count,
+        "q_tot_mean": (q_tot * mask).sum() / count,
+        "target_mean": (y * mask).sum() / count,
+    }
+    return LossInfo(
+        metrics={**means, **metrics},
+        q_tot_max=(jnp.abs(q_tot) * mask).max(),
+        max_reward=(jnp.abs(reward) * like(batch.mask, reward)).max(),
+        priority=sequence_priority(td_error, batch.mask),
+        returns=returns,
+    )
 
 
 def excess(largest: Float[Array, ""], env: Env, hyper: HyperParams, learner: Learner) -> Float[Array, ""]:

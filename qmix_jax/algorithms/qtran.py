@@ -185,20 +185,11 @@ class QTRAN(Method):
         nopt = (below**2).reshape(*batch.mask.shape, -1).mean(axis=-1)
         squares = errors.td**2 + self.opt_weight * errors.opt**2 + self.nopt_weight * nopt
         loss = pieces.masked_mean(squares, minibatch, count)
-        metrics = {
-            "td_error": (jnp.abs(errors.td) * batch.mask).sum() / count,
-            "q_tot_mean": (errors.joint_q * batch.mask).sum() / count,
-            "target_mean": (errors.y * batch.mask).sum() / count,
+        others = {
             "opt_loss": (errors.opt**2 * batch.mask).sum() / count,
             "nopt_loss": (nopt * batch.mask).sum() / count,
         }
-        info = LossInfo(
-            metrics=metrics,
-            q_tot_max=(jnp.abs(errors.joint_q) * batch.mask).max(),
-            max_reward=(jnp.abs(pieces.rewards(algorithm, hyper, learner, batch)) * batch.mask).max(),
-            priority=pieces.sequence_priority(errors.td * batch.mask, batch.mask),
-            returns=returns,
-        )
+        info = pieces.loss_info(algorithm, hyper, learner, batch, errors.joint_q, errors.y, returns, count, **others)
         return loss * (0.5 if algorithm.half_loss else 1.0), info
 
     def errors(

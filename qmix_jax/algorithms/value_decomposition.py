@@ -47,23 +47,11 @@ class ValueDecomposition(Method):
         y, returns = pieces.targets(algorithm, hyper, learner, batch, value, taken_value)
 
         mask = like(batch.mask, q_tot)
-        td_error = (q_tot - jax.lax.stop_gradient(y)) * mask
+        td_error = (q_tot - y) * mask
         count = batch.mask.sum() if transitions is None else transitions
         count = jnp.maximum(count * math.prod(q_tot.shape[2:]), 1.0)
         squares = (td_error**2 * like(minibatch.weights[None], q_tot)).sum() / count
-        metrics = {
-            "td_error": jnp.abs(td_error).sum() / count,
-            "q_tot_mean": (q_tot * mask).sum() / count,
-            "target_mean": (y * mask).sum() / count,
-        }
-        reward = pieces.rewards(algorithm, hyper, learner, batch)
-        info = LossInfo(
-            metrics=metrics,
-            q_tot_max=(jnp.abs(q_tot) * mask).max(),
-            max_reward=(jnp.abs(reward) * like(batch.mask, reward)).max(),
-            priority=pieces.sequence_priority(td_error, batch.mask),
-            returns=returns,
-        )
+        info = pieces.loss_info(algorithm, hyper, learner, batch, q_tot, y, returns, count)
         return squares * (0.5 if algorithm.half_loss else 1.0), info
 
     def warning_signs(

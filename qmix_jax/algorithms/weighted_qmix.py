@@ -137,20 +137,11 @@ class WeightedQMIX(ValueDecomposition):
         count = pieces.transition_count(batch, transitions)
         qmix_loss = pieces.masked_mean(weights * td_error**2, minibatch, count)
         central_loss = pieces.masked_mean(central_error**2, minibatch, count)
-        metrics = {
-            "td_error": jnp.abs(td_error).sum() / count,
-            "q_tot_mean": (values.q_tot * batch.mask).sum() / count,
-            "target_mean": (y * batch.mask).sum() / count,
+        others = {
             "central_td_error": jnp.abs(central_error).sum() / count,
             "weight_mean": (weights * batch.mask).sum() / count,
         }
-        info = LossInfo(
-            metrics=metrics,
-            q_tot_max=(jnp.abs(values.q_tot) * batch.mask).max(),
-            max_reward=(jnp.abs(pieces.rewards(algorithm, hyper, learner, batch)) * batch.mask).max(),
-            priority=pieces.sequence_priority(td_error, batch.mask),
-            returns=returns,
-        )
+        info = pieces.loss_info(algorithm, hyper, learner, batch, values.q_tot, y, returns, count, **others)
         loss = self.qmix_weight * qmix_loss + self.central_weight * central_loss
         return loss * (0.5 if algorithm.half_loss else 1.0), info
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from qmix_jax.algorithms import pieces
-from qmix_jax.algorithms.base import LossInfo, Method
+from qmix_jax.algorithms.base import Method
 from qmix_jax.algorithms.value_decomposition import init_mixer, mixed
 from qmix_jax.learning.values import action_values
 
@@ -48,16 +48,9 @@ class WithCritic(Method):
         value, taken = (total(learner.target, target_q, action) for action in (greedy, batch.action))
         y, returns = pieces.targets(algorithm, hyper, learner, batch, value, taken)
         q_tot = total(online, online_q, batch.action)
-        td_error = (q_tot - y) * batch.mask
         count = pieces.transition_count(batch, transitions)
-        info = LossInfo(
-            metrics={"td_error": jnp.abs(td_error).sum() / count},
-            q_tot_max=(jnp.abs(q_tot) * batch.mask).max(),
-            max_reward=(jnp.abs(batch.reward) * batch.mask).max(),
-            priority=pieces.sequence_priority(td_error, batch.mask),
-            returns=returns,
-        )
-        return pieces.masked_mean(td_error**2, minibatch, count), info
+        info = pieces.loss_info(algorithm, hyper, learner, batch, q_tot, y, returns, count)
+        return pieces.masked_mean((q_tot - y) ** 2, minibatch, count), info
 
     def _critic(self):
         return nn.Sequential([nn.Dense(self.critic_size), nn.relu, nn.Dense(1)])
