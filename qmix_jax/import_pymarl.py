@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qmix_jax.errors import ConfigError, writing
-from qmix_jax.settings.arguments import run_command
+from qmix_jax.settings.arguments import check_form, run_command
 
 USAGE = """\
 Import a network saved by PyMARL, PyMARL2 or EPyMARL as a policy for qmix_jax.evaluate:
@@ -18,15 +18,14 @@ Export a policy as a PyMARL state dict:
 
 Without seed= it is the run's first seed, and of a sweep without cell= the best cell.
 
-Files are .safetensors, .npz or .th. Reading .th needs PyTorch (pip install torch); only arrays are loaded.
-The mixer is not part of a policy; it is saved in the same folder as mixer.safetensors, with qmix_jax's names.
+Files are .safetensors, .npz, .th or .pt. Reading .th needs PyTorch (pip install torch); only arrays are loaded.
+The mixer is not part of a policy. It is saved beside it, for qmix_jax.evaluate explain=FOLDER.
 
 Example:
 
   python -m qmix_jax.import_pymarl agent.safetensors run_dir=runs/imported env=smax env.scenario=3m
   python -m qmix_jax.evaluate run_dir=runs/imported"""
 
-SUFFIXES = (".safetensors", ".npz", ".th")
 OPTIONS = ("run_dir", "out", "seed", "which", "cell")
 
 
@@ -38,13 +37,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def convert(arguments: list[str]) -> None:
     """Import or export what the arguments name, and print the paths of what was written."""
-    from qmix_jax.results.pymarl_files import export_policy, import_policy  # Not at the top: --help needs no JAX.
+    from qmix_jax.results.pymarl_files import SUFFIXES, export_policy, import_policy  # Not at the top: needs JAX.
 
-    options = dict(a.split("=", 1) for a in arguments if a.split("=", 1)[0] in OPTIONS)
-    others = [a for a in arguments if a.split("=", 1)[0] not in OPTIONS]
-    # The name of a file may have a = in it.
-    files = [a for a in others if "=" not in a or (Path(a).suffix in SUFFIXES and Path(a).is_file())]
-    overrides = [a for a in others if a not in files]
+    def is_file(argument: str) -> bool:
+        """The name of a file may have a = in it."""
+        is_setting = "=" in argument or argument in OPTIONS or argument.startswith(("-", "~"))
+        return not is_setting or (Path(argument).suffix in SUFFIXES and Path(argument).is_file())
+
+    files = [argument for argument in arguments if is_file(argument)]
+    settings = [argument for argument in arguments if argument not in files]
+    check_form(settings)
+    options = dict(a.split("=", 1) for a in settings if a.split("=", 1)[0] in OPTIONS)
+    overrides = [a for a in settings if a.split("=", 1)[0] not in OPTIONS]
     run_dir = options.get("run_dir")
     if not run_dir:
         raise ConfigError("run_dir: missing; give a folder: run_dir=runs/imported")

@@ -45,7 +45,7 @@ class Forgiving(io.TextIOBase):
                 self._give_up()
 
     def isatty(self) -> bool:
-        """Whether people read along."""
+        """Whether it is a terminal."""
         try:
             return not self.failed and self._stream.isatty()
         except ValueError:

@@ -29,7 +29,7 @@ class Drawn(NamedTuple):
 
 
 class Preferences(NamedTuple):
-    """How much of what is preferred where. All but ``chance`` is static."""
+    """Settings of the preferences of teams. All but ``chance`` is static."""
 
     share: float = 0.0
     """Of the environments, the last ones, that have preferences; at 0 there are none."""

@@ -25,8 +25,9 @@ def loss(
     minibatch: Minibatch,
     transitions: Float[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], LossInfo]:
-    """The algorithm's loss: see :meth:`qmix_jax.algorithms.base.Method.loss`."""
-    return algorithm.method.loss(algorithm, hyper, online, learner, minibatch, transitions)
+    """The algorithm's loss (see :meth:`qmix_jax.algorithms.base.Method.loss`), or half of it (``half_loss``)."""
+    value, info = algorithm.method.loss(algorithm, hyper, online, learner, minibatch, transitions)
+    return value * (0.5 if algorithm.half_loss else 1.0), info
 
 
 def learn(

@@ -31,14 +31,15 @@ from qmix_jax.types import Best, Evaluation, HyperParams, Learner, Replay, Slot,
 def init(algorithm: Algorithm, key: Key[Array, ""]) -> TrainState:
     """A fresh state: random parameters, an equal target network, an empty replay."""
     env, sizes = algorithm.env, algorithm.sizes
-    key, agent_key, other_key = jax.random.split(key, 3)
+    key, agent_key, other_key, actors_key = jax.random.split(key, 4)
     agent = init_agent(algorithm.agent, env.obs_size, agent_key)
     online = algorithm.method.init(algorithm, agent, other_key)
     actors = start = None
     if sizes.continues:
         start = jax.tree.map(lambda x: x[0], no_memory(algorithm.agent, env.num_agents, 1))
         if env.hosted is None:
-            keys = jax.random.split(jax.random.fold_in(key, 0), sizes.num_envs)
+            # Not fold_in(key, 0), which is split(key)[0]: the first iteration starts its episodes from that.
+            keys = jax.random.split(actors_key, sizes.num_envs)
             actors = continuing.begin(env, algorithm.agent, keys, sizes.window, algorithm.preferences)
     nothing = jnp.zeros((), jnp.int32)
     worst = Evaluation(*(jnp.asarray(-jnp.inf, jnp.float32) for _ in Evaluation._fields))
@@ -226,7 +227,7 @@ def end_epoch(
 
 
 def _warning_signs(algorithm: Algorithm, hyper: HyperParams, state: TrainState) -> Metrics:
-    key = jax.random.fold_in(state.key, 0)
+    key = jax.random.fold_in(state.key, 0)  # what the next iteration collects with, too: this is only looked at
     minibatch = _unpacked(algorithm, replay.sample(state.replay, key, algorithm.sizes.batch_size))
     signs = algorithm.method.warning_signs(algorithm, hyper, state.learner, minibatch.slots, minibatch.start)
     return {**signs, "target_lag": target_lag(state.learner)}

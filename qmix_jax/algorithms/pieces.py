@@ -6,7 +6,6 @@ from jaxtyping import Array, Float, Int
 
 from qmix_jax.acting.explore import masked_argmax
 from qmix_jax.algorithms.base import Algorithm, LossInfo, TargetUpdate
-from qmix_jax.envs.base import Env
 from qmix_jax.errors import ConfigError
 from qmix_jax.learning import standardise
 from qmix_jax.learning.targets import Sequence
@@ -75,12 +74,9 @@ def transition_count(batch: Slot, transitions: Float[Array, ""] | None) -> Float
     return jnp.maximum(batch.mask.sum() if transitions is None else transitions, 1.0)
 
 
-def masked_mean(
-    x: Float[Array, "T M"], minibatch: Minibatch, count: Float[Array, ""], weighted: bool = True
-) -> Float[Array, ""]:
+def masked_mean(x: Float[Array, "T M"], minibatch: Minibatch, count: Float[Array, ""]) -> Float[Array, ""]:
     """``sum(weights * mask * x) / count``; the weights are those of prioritised replay."""
-    weights = minibatch.weights[None] if weighted else 1.0
-    return (x * minibatch.slots.mask * weights).sum() / count
+    return (x * minibatch.slots.mask * minibatch.weights[None]).sum() / count
 
 
 def sequence_priority(td_error: Float[Array, "T M *N"], mask: Float[Array, "T M"]) -> Float[Array, " M"]:
@@ -129,15 +125,16 @@ def loss_info(
     )
 
 
-def excess(largest: Float[Array, ""], env: Env, hyper: HyperParams, learner: Learner) -> Float[Array, ""]:
+def excess(largest: Float[Array, ""], algorithm: Algorithm, hyper: HyperParams, learner: Learner) -> Float[Array, ""]:
     """The largest absolute joint value over the largest return that rewards and discount allow.
 
     The latter follows from the largest reward in the targets so far, and from the environment's own limit where it has
-    one.
+    one; standardised rewards are in another unit.
     """
+    env = algorithm.env
     steps = jnp.where(hyper.gamma < 1, 1 / jnp.maximum(1 - hyper.gamma, 1e-6), env.episode_limit)
     limit = learner.max_reward * steps
-    if env.max_return is not None and not env.individual_reward:
+    if env.max_return is not None and not (env.individual_reward or algorithm.standardise_rewards):
         limit = jnp.minimum(limit, env.max_return * hyper.reward_scale)
     return largest / jnp.maximum(limit, 1e-6)
 

@@ -190,7 +190,7 @@ class QTRAN(Method):
             "nopt_loss": (nopt * batch.mask).sum() / count,
         }
         info = pieces.loss_info(algorithm, hyper, learner, batch, errors.joint_q, errors.y, returns, count, **others)
-        return loss * (0.5 if algorithm.half_loss else 1.0), info
+        return loss, info
 
     def errors(
         self,
@@ -245,7 +245,7 @@ class QTRAN(Method):
             return {}
         joint_q = self.errors(algorithm, hyper, learner.online, learner, batch, start)[0].joint_q
         largest = (jnp.abs(joint_q) * batch.mask).max()
-        return {"q_tot_excess": pieces.excess(largest, algorithm.env, hyper, learner)}
+        return {"q_tot_excess": pieces.excess(largest, algorithm, hyper, learner)}
 
 
 def outputs_and_values(

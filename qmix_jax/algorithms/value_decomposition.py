@@ -52,7 +52,7 @@ class ValueDecomposition(Method):
         count = jnp.maximum(count * math.prod(q_tot.shape[2:]), 1.0)
         squares = (td_error**2 * like(minibatch.weights[None], q_tot)).sum() / count
         info = pieces.loss_info(algorithm, hyper, learner, batch, q_tot, y, returns, count)
-        return squares * (0.5 if algorithm.half_loss else 1.0), info
+        return squares, info
 
     def warning_signs(
         self,
@@ -80,7 +80,7 @@ class ValueDecomposition(Method):
         signs = {"mixer_slope": (slope.mean(axis=-1) * batch.mask).sum() / jnp.maximum(batch.mask.sum(), 1.0)}
         if not algorithm.standardise_returns:  # values are in another unit than returns
             largest = (jnp.abs(q_tot) * like(batch.mask, q_tot)).max()
-            signs["q_tot_excess"] = pieces.excess(largest, algorithm.env, hyper, learner)
+            signs["q_tot_excess"] = pieces.excess(largest, algorithm, hyper, learner)
         return signs
 
 

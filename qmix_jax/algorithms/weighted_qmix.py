@@ -142,8 +142,7 @@ class WeightedQMIX(ValueDecomposition):
             "weight_mean": (weights * batch.mask).sum() / count,
         }
         info = pieces.loss_info(algorithm, hyper, learner, batch, values.q_tot, y, returns, count, **others)
-        loss = self.qmix_weight * qmix_loss + self.central_weight * central_loss
-        return loss * (0.5 if algorithm.half_loss else 1.0), info
+        return self.qmix_weight * qmix_loss + self.central_weight * central_loss, info
 
     def values(
         self,

@@ -54,6 +54,8 @@ def _check(settings: Settings, config: Config, algorithm: "Algorithm") -> None:
     """Find invalid settings before anything takes time."""
     if config.run_dir is not None:
         raise ConfigError(f"run_dir={config.run_dir}: has no effect here; use bench.output={config.run_dir}")
+    if algorithm.env.hosted is not None:
+        raise ConfigError(f"env: {algorithm.env.name} is stepped by worker processes; give one in JAX, like env=smax")
     if settings.scenarios and "scenario" not in config.parts["env"]:
         raise ConfigError(f"bench.scenarios={settings.scenarios}: {algorithm.env.name} has no setting env.scenario")
     if settings.peer is not None:

@@ -19,7 +19,7 @@ class Env(NamedTuple):
 
     ``episode_limit`` is the largest number of transitions in an episode. ``max_return``, if known, bounds the
     absolute value of the undiscounted team return. ``state_from_obs`` says that the state is always the concatenated
-    observations (``obs.reshape(-1)``), so that it need not be stored as well. ``render(env_states, actions, rewards,
+    observations (``obs.reshape(-1)``), so that it need not be stored as well. ``render(episode,
     path)`` draws one recorded episode to a file, whose name ends in one of ``drawn_as``.
 
     With ``individual_reward`` the reward is [N], one for each agent (``env.reward=individual``), and the team's return

@@ -77,8 +77,8 @@ SECTIONS = (
     ),
     Section(
         "Learning",
-        "q_tot_excess is how far the largest q_tot is above the largest possible return, as a fraction: it should be "
-        "below 0. mixer_slope is the mixer's mean slope in the agents' values.",
+        "q_tot_excess is the largest |q_tot| over the largest possible return: it should be below 1. mixer_slope is "
+        "the mixer's mean slope in the agents' values.",
         "seed",
         (
             Panel("loss", ("loss",)),

@@ -59,7 +59,7 @@ class FileSink:
     def start(self, run: RunInfo) -> None:
         """Create the run's folder and an empty file in it.
 
-        Of a run that goes on, the lines up to where it does are kept; what came after them will come again.
+        Of a resumed run, the lines up to where it resumes are kept; what came after them will come again.
         """
         run.run_dir.mkdir(parents=True, exist_ok=True)
         self._lanes = run.lanes

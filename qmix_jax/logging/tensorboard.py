@@ -28,7 +28,7 @@ def check_tensorboard() -> None:
 class TensorBoardSink:
     """Writes ``<run_dir>/tensorboard/<seed>`` and ``.../aggregate``, for ``tensorboard --logdir runs``.
 
-    Names, values and steps (``env_steps``) are those of W&B. Of a run that goes on, the events are written anew from
+    Names, values and steps (``env_steps``) are those of W&B. Of a resumed run, the events are written anew from
     ``metrics.jsonl``.
 
     Args:

@@ -54,7 +54,7 @@ class WandbSink:
     never recorded. At the end the aggregate gets the figures, a table of evaluations and the video, if one was drawn;
     with ``artifacts`` every run gets its policies.
 
-    A run that goes on is the same run there. Offline, its records are written anew from ``metrics.jsonl``, and those
+    A resumed run is the same run there. Offline, its records are written anew from ``metrics.jsonl``, and those
     before are put aside as ``wandb/superseded-*``; online, epochs that W&B has already are not sent again.
     """
 
@@ -281,7 +281,7 @@ def _of_all(epoch: EpochMetrics) -> dict[str, float]:
 
 
 def _as_written(epoch: EpochMetrics) -> dict[str, np.ndarray]:
-    """Through the decimal form that metrics.jsonl holds, so that a run that goes on repeats the same numbers."""
+    """Through the decimal form that metrics.jsonl holds, so that a resumed run repeats the same numbers."""
     return {name: np.array([float(str(x)) for x in np.asarray(values)]) for name, values in epoch.rows.items()}
 
 

@@ -119,7 +119,7 @@ class ActingTeam:
             episodes: the number of episodes.
             seed: of the episodes, as ``evaluation_seed`` of ``python -m qmix_jax.evaluate``.
 
-        Raises :class:`ConfigError` for a number of episodes or a seed that is none.
+        Raises :class:`ConfigError` for an invalid number of episodes or seed.
         """
         for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
             check_at_least(name, value, least)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import jax
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
@@ -14,6 +15,7 @@ from qmix_jax.envs.build import make_env
 from qmix_jax.envs.settings import check_choice
 from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.networks.pymarl_names import agent_from_pymarl, agent_to_pymarl, mixer_from_pymarl
+from qmix_jax.results.explanation.mixers import save_mixer
 from qmix_jax.results.policies import check_arrays, example_params, load_policy, save_policy
 from qmix_jax.results.team import Choice, policy_paths
 from qmix_jax.settings.build import build_agent
@@ -31,7 +33,8 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
     """
     if any(run_dir.glob("policies/*")):
         raise ConfigError(f"run_dir={run_dir}: already holds policies; give another folder")
-    env_settings = to_container(compose_config(overrides))["env"]
+    container = to_container(compose_config(overrides))
+    env_settings = container["env"]
     env = make_env(env_settings)
     state = read(files[0])
     with _naming(files[0]):
@@ -41,7 +44,7 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
     if len(files) == 2:
         state = read(files[1])
         with _naming(files[1]):
-            mixer = mixer_from_pymarl(state)
+            mixer = jax.tree.map(lambda x: np.asarray(x, np.float32), mixer_from_pymarl(state))
     sizes = {key: getattr(env, key) for key in ("num_agents", "num_actions", "obs_size", "state_size")}
     description: dict[str, Any] = {
         "algorithm": "pymarl",
@@ -58,14 +61,22 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
     check_arrays(files[0], params, example, f"an agent in {env.name}")
     for which in ("final", "best"):
         save_policy(folder / which, params, description)
-    if mixer is not None:
-        flat = {
-            f"{layer}.{kind}": np.asarray(x, np.float32)
-            for layer, p in mixer["params"].items()
-            for kind, x in p.items()
-        }
-        (folder / "mixer.safetensors").write_bytes(save(flat))
+        if mixer is not None:
+            save_mixer(folder / which, mixer, {**container, "mixer": qmix_settings(mixer)})
     return [folder / which for which in ("final", "best")]
+
+
+def qmix_settings(mixer: dict[str, Any]) -> dict[str, Any]:
+    """The section ``mixer`` of the settings that has these parameters."""
+    layers = mixer["params"]
+    hidden = layers.get("hyper_w1_hidden")
+    size = {} if hidden is None else {"hypernet_size": hidden["bias"].shape[0]}
+    return {
+        "_target_": "qmix_jax.mixers.qmix.QMIXMixer",
+        "embed_size": layers["hyper_b1"]["bias"].shape[0],
+        "hypernet_layers": 1 if hidden is None else 2,
+        **size,
+    }
 
 
 def export_policy(run_dir: Path, out: Path, options: dict[str, str]) -> Path:
@@ -120,7 +131,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
             return _read_torch(path)
     except (SafetensorError, ValueError, OSError, EOFError) as error:
         raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
-    raise ConfigError(f"{path}: must end in .safetensors, .npz or .th")
+    raise ConfigError(f"{path}: must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 
 
 def write(path: Path, arrays: dict[str, np.ndarray]) -> None:

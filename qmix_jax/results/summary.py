@@ -112,7 +112,7 @@ def summarize(
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The content of ``summary.json``, from the last epoch's metrics; steps and updates are per seed."""
-    env_steps, updates = float(rows["env_steps"].mean()), int(rows["updates"][0])
+    env_steps = float(rows["env_steps"].mean())
     return {
         "algorithm": config.algorithm.name,
         "env": env.name,
@@ -120,8 +120,8 @@ def summarize(
         "seeds": list(range(config.seed, config.seed + config.num_seeds)),
         "env_steps": round(env_steps),
         "env_steps_per_seed": rows["env_steps"],
-        "updates": updates,
-        "updates_per_env_step": updates / env_steps,
+        "updates": int(rows["updates"].max()),  # of a sweep, those of the cells that were trained to the end
+        "updates_per_env_step": float(rows["updates"].sum() / rows["env_steps"].sum()),
         "compile_seconds": seconds.compile,
         "train_seconds": seconds.train,
         "wall_seconds": seconds.wall,

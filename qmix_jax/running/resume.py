@@ -15,7 +15,7 @@ from qmix_jax.settings.command_line import shipped_targets
 from qmix_jax.settings.config import DistributedConfig
 
 MAY_CHANGE = ("total_env_steps", "run_dir", "resume", "on_nonfinite", "devices", "distributed", "checkpoint", "logger")
-"""Keys that may differ when a run goes on: how long, where and how it is run, not what is computed."""
+"""Keys that may differ when a run is resumed: how long, where and how it is run, not what is computed."""
 
 
 def settings_to_resume(container: Mapping[str, Any], overridden: Sequence[str]) -> dict[str, Any]:
@@ -40,10 +40,10 @@ def settings_to_resume(container: Mapping[str, Any], overridden: Sequence[str]) 
     for key in overridden:
         if key.partition(".")[0] not in MAY_CHANGE and not key.endswith("._target_"):
             raise ConfigError(
-                f"{key}: a run goes on with its own settings; beside resume={resume} only {_may_change()}"
+                f"{key}: a resumed run keeps its own settings; beside resume={resume} only {_may_change()}"
             )
         if key.partition(".")[0] == "run_dir":
-            raise ConfigError(f"run_dir={container['run_dir']}: the run goes on in resume={resume}; leave run_dir out")
+            raise ConfigError(f"run_dir={container['run_dir']}: the run continues in resume={resume}; leave run_dir out")
     sections = [key.partition(".")[0] for key in overridden if key.endswith("._target_")]
     _check_targets(saved, run_dir, {section: container[section]["_target_"] for section in sections})
     return {**saved, **{key: _changed(key, saved, container, overridden) for key in MAY_CHANGE}, "run_dir": resume}

@@ -96,7 +96,7 @@ class Session:
         steps = self._progress.rows["env_steps"][self._progress.active].mean()
         told = "; simulators are not saved: new episodes begin" if self._waves.algorithm.env.hosted else ""
         told = told if self._is_left() else f"; none are left of total_env_steps={self._config.total_env_steps}"
-        self._console.message(f"going on after epoch {epochs}, {steps:.0f} environment steps a seed{told}")
+        self._console.message(f"resuming after epoch {epochs}, {steps:.0f} environment steps a seed{told}")
 
     def run(self) -> int:
         """Train to the end; returns the exit status."""

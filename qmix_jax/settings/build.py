@@ -27,7 +27,7 @@ from qmix_jax.settings.config import PARTS_ON_CPU, Config, ExplorationConfig, Ta
 from qmix_jax.types import HyperParams
 
 ROWS_OF_A_PART = 1024
-"""With fewer, the price of starting each of XLA's operations once more exceeds what a second core saves."""
+"""With fewer, the cost of starting each of XLA's operations once more exceeds what a second core saves."""
 
 
 def build(config: Config, env: Env) -> tuple[Algorithm, HyperParams]:

@@ -65,8 +65,8 @@ OTHER_NAMES = {"dqn": "iql", "idqn": "iql", "iqn": "iql", "madqn": "iql", "indep
 
 SMAX_SCENARIOS = {"3m", "2s3z", "25m", "3s5z", "8m", "5m_vs_6m", "10m_vs_11m", "27m_vs_30m", "3s5z_vs_3s6z"}
 SMAX_SCENARIOS |= {"3s_vs_5z", "6h_vs_8z", "smacv2_5_units", "smacv2_10_units", "smacv2_20_units"}
-ONLY_IN_SMAC = {"MMM", "MMM2", "1c3s5z", "corridor", "2c_vs_64zg", "bane_vs_bane", "so_many_baneling", "2m_vs_1z"}
-ONLY_IN_SMAC |= {"2s_vs_1sc", "3s_vs_3z", "3s_vs_4z"}
+ONLY_IN_SMAC = {"8m_vs_9m", "MMM", "MMM2", "1c3s5z", "corridor", "2c_vs_64zg", "bane_vs_bane", "so_many_baneling"}
+ONLY_IN_SMAC |= {"2m_vs_1z", "2s_vs_1sc", "3s_vs_3z", "3s_vs_4z"}
 """Maps of SMAC that ``env=smax`` has and JaxMARL's SMAX has not."""
 MPE_TASKS = {"simple_spread", "simple_reference", "simple_speaker_listener"}
 

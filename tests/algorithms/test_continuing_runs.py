@@ -15,6 +15,7 @@ from jaxtyping import Array, Int
 from toy_env import QUICKLY
 
 from qmix_jax import library
+from qmix_jax.acting.rollout import draw_all
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms.base import Algorithm, Sizes
 from qmix_jax.algorithms.value_decomposition import ValueDecomposition
@@ -110,6 +111,22 @@ def test_continuing_sequences_learn_what_fresh_ones_never_see():
     """Fresh sequences see the first 6 steps of an episode, and rewards come in the last 6 of 16."""
     np.testing.assert_array_equal(returns(SIZES), LATE)
     assert (returns(SIZES._replace(continues=False, burn_in=0)) < LATE - 1).all()
+
+
+def test_the_first_two_episodes_of_an_environment_start_differently():
+    """``fold_in(key, 0)`` is ``split(key)[0]``: actors and the first iteration must not share a key."""
+
+    def reset(key):
+        state, step = ALGORITHM.env.reset(key)
+        return state, step._replace(state=jnp.full(STEPS, jax.random.uniform(key)))
+
+    algorithm = ALGORITHM._replace(env=ALGORITHM.env._replace(reset=reset))
+    state = jax.jit(functools.partial(qmix.init, algorithm))(jax.random.key(0))
+    collect_key = jax.random.split(state.key, 2 + SIZES.updates_per_iteration)[0]
+    following = draw_all(algorithm.env, collect_key, SIZES.num_envs, SIZES.length, 2).begin[1].state[..., 0]
+    assert state.actors is not None
+    begun = np.append(state.actors.actors.step.state[:, 0], following)
+    assert len(np.unique(begun)) == begun.size
 
 
 LONG, LAST = 1000, 100

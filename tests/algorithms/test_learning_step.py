@@ -16,6 +16,7 @@ import pytest
 from toy_env import QUICKLY, Kind, make_toy
 
 from qmix_jax.algorithms import loop as qmix
+from qmix_jax.algorithms import pieces
 from qmix_jax.algorithms.base import Algorithm, Sizes, TargetUpdate
 from qmix_jax.algorithms.gradient_step import learn, loss
 from qmix_jax.algorithms.metrics import better, target_lag
@@ -417,6 +418,13 @@ class TestWarningSigns:
     def test_excess_is_against_what_reward_and_discount_allow(self, signs):
         one, ten = (signs(max_reward=jnp.float32(reward))["q_tot_excess"] for reward in (1.0, 10.0))
         assert one == pytest.approx(10 * ten)
+
+    def test_the_environment_s_own_limit_counts_unless_rewards_are_standardised(self, learner):
+        algorithm = ALGORITHM._replace(env=ALGORITHM.env._replace(max_return=2.0))
+        learner = learner._replace(max_reward=jnp.float32(1000.0))
+        assert pieces.excess(jnp.float32(3.0), algorithm, HYPER, learner) == pytest.approx(1.5 / HYPER.reward_scale)
+        standardised = algorithm._replace(standardise_rewards=True)
+        assert pieces.excess(jnp.float32(3.0), standardised, HYPER, learner) < 0.1
 
     def test_values_within_reach_show_no_excess_after_learning(self, history):
         assert 0 < history[-1][0].learner.max_reward < 100

@@ -375,6 +375,12 @@ def test_other_environments_are_not_compared():
 
 
 @pytest.mark.usefixtures("set_up_already")
+def test_an_environment_in_worker_processes_is_not_measured():
+    with pytest.raises(ConfigError, match="worker processes; give one in JAX"):
+        bench.measure(*settings.parse(["env=pettingzoo", "env.name=mpe2.simple_spread_v3"]))
+
+
+@pytest.mark.usefixtures("set_up_already")
 def test_a_run_with_few_updates_is_rejected(tmp_path):
     program = tmp_path / peer.FILE
     program.parent.mkdir(parents=True)

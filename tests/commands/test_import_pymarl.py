@@ -10,8 +10,10 @@ from safetensors.numpy import load_file, save_file
 from qmix_jax import evaluate
 from qmix_jax.import_pymarl import main
 from qmix_jax.networks.pymarl_names import agent_from_pymarl, mixer_from_pymarl, mixer_to_pymarl
+from qmix_jax.results.explanation.mixers import example, load_mixer
 from qmix_jax.results.policies import load_policy
 from qmix_jax.results.pymarl_files import read
+from qmix_jax.results.team import Choice, load_team
 
 OBS, ACTIONS, AGENTS, HIDDEN, STATE, EMBED = 3, 2, 2, 4, 3, 5
 """Sizes of the two-step game, whose observation and state are the one-hot state of the game."""
@@ -98,6 +100,21 @@ def test_an_imported_policy_is_played(tmp_path, capsys):
     assert "seed=0 episodes=4 return=" in capsys.readouterr().out
 
 
+def test_an_imported_mixer_explains_an_episode(tmp_path):
+    """Its sizes are those of the arrays; how it discounts is a setting."""
+    for name, state in (("agent", torch_agent()), ("mixer", torch_mixer())):
+        save_file(state, tmp_path / f"{name}.safetensors")
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("agent", "mixer")]
+    main([*files, f"run_dir={tmp_path / 'imported'}", "env=two_step", "gamma=0.5"])
+    team = load_team(Choice(str(tmp_path / "imported"), "final"))
+    for which in ("final", "best"):
+        mixer = load_mixer(tmp_path / "imported/policies/seed_0" / which, team.env)
+        assert mixer is not None
+        assert (mixer.gamma, mixer.standardised) == (0.5, False)
+        jax.tree.map(np.testing.assert_array_equal, mixer.params, mixer_from_pymarl(torch_mixer()))
+        assert mixer.slope(example(team.env)).shape == (AGENTS,)
+
+
 def test_a_mixer_with_pymarl2_s_names_is_the_same():
     params = mixer_from_pymarl(torch_mixer())
     renamed = mixer_to_pymarl(params, pymarl2=True)
@@ -159,6 +176,10 @@ def test_misfits_are_named_in_one_line(tmp_path, capsys, change, words):
         (["out=back.npz", "run_dir={run}", "seed=x"], "seed=x: must be a whole number"),
         (["out=back.npz", "run_dir={run}", "cell=1"], "cell=1: not in this run (the run is no sweep)"),
         (["out=back.npy", "run_dir={run}"], "out=back.npy: unknown; did you mean 'back.npz'?"),
+        (["out", "run_dir=x"], "out: "),
+        (["agent.npz", "run_dir=x", "seed=0", "seed=1"], "seed=1: given twice"),
+        (["agent.npz", "run_dir=x", "--seed=1"], "--seed=1: settings have no dashes"),
+        (["agent.bin", "run_dir=x"], "agent.bin: no such file"),
         (["out=no/back.npz", "run_dir={run}"], "out=no/back.npz: no such folder: no"),
     ],
 )

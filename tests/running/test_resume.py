@@ -85,7 +85,7 @@ def test_a_run_that_is_extended_is_one_run(whole, tmp_path):
     assert len(metrics(tmp_path / "run")) == 3 * EPOCHS / 2
     rest = train(tmp_path, "resume=run", f"total_env_steps={100 * EPOCHS}")
     assert rest.returncode == 0, rest.stderr
-    assert f"going on after epoch {EPOCHS // 2}" in rest.stdout
+    assert f"resuming after epoch {EPOCHS // 2}" in rest.stdout
     assert results(tmp_path / "run") == results(whole)
     assert wandb_history(tmp_path / "run") == wandb_history(whole)
     assert [row["env_steps"] for row in wandb_history(whole)] == [100 * (epoch + 1) for epoch in range(EPOCHS)]

@@ -271,7 +271,7 @@ def test_policies_of_the_best_cell_or_another_are_played(whole, capsys):
 
 def test_a_sweep_that_is_extended_is_one_sweep(whole, tmp_path):
     train(tmp_path, *SETTINGS, *GRID, "total_env_steps=100", "run_dir=run")
-    assert "going on after epoch 1" in train(tmp_path, "resume=run", STEPS).stdout
+    assert "resuming after epoch 1" in train(tmp_path, "resume=run", STEPS).stdout
     assert metrics(tmp_path / "run") == metrics(whole)
 
 
@@ -373,6 +373,7 @@ def test_halving_stops_the_worse_half_again_and_again(tmp_path):
     cells = {cell["cell"]: cell for cell in result["cells"]}
     assert sorted(cell["rank"] for cell in cells.values()) == [1, 2, 3, 4, 5]
     (survivor,) = counted[-1]
+    assert result["updates"] == max(row["updates"] for row in rows) > min(row["updates"] for row in rows)
     assert cells[survivor]["rank"] == 1
     assert [cell for cell in cells if not cells[cell]["stopped"]] == [survivor]
     for cell in cells:
@@ -458,7 +459,7 @@ def test_two_processes_of_which_one_dies_make_the_run_of_one(whole, tmp_path):
     with processes(tmp_path, *settings, "resume=true") as started:
         (first, out, err), (second, quiet, _) = end(started)
     assert (first, second) == (0, 0), err
-    assert "going on after epoch" in out
+    assert "resuming after epoch" in out
     assert "results in run" in out
     assert [line for line in quiet.splitlines() if "[Gloo]" not in line] == []
     assert metrics(tmp_path / "run") == metrics(whole)

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from qmix_jax.envs.jaxmarl import SMAX_SCENARIOS
+from qmix_jax.envs.jaxmarl import MPE_TASKS, SMAX_SCENARIOS
+from qmix_jax.envs.smax.scenarios import SMAC_SCENARIOS
 from qmix_jax.errors import ConfigError
 from qmix_jax.settings import spelling
 from qmix_jax.settings.arguments import check_form, split_options
@@ -245,7 +246,8 @@ def test_names_of_projects_stand_for_settings_that_exist():
     keys = _known_keys((), None) | _known_keys(("env=mpe", "replay=prioritised"), None) | set(group_names())
     assert set(spelling.ELSEWHERE) <= keys
     assert set(SMAX_SCENARIOS) == spelling.SMAX_SCENARIOS
-    assert not spelling.ONLY_IN_SMAC & spelling.SMAX_SCENARIOS
+    assert set(SMAC_SCENARIOS) == spelling.ONLY_IN_SMAC
+    assert set(MPE_TASKS) == spelling.MPE_TASKS
 
 
 def test_environments_that_pass_settings_on_are_those_that_take_any():

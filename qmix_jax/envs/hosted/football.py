@@ -83,7 +83,7 @@ class Football:
 
     def reset(self) -> None:
         """Start an episode."""
-        self._played = 0
+        self._played, self._scored = 0, False
         self._see(self._env.reset())
 
     def step(self, actions: list[int]) -> tuple[float, bool, dict[str, bool]]:
@@ -92,7 +92,8 @@ class Football:
         self._played += 1
         self._see(obs)
         limit = not done and self._played >= self._limit
-        told = {"battle_won": info["score_reward"] > 0, "episode_limit": limit}
+        self._scored |= info["score_reward"] > 0  # not every scenario ends with a goal
+        told = {"battle_won": self._scored, "episode_limit": limit}
         return float(np.ravel(reward)[0]), bool(done) or limit, told
 
     def _see(self, obs: Any) -> None:

@@ -140,7 +140,7 @@ def episode_seed(seed: int, number: int, failures: int = 0) -> int:
 
 
 def _leave_the_terminal(words: str) -> None:
-    """Print to a file, hear no Ctrl-C, and end with the process that started this one, simulators included."""
+    """Print to a file, ignore Ctrl-C, and end with the process that started this one, simulators included."""
     os.setpgid(0, 0)
     _guard(str(Path(words).parent))
     file = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -91,7 +91,7 @@ class Result(NamedTuple):
 
 
 class Door:
-    """What is particular to one kind of environment; see the three files that are called after them."""
+    """What is particular to one kind of environment; see the three files that are named after them."""
 
     spec: Spec
     tells_time_limit = True

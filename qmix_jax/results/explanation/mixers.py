@@ -69,6 +69,18 @@ def save_best_mixers(
 
 def _save(mixers: Any, index: Any, lane: Lane, run: RunInfo, which: str, more: Mapping[str, Any]) -> None:
     config = run.config if lane.cell is None else run.cells[lane.cell].container
+    save_mixer(run.run_dir / "policies" / lane.name / which, jax.tree.map(lambda x: x[index], mixers), config, more)
+
+
+def save_mixer(policy: Path, params: Any, config: Mapping[str, Any], more: Mapping[str, Any] = {}) -> None:
+    """Write a mixer beside its policy.
+
+    Args:
+        policy: a path without suffix, which ends in ``final`` or ``best``.
+        params: of the mixer.
+        config: the settings of the run.
+        more: of the description.
+    """
     description = {
         "format": FORMAT,
         "mixer": config["mixer"],
@@ -77,8 +89,7 @@ def _save(mixers: Any, index: Any, lane: Lane, run: RunInfo, which: str, more: M
         "standardised": config["reward"]["standardise"] or config["reward"]["standardise_returns"],
         **more,
     }
-    own = jax.tree.map(lambda x: x[index], mixers)
-    save_arrays(run.run_dir / "policies" / lane.name / NAMES[which], own, description)
+    save_arrays(policy.with_name(NAMES[policy.name]), params, description)
 
 
 class Mixer(NamedTuple):

@@ -8,8 +8,7 @@ from qmix_jax.results.explanation.figures import draw_tables, draw_trace, frames
 from qmix_jax.results.explanation.mixers import load_mixer
 from qmix_jax.results.explanation.trace import trace
 from qmix_jax.results.play import Plan
-from qmix_jax.results.policies import find_policy
-from qmix_jax.results.team import Choice, Team, policies_folder
+from qmix_jax.results.team import Choice, Team, policy_paths
 
 
 def explain(choice: Choice, team: Team, plan: Plan, folder: Path) -> list[Path]:
@@ -27,9 +26,7 @@ def explain(choice: Choice, team: Team, plan: Plan, folder: Path) -> list[Path]:
     Raises :class:`ConfigError` where a file cannot be read or written.
     """
     seed = next(iter(team.policies))
-    place = policies_folder(choice) / f"seed_{seed}" / choice.which
-    place = place if choice.policy is None else find_policy(choice.policy)
-    mixer = load_mixer(place, team.env)
+    mixer = load_mixer(policy_paths(choice)[seed], team.env)
     found = trace(team, plan, mixer)
     total = f"{sum(found.episode.rewards):.4g}"
     title = f"{choice.policy or choice.which} policy of seed {seed} on {team.env.name}: return {total}"

@@ -58,6 +58,15 @@ def test_a_goal_counts_once_and_wins(pitch):
     assert game.step([SHOT, NOTHING]) == (0.0, True, {"battle_won": False, "episode_limit": False})
 
 
+def test_a_game_that_goes_on_after_a_goal_is_still_won(pitch):
+    game = Football("academy_match", 1, limit=9)
+    game.reset()
+    told = [game.step([SHOT if step == 6 else RIGHT])[2] for step in range(9)]
+    assert [step["battle_won"] for step in told] == 6 * [False] + 3 * [True]
+    game.reset()
+    assert game.step([RIGHT])[2]["battle_won"] is False
+
+
 def test_the_time_limit_is_told_from_the_end_of_the_game(pitch):
     game = Football("academy_toy", 1, rewards="checkpoints", limit=2)
     game.reset()

@@ -1,4 +1,7 @@
-"""One player has the ball and runs: right is action 5, a shot is action 12. Whoever shoots beyond x = 0.5 scores."""
+"""One player has the ball and runs: right is action 5, a shot is action 12. Whoever shoots beyond x = 0.5 scores.
+
+A shot ends the episode, except in a match.
+"""
 
 import sys
 from typing import Any
@@ -15,9 +18,9 @@ class _Core:
 
 
 class Game:
-    def __init__(self, players: int, options: dict[str, Any], checkpoints: bool) -> None:
+    def __init__(self, players: int, options: dict[str, Any], checkpoints: bool, ends: bool) -> None:
         self.unwrapped = _Core(options)
-        self._players, self._checkpoints, self._x, self._score = players, checkpoints, 0.0, 0
+        self._players, self._checkpoints, self._ends, self._x = players, checkpoints, ends, 0.0
 
     def _obs(self) -> np.ndarray:
         obs = np.zeros((self._players, PLACES), np.float64)
@@ -30,7 +33,7 @@ class Game:
 
     def reset(self) -> np.ndarray:
         seed = self.unwrapped._config["game_engine_random_seed"]
-        self._x, self._score = float(np.random.default_rng(seed).uniform(0, 0.3)), 0
+        self._x = float(np.random.default_rng(seed).uniform(0, 0.3))
         return self._obs()
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, dict[str, Any]]:
@@ -44,7 +47,7 @@ class Game:
         scored = int(shot and self._x > 0.5)
         reward += scored
         rewards = np.full(self._players, reward) if self._players > 1 else reward
-        return self._obs(), rewards, shot, {"score_reward": scored}
+        return self._obs(), rewards, shot and self._ends, {"score_reward": scored}
 
     def close(self) -> None:
         self.unwrapped = None
@@ -60,4 +63,5 @@ def create_environment(
     if not env_name.startswith("academy"):
         sys.exit(1)  # As gfootball does.
     assert representation == "simple115v2"
-    return Game(number_of_left_players_agent_controls, other_config_options, "checkpoints" in rewards)
+    ends = "match" not in env_name
+    return Game(number_of_left_players_agent_controls, other_config_options, "checkpoints" in rewards, ends)

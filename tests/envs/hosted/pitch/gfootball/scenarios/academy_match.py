@@ -1,0 +1,1 @@
+"""A scenario of the small game, which goes on after a shot."""
