@@ -9,7 +9,7 @@ from typing import Any
 
 from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
-from qmix_jax.logging.files import CONFIG_FILE, check_folder, near_run
+from qmix_jax.logging.files import CONFIG_FILE, near_run
 from qmix_jax.logging.moved import current_settings
 from qmix_jax.results.comparison.records import flat
 from qmix_jax.settings.command_line import shipped_targets
@@ -124,11 +124,6 @@ def _check_targets(saved: Mapping[str, Any], run_dir: Path, named: Mapping[str, 
             f"{run_dir / CONFIG_FILE}: env.{key}={env[key]} names code to run; if you trust it, give the command that "
             f"started the run again, with run_dir={run_dir} resume=true"
         )
-
-
-def check_run_dir(run_dir: Path) -> None:
-    """Raise :class:`ConfigError` for a folder that cannot be created or written to, before anything is compiled."""
-    check_folder("run_dir", run_dir)
 
 
 def check_idle(run_dir: Path, distributed: DistributedConfig) -> None:

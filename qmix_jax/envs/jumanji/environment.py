@@ -7,7 +7,6 @@ import importlib
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from qmix_jax.envs.adapter import TEAM_REWARDS, TIME_LIMITS, foreign_code
-from qmix_jax.envs.base import Env, Episode
+from qmix_jax.envs.base import Env
 from qmix_jax.envs.jumanji.games import GAMES, Game
 from qmix_jax.envs.lazy_package import make_lazy
 from qmix_jax.envs.render import render_jumanji
@@ -52,9 +51,8 @@ def make_jumanji(
         check_kind(f"env.{name}", value, game.made_with.get(name))
     env = _construct(id, game, settings, episode_limit)
     with foreign_code():
-        state_like, like = jax.eval_shape(env.reset, jax.random.key(0))
+        _, like = jax.eval_shape(env.reset, jax.random.key(0))
         obs_like, board_like = jax.eval_shape(partial(game.see, env), like.observation)
-    del state_like
     if reward == "individual" and not like.reward.ndim:
         raise ConfigError(f"env.reward=individual: {id} pays the team one reward; use env.reward=sum")
     num_agents, obs_size = obs_like.shape
@@ -100,7 +98,7 @@ def make_jumanji(
         step=step,
         has_win_rate=game.won is not None,
         state_from_obs=board_like is None,
-        render=partial(_render, env),
+        render=partial(render_jumanji, env),
         drawn_as=(".gif",),
         individual_reward=reward == "individual",
     )
@@ -127,7 +125,3 @@ def _construct(id: str, game: Game, settings: Mapping[str, Any], episode_limit: 
         return kind(generator=generator(**made_with), **own)
     except (ValueError, AssertionError, TypeError) as error:
         raise ConfigError(f"env.id={id}: {' '.join(str(error).split())}") from error
-
-
-def _render(env: Any, episode: Episode, path: Path) -> None:
-    render_jumanji(env, episode, path)

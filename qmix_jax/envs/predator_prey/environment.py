@@ -158,7 +158,7 @@ def play(
     """:func:`step` with all randomness given."""
     action = action.astype(jnp.int32)
     moved = Hunt(move_agents(settings.rules, env_state.hunt, action, draws.agents), env_state.hunt.prey)
-    hunt, reward, _ = hunt_prey(settings.rules, moved, action == CATCH, draws)
+    hunt, reward = hunt_prey(settings.rules, moved, action == CATCH, draws)
     played = env_state.played + 1
     left = jnp.sum(hunt.prey != GONE)
     over = (left == 0) | jnp.all(hunt.agents == GONE)
