@@ -16,9 +16,10 @@ from omegaconf import DictConfig
 from qmix_jax import streams
 from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.errors import ConfigError
+from qmix_jax.logging.files import check_folder
 from qmix_jax.running.devices import check_xla_flags
 from qmix_jax.running.hosts import HostError
-from qmix_jax.running.resume import check_idle, check_run_dir, settings_to_resume
+from qmix_jax.running.resume import check_idle, settings_to_resume
 from qmix_jax.settings import command_line
 from qmix_jax.settings.arguments import HELP, version_line
 from qmix_jax.settings.cells import cells
@@ -55,7 +56,7 @@ def _hydra_main(tree: DictConfig) -> None:
         container = settings_to_resume(to_container(tree), [item.lstrip("+~").split("=")[0] for item in overrides])
         config = parse(container)
         run_dir = _run_dir(config)
-        check_run_dir(run_dir)
+        check_folder("run_dir", run_dir)
         if config.run_dir is not None:
             check_idle(run_dir, config.distributed)
         container["run_dir"] = str(run_dir)

@@ -21,6 +21,7 @@ They are NamedTuples: plain pytrees, built by keyword and changed with ``_replac
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 EnvState = Any
@@ -65,6 +66,26 @@ class Slot(NamedTuple):
     discount: Float[Array, "*batch"]
     mask: Float[Array, "*batch"]
     first: Bool[Array, "*batch"]
+
+
+def empty_slots(env: Any, *shape: int, xp: Any = jnp) -> Slot:
+    """Slots of zeros with the axes ``shape``, for the sizes of an ``Env``; ``xp=numpy`` makes them to be filled."""
+
+    def zeros(*size: int, dtype: Any = jnp.float32) -> Any:
+        return xp.zeros((*shape, *size), dtype)
+
+    return Slot(
+        step=TimeStep(
+            obs=zeros(env.num_agents, env.obs_size),
+            avail_actions=zeros(env.num_agents, env.num_actions, dtype=bool),
+            state=zeros(env.state_size),
+        ),
+        action=zeros(env.num_agents, dtype=jnp.int32),
+        reward=zeros(*env.reward_shape),
+        discount=zeros(),
+        mask=zeros(),
+        first=zeros(dtype=bool),
+    )
 
 
 class Start(NamedTuple):

@@ -122,7 +122,9 @@ def part_pieces(algorithm: Algorithm, hyper: HyperParams, learner: Learner, part
 
     x = with_gradient(found, "encoder", encoder, params)
     weights = agent.apply(params, method="_weights")
-    hidden = with_gradient(found, "GRU", lambda weights, x: gru_unroll(weights, x, keep), weights, x)
+    hidden = with_gradient(
+        found, "GRU", lambda weights, x: gru_unroll(weights, x, keep, jnp.zeros_like(x[0])), weights, x
+    )
     q = with_gradient(
         found,
         "Q head",

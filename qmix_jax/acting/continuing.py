@@ -19,7 +19,7 @@ from qmix_jax.acting.preferences import NONE, Preferences
 from qmix_jax.acting.rollout import Actors, Play, RolloutStats, draw_all, memory, number_of_starts, start
 from qmix_jax.envs.base import Env
 from qmix_jax.networks.agents import AnyAgent
-from qmix_jax.types import Slot, Start, TimeStep
+from qmix_jax.types import Slot, Start, empty_slots
 
 
 class Continuing(NamedTuple):
@@ -39,21 +39,9 @@ def begin(
     actors = start(env, agent, keys, preferences)
     if not window:
         return Continuing(actors)
-    shape = (keys.shape[0], window)
-    nothing = jnp.zeros(shape)
-    padding = Slot(
-        step=TimeStep(
-            obs=jnp.zeros((*shape, env.num_agents, env.obs_size)),
-            avail_actions=jnp.ones((*shape, env.num_agents, env.num_actions), bool),
-            state=jnp.zeros((*shape, env.state_size)),
-        ),
-        action=jnp.zeros((*shape, env.num_agents), jnp.int32),
-        reward=jnp.zeros((*shape, *env.reward_shape)),
-        discount=nothing,
-        mask=nothing,
-        first=jnp.zeros(shape, bool),
-    )
-    return Continuing(actors, padding, memory(actors))
+    padding = empty_slots(env, keys.shape[0], window)
+    step = padding.step._replace(avail_actions=jnp.ones_like(padding.step.avail_actions))
+    return Continuing(actors, padding._replace(step=step), memory(actors))
 
 
 def collect_on(

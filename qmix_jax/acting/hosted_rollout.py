@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from qmix_jax.acting.explore import Exploration, epsilon_greedy
 from qmix_jax.acting.greedy_episodes import Episodes
 from qmix_jax.acting.hosted_policy import exploring, greedy
-from qmix_jax.acting.hosted_slots import Continued, Place, Policy, Sums, empty_slots, padding
+from qmix_jax.acting.hosted_slots import Continued, Place, Policy, Sums, padding
 from qmix_jax.acting.preferences import MOST, NONE, Preferences
 from qmix_jax.acting.rollout import RolloutStats, no_memory
 from qmix_jax.envs.base import Env, Episode
@@ -22,7 +22,7 @@ from qmix_jax.envs.hosted.pool import Moment
 from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
 from qmix_jax.errors import ConfigError, in_a_line
 from qmix_jax.networks.agents import NO_ACTION, AnyAgent
-from qmix_jax.types import Slot, Start
+from qmix_jax.types import Slot, Start, empty_slots
 
 
 class HostedActor:
@@ -60,7 +60,7 @@ class HostedActor:
 
     def compile(self, agent_params: Any, level: Float[Array, ""]) -> None:
         """Compile the policy with parameters like these; otherwise it happens at the first step."""
-        slots = empty_slots(self._env, self._num_envs, 1)
+        slots = empty_slots(self._env, self._num_envs, 1, xp=np)
         obs, avail = (np.asarray(x)[:, 0] for x in slots.step[:2])
         hidden, action = self._beginning()
         moment = (agent_params, hidden, obs, avail.astype(np.int8), action, np.ones(self._num_envs, bool))
@@ -140,7 +140,7 @@ class HostedActor:
     ) -> tuple[Place, Slot, RolloutStats, Start]:
         """Play on from ``place``; where it leads, slots ``[B, T]``, statistics, and the memory at slot ``mark``."""
         pool, count = self._pool, self._num_envs
-        slots, sums = empty_slots(self._env, count, length), Sums(self._env, place)
+        slots, sums = cast(Any, empty_slots(self._env, count, length, xp=np)), Sums(self._env, place)
         now, hidden, action, preference, first, over, *_ = place
         agent_params, levels, key = policy
         marked = place.memory

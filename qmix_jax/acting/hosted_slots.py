@@ -10,7 +10,7 @@ from qmix_jax.acting.rollout import RolloutStats
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.pool import Moment
 from qmix_jax.networks.agents import AnyAgent
-from qmix_jax.types import Slot, Start, TimeStep
+from qmix_jax.types import Slot, Start, empty_slots
 
 
 class Policy(NamedTuple):
@@ -50,31 +50,10 @@ class Continued(NamedTuple):
     """What the agents remembered at the first slot of ``window``."""
 
 
-def empty_slots(env: Env, count: int, length: int) -> Any:
-    """A :class:`Slot` of zeros ``[B, T]`` in the host's memory, to be filled."""
-
-    def zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray:
-        return np.zeros((count, length, *shape), dtype)
-
-    step = TimeStep(
-        obs=cast(Array, zeros(env.num_agents, env.obs_size)),
-        avail_actions=cast(Array, zeros(env.num_agents, env.num_actions, dtype=bool)),
-        state=cast(Array, zeros(env.state_size)),
-    )
-    return Slot(
-        step=step,
-        action=cast(Array, zeros(env.num_agents, dtype=np.int32)),
-        reward=cast(Array, zeros(*env.reward_shape)),
-        discount=cast(Array, zeros()),
-        mask=cast(Array, zeros()),
-        first=cast(Array, zeros(dtype=bool)),
-    )
-
-
 def padding(env: Env, count: int, length: int) -> Slot:
     """Slots before the first ones: nothing is learned from them."""
-    slots = empty_slots(env, count, length)
-    slots.step.avail_actions[:] = True
+    slots = empty_slots(env, count, length, xp=np)
+    cast(Any, slots.step.avail_actions)[:] = True
     return slots
 
 
@@ -110,7 +89,7 @@ def zero_batch(
     env: Env, agent: AnyAgent, count: int, length: int, window: int | None = None
 ) -> tuple[Slot, RolloutStats, Start | None]:
     """Shapes and dtypes of what is collected; ``window`` is None where sequences do not continue."""
-    slots = empty_slots(env, count, length + (window or 0))
+    slots = empty_slots(env, count, length + (window or 0), xp=np)
     if window is None:
         return slots, _no_stats(), None
     action = np.zeros((count, env.num_agents), np.int32)

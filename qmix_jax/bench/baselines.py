@@ -13,7 +13,7 @@ from qmix_jax.bench.pieces import Piece, filled_state, learn_piece, new_minibatc
 from qmix_jax.bench.spread import alternate, ratio, spread
 from qmix_jax.errors import ConfigError
 from qmix_jax.learning import values
-from qmix_jax.networks.agents import Agent, Initializer, RecurrentAgent, last_actions, unroll
+from qmix_jax.networks.agents import Agent, Carry, Initializer, RecurrentAgent, Rows, last_actions, unroll
 from qmix_jax.types import HyperParams, TrainState
 
 BASELINES = ("flax_gru", "gather")
@@ -32,16 +32,14 @@ class FlaxGRUAgent(Agent):
         """One step."""
         return self.cell(carry, x)
 
-    def unroll_cell(
-        self, x: Float[Array, "T R H"], keep: Float[Array, "T R 1"], start: Float[Array, "R H"] | None = None
-    ) -> Float[Array, "T R H"]:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry) -> Rows:
         """``nn.scan`` of the cell."""
 
         def step(cell: nn.GRUCell, carry: Array, slot: tuple[Array, Array]) -> tuple[Array, Array]:
             return cell(carry * slot[1], slot[0])
 
         scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
-        return scan(self.cell, jnp.zeros_like(x[0]) if start is None else start, (x, keep))[1]
+        return scan(self.cell, start, (x, keep))[1]
 
 
 def gathered_values(q: Float[Array, "*batch A"], action: Int[Array, "*batch"], num_actions: int) -> Array:

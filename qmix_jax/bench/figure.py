@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from qmix_jax.results.curves import PALETTE
+from qmix_jax.results.curves import PALETTE, plain
 
 NAMES = {
     "seeds": "seeds",
@@ -61,7 +61,7 @@ def _curve(axes: Axes, name: str, points: list[Mapping[str, Any]]) -> None:
     axes.set_title("environment steps per second, all seeds", loc="left", fontsize=10)
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_ylim(0, 1.1 * max(rate["highest"] for rate in rates))
-    _plain(axes, "y")
+    plain(axes)
 
 
 def _ratios(report: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
@@ -85,14 +85,8 @@ def _bars(axes: Axes, bars: Mapping[str, Mapping[str, float]], color: str) -> No
     high = [bar["highest"] - bar["median"] for bar in bars.values()]
     axes.barh(list(bars), medians, xerr=[low, high], color=color, capsize=3)
     axes.invert_yaxis()
-    _plain(axes, "x")
+    plain(axes, "x")
 
 
 def _scaled(values: Mapping[str, float], factor: float) -> dict[str, float]:
     return {name: value * factor for name, value in values.items()}
-
-
-def _plain(axes: Axes, grid: str) -> None:
-    axes.grid(axis="x" if grid == "x" else "y", color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

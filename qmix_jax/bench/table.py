@@ -13,6 +13,7 @@ from typing import Any
 from qmix_jax.bench.settings import PREFIX, parse
 from qmix_jax.bench.spread import Spread
 from qmix_jax.errors import ConfigError
+from qmix_jax.settings.arguments import run_command
 
 USAGE = """\
 qmix_jax: speed and memory compared with JaxMARL, on MPE simple_spread and SMAX 3m, as a table
@@ -39,16 +40,8 @@ OWN = ("peer", "peer_python", "repetitions", "seeds", "output")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line. Exit status 2, with one line on standard error, for invalid settings."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or any(argument in ("help", "--help", "-h") for argument in arguments):
-        print(USAGE)
-        return
-    try:
-        text = measure(arguments)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(text)
+    given = list(sys.argv[1:] if argv is None else argv)
+    run_command(USAGE, given or ["--help"], lambda arguments: print(measure(arguments)))
 
 
 def measure(arguments: Sequence[str]) -> str:

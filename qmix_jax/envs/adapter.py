@@ -145,13 +145,8 @@ def from_jaxmarl(
             )
             true_end = terminated(transition) if terminated else done & transition.in_time
             last = done | true_end | (played >= limit)
-            no_more = last if time_limit == "terminal" else true_end
-            outcome = Outcome(
-                reward=TEAM_REWARDS[reward](jnp.stack([_scalar(rewards[agent]) for agent in agents])),
-                discount=1.0 - no_more.astype(jnp.float32),
-                last=last,
-                won=last & won(transition) if won else jnp.zeros((), bool),
-            )
+            paid = TEAM_REWARDS[reward](jnp.stack([_scalar(rewards[agent]) for agent in agents]))
+            outcome = outcome_of(time_limit, paid, true_end, last, won(transition) if won else False)
             return AdapterState(env_state=after, played=played), see(obs, after), outcome
 
     return Env(
@@ -173,6 +168,14 @@ def from_jaxmarl(
         image_shape=image_shape_of([leaf.shape for leaf in leaves]) if len(leaves) == len(agents) else None,
         byte_scale=1.0 if all(leaf.dtype == np.uint8 for leaf in leaves) else None,
     )
+
+
+def outcome_of(
+    time_limit: str, reward: Float[Array, "*N"], over: Bool[Array, ""], last: Bool[Array, ""], won: Any
+) -> Outcome:
+    """The outcome of a transition that terminated the episode (``over``), or ended it for any reason (``last``)."""
+    no_more = last if time_limit == "terminal" else over
+    return Outcome(reward=reward, discount=1.0 - no_more.astype(jnp.float32), last=last, won=last & won)
 
 
 @contextlib.contextmanager

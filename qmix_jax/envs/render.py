@@ -97,7 +97,7 @@ def render_smax(visualizer: Callable[..., Any], env: Any, episode: Episode, path
             pictures.append(Image.fromarray(rgba).quantize(64, method=Image.Quantize.FASTOCTREE))
         pyplot.close(drawn.fig)
     milliseconds = round(1000 * env.time_per_step * stride)
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
+    write_gif(pictures, path, milliseconds)
 
 
 def render_jumanji(env: Any, episode: Episode, path: Path) -> None:
@@ -116,7 +116,21 @@ def draw_frames(episode: Episode, path: Path) -> None:
 
     check_suffix(path, (".gif",))
     pictures = [Image.fromarray(np.asarray(frame, np.uint8)).convert("RGB") for frame in episode.env_states]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=200, loop=0)
+    write_gif(pictures, path, 200)
+
+
+def picture_of(figure: Any) -> Any:
+    """What a figure shows, as a picture of 64 colours."""
+    from PIL import Image
+
+    with io.BytesIO() as file:
+        figure.savefig(file, format="png")
+        return Image.open(file).convert("RGB").quantize(64)
+
+
+def write_gif(pictures: Sequence[Any], path: Path, milliseconds: int) -> None:
+    """Write pictures, shown for ``milliseconds`` each, as a GIF that plays again and again."""
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
 
 
 def expand_smax(env: Any, episode: Episode) -> list[tuple[None, Any, dict[str, Any]]]:

@@ -19,8 +19,8 @@ from qmix_jax.networks.linear import add_bias, product, uniform_fan_in, with_lea
 
 Initializer = Callable[..., jax.Array]
 Rows = Float[Array, "T R H"]
-Carry = Float[Array, "R C"] | None
-"""The hidden state of R rows; None is zero."""
+Carry = Float[Array, "R C"]
+"""The hidden state of R rows."""
 
 NO_ACTION = -1
 """The last action at the start of an episode: its one-hot vector is all zeros."""
@@ -71,7 +71,7 @@ class Agent(nn.Module):
         """One step: the new hidden state and the input of the output layer."""
         raise NotImplementedError
 
-    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry = None) -> Rows:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry) -> Rows:
         """All steps of R rows from the hidden state ``start``; ``keep`` is 0 where an episode starts."""
         raise NotImplementedError
 
@@ -120,8 +120,8 @@ class Agent(nn.Module):
         length, rows = obs.shape[0], math.prod(obs.shape[1:-1])
         x = self._first_layer(obs, last_action).reshape(length, rows, self.hidden_size)
         keep = jnp.broadcast_to(~first[..., None], obs.shape[:-1]).reshape(length, rows, 1).astype(obs.dtype)
-        of_start = () if start is None else (start.reshape(rows, self.carry_size),)
-        return self.unroll_cell(x, keep, *of_start).reshape(*obs.shape[:-1], self.hidden_size)
+        carry = jnp.zeros((rows, self.carry_size), x.dtype) if start is None else start.reshape(rows, self.carry_size)
+        return self.unroll_cell(x, keep, carry).reshape(*obs.shape[:-1], self.hidden_size)
 
     def initial_hidden(self, *batch: int) -> Float[Array, "*batch N C"]:
         """The hidden state at the start of an episode."""
@@ -168,7 +168,7 @@ class RecurrentAgent(Agent):
         hidden = gru_step(self._weights(), x, carry)
         return hidden, hidden
 
-    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry = None) -> Rows:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry) -> Rows:
         """See :func:`qmix_jax.networks.gru.gru_unroll`."""
         return gru_unroll(self._weights(), x, keep, start)
 
@@ -205,7 +205,7 @@ class LSTMAgent(Agent):
         carry = self._step(x @ self.lstm_input_kernel + with_leading_axes(self.lstm_bias, x.ndim), carry)
         return carry, carry[..., : self.hidden_size]
 
-    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry = None) -> Rows:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry) -> Rows:
         """A scan over time; the input projections of all steps are computed before it."""
         inputs = (x.reshape(-1, self.hidden_size) @ self.lstm_input_kernel + self.lstm_bias[None]).reshape(
             *x.shape[:-1], 4 * self.hidden_size
@@ -215,7 +215,6 @@ class LSTMAgent(Agent):
             carry = self._step(slot[0], carry * slot[1])
             return carry, carry[..., : self.hidden_size]
 
-        start = jnp.zeros((x.shape[1], self.carry_size), x.dtype) if start is None else start
         return jax.lax.scan(step, start, (inputs, keep))[1]
 
     def _step(self, inputs: Float[Array, "*batch 4H"], carry: Float[Array, "*batch 2H"]) -> Float[Array, "*batch 2H"]:
@@ -244,7 +243,7 @@ class FeedForwardAgent(Agent):
         """The second layer."""
         return carry, nn.relu(x @ self.second_kernel + with_leading_axes(self.second_bias, x.ndim))
 
-    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry = None) -> Rows:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry) -> Rows:
         """Every step on its own."""
         return nn.relu(x.reshape(-1, self.hidden_size) @ self.second_kernel + self.second_bias[None]).reshape(x.shape)
 

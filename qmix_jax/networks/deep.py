@@ -35,7 +35,7 @@ class DeepRecurrentAgent(RecurrentAgent):
         """The layers and one step of the GRU."""
         return super().step_cell(self._later_layers(x), carry)
 
-    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry = None) -> Rows:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry) -> Rows:
         """The layers for all slots at once, then the GRU."""
         flat = self._later_layers(x.reshape(-1, self.hidden_size))
         return super().unroll_cell(flat.reshape(x.shape), keep, start)

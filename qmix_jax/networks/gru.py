@@ -50,10 +50,7 @@ def gru_step(
 
 
 def gru_unroll(
-    weights: GRUWeights,
-    x: Float[Array, "T R I"],
-    keep: Float[Array, "T R 1"],
-    start: Float[Array, "R H"] | None = None,
+    weights: GRUWeights, x: Float[Array, "T R I"], keep: Float[Array, "T R 1"], start: Float[Array, "R H"]
 ) -> Float[Array, "T R H"]:
     """Hidden states along a sequence.
 
@@ -61,9 +58,9 @@ def gru_unroll(
         weights: the parameters.
         x: inputs of R independent rows.
         keep: 0 where a row starts a new episode at that step (its hidden state is zeroed before the step), else 1.
-        start: the hidden state before the first step; None is zero.
+        start: the hidden state before the first step.
     """
-    return _unroll(weights, x, keep, _no_hidden(weights, keep) if start is None else start)
+    return _unroll(weights, x, keep, start)
 
 
 @jax.custom_vjp
@@ -107,7 +104,7 @@ def _backward(residuals, d_output):
         d_weights = jax.tree.map(jnp.add, d_weights, _weight_gradients(x, hidden, d_by_input, d_by_hidden))
         return (d_before, d_weights), d_by_input @ weights.input_kernel.T
 
-    end = (_no_hidden(weights, keep), jax.tree.map(jnp.zeros_like, weights) if in_scan else None)
+    end = (jnp.zeros_like(start), jax.tree.map(jnp.zeros_like, weights) if in_scan else None)
     slots = (x, keep, projected, before, d_output)
     (d_start, d_weights), d_gates = jax.lax.scan(step, end, slots, reverse=True)
     if in_scan:
@@ -151,10 +148,6 @@ def _weight_gradients(
     """Weight gradients summed over all rows, from the gates' gradients by input and by hidden state."""
     x, hidden, d_by_input, d_by_hidden = (y.reshape(-1, y.shape[-1]) for y in (x, hidden, d_by_input, d_by_hidden))
     return GRUWeights(x.T @ d_by_input, sum_rows(d_by_input), hidden.T @ d_by_hidden, sum_rows(d_by_hidden))
-
-
-def _no_hidden(weights: GRUWeights, keep: Float[Array, "T R 1"]) -> Float[Array, "R H"]:
-    return jnp.zeros((keep.shape[1], weights.hidden_kernel.shape[0]), weights.hidden_kernel.dtype)
 
 
 def _sigmoid(x: Array) -> Array:

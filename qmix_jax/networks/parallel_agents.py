@@ -12,13 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from qmix_jax.errors import require
-from qmix_jax.networks.agents import Agent, Initializer
+from qmix_jax.networks.agents import Agent, Carry, Initializer, Rows
 from qmix_jax.networks.linear import add_bias, with_leading_axes
 from qmix_jax.networks.linear_recurrence import Pair, linear_recurrence, rotating_recurrence
-
-Rows = Float[Array, "T R H"]
-Start = Float[Array, "R C"] | None
-"""The hidden state of R rows; None is zero."""
 
 
 class MinGRUAgent(Agent):
@@ -46,10 +42,9 @@ class MinGRUAgent(Agent):
         hidden = (1 - gate) * carry + gate * candidate
         return hidden, hidden
 
-    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Start = None) -> Rows:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry) -> Rows:
         """See :func:`qmix_jax.networks.linear_recurrence.linear_recurrence`."""
         gate, candidate = self._of_input(x)
-        start = jnp.zeros(x.shape[1:], x.dtype) if start is None else start
         return linear_recurrence((1 - gate) * keep, gate * candidate, start)
 
     def _of_input(self, x: Float[Array, "*rows H"]) -> tuple[Float[Array, "*rows H"], Float[Array, "*rows H"]]:
@@ -123,9 +118,8 @@ class LRUAgent(Agent):
         )
         return jnp.concatenate(hidden, axis=-1), self._output(hidden, x)
 
-    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Start = None) -> Rows:
+    def unroll_cell(self, x: Rows, keep: Float[Array, "T R 1"], start: Carry) -> Rows:
         """See :func:`qmix_jax.networks.linear_recurrence.rotating_recurrence`."""
-        start = jnp.zeros((x.shape[1], self.carry_size), x.dtype) if start is None else start
         first = Pair(*jnp.split(start, 2, axis=-1))
         return self._output(rotating_recurrence(self._factor(), keep, self._into(x), first), x)
 

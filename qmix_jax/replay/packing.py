@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from qmix_jax.envs.base import Env
-from qmix_jax.types import Slot, TimeStep
+from qmix_jax.types import Slot, TimeStep, empty_slots
 
 OBS_DTYPES = {"float32": jnp.float32, "float16": jnp.float16, "bfloat16": jnp.bfloat16}
 BITS = 8
@@ -87,20 +87,7 @@ def unpack(storage: Storage, stored: Stored) -> Slot:
 
 def empty_slot(storage: Storage, env: Env) -> Stored:
     """A packed slot of zeros."""
-    number = jnp.zeros(())
-    slot = Slot(
-        step=TimeStep(
-            obs=jnp.zeros((env.num_agents, env.obs_size)),
-            avail_actions=jnp.zeros((env.num_agents, env.num_actions), bool),
-            state=jnp.zeros(env.state_size),
-        ),
-        action=jnp.zeros(env.num_agents, jnp.int32),
-        reward=jnp.zeros(env.reward_shape),
-        discount=number,
-        mask=number,
-        first=jnp.zeros((), bool),
-    )
-    return pack(storage, slot)
+    return pack(storage, empty_slots(env))
 
 
 def _rounded(x: Array, dtype: Any) -> Array:

@@ -199,9 +199,6 @@ def load_players(run_dir: str, sizes: tuple[int, int, int]) -> tuple[Callable[[]
         )
     params = next(iter(team.policies.values()))
 
-    def start() -> Memory:
-        return Memory(agent.initial_hidden(), jnp.full(env.num_agents, NO_ACTION, jnp.int32))
-
     def act(
         key: Array, memory: Memory, obs: Float[Array, "N O"], avail_actions: Bool[Array, "N A"]
     ) -> tuple[Memory, Int[Array, " N"]]:
@@ -209,4 +206,4 @@ def load_players(run_dir: str, sizes: tuple[int, int, int]) -> tuple[Callable[[]
         action, memory = _one(agent, params, obs, memory, avail_actions)
         return memory, action
 
-    return start, act
+    return ActingTeam(team).start, act

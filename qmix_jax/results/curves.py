@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,6 +26,9 @@ RATES = {"eval_win_rate", "train_win_rate"}
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which remain distinct with any common colour blindness."""
 LINE_STYLES = ("-", "--", "-.", ":")
+
+Style = tuple[str, str]
+"""Colour and line style."""
 
 Row = Mapping[str, Any]
 """One line of ``metrics.jsonl``: one epoch of one seed."""
@@ -129,13 +132,10 @@ def compare_rows(
     drawn = {metric: _by_label(rows, metric) for metric in metrics}
     drawn = {metric: by_label for metric, by_label in drawn.items() if by_label}
     figure, all_axes = panels(len(drawn), title)
-    styles = {
-        label: (PALETTE[index % len(PALETTE)], LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)])
-        for index, label in enumerate(rows)
-    }
+    own = styles(rows)
     for axes, (metric, by_label) in zip(all_axes, drawn.items(), strict=True):
         for label, found in by_label.items():
-            _draw(axes, found, *styles[label], label)
+            _draw(axes, found, *own[label], label)
         _describe(axes, metric)
     if drawn:
         handles, labels = all_axes[0].get_legend_handles_labels()
@@ -187,6 +187,21 @@ def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
     return figure, [figure.add_subplot(1, count, index + 1) for index in range(count)]
 
 
+def styles(labels: Iterable[str]) -> dict[str, Style]:
+    """A colour and a line style for each label, the same in every figure."""
+    return {
+        label: (PALETTE[index % len(PALETTE)], LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)])
+        for index, label in enumerate(labels)
+    }
+
+
+def plain(axes: Axes, grid: Literal["both", "x", "y"] = "y", color: str = "0.9") -> None:
+    """A light grid in the background, and no lines above and on the right."""
+    axes.grid(axis=grid, color=color, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def _draw(axes: Axes, found: Curves, color: str, style: str, label: str) -> None:
     marker = "o" if found.env_steps.size == 1 else None  # a single point has no line
     if len(found.values) > 1:
@@ -201,9 +216,7 @@ def _describe(axes: Axes, metric: str) -> None:
     axes.set_xlabel("environment steps per seed")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlim(left=0)
-    axes.grid(axis="y", color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
     axes.margins(x=0.01)
     if metric in RATES:
         axes.set_ylim(-0.02, 1.02)

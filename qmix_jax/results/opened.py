@@ -14,6 +14,7 @@ from qmix_jax.envs.build import as_env
 from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.logging.files import CONFIG_FILE, METRICS_FILE, near_run, read_rows
 from qmix_jax.logging.moved import current_settings
+from qmix_jax.settings.cells import Lane
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,11 +154,7 @@ class OpenedRun:
 
     def _latest(self) -> list[tuple[str, dict[str, Any]]]:
         """The latest evaluation of each seed."""
-        found = {(row.get("cell"), row["seed"]): row for row in self.rows}
-        return [
-            (f"seed {seed}" if cell is None else f"cell {cell}, seed {seed}", row)
-            for (cell, seed), row in found.items()
-        ]
+        return list({Lane(row.get("cell"), row["seed"]).words: row for row in self.rows}.items())
 
     def __repr__(self) -> str:
         latest = self._latest()

@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from qmix_jax.results.curves import LABELS, PALETTE, Row, compare_rows, panels, save
+from qmix_jax.results.curves import LABELS, PALETTE, Row, compare_rows, panels, plain, save
 
 SHOWN = 7
 """How many cells get a learning curve: as many as there are distinct colours."""
@@ -72,9 +72,7 @@ def _points(axes: Axes, key: str, values: list[float], cells: Sequence[Mapping[s
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.set_xlabel(key)
     axes.set_title(label, loc="left", fontsize=11)
-    axes.grid(axis="y", color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
 
 
 def _ticks(axes: Axes, which: str, values: Sequence[float]) -> None:

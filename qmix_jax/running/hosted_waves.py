@@ -149,10 +149,6 @@ class HostedWaves(Waves):
         """Parameters of the agents and the exploration's level, as they are now."""
         return self._policy(self._states[lane], self._hypers[lane])
 
-    def restore(self, snapshot: TrainState, epochs: int) -> None:
-        """Go on from a snapshot; episodes begin again, as those of every epoch do."""
-        super().restore(snapshot, epochs)
-
     def only(self, places: np.ndarray) -> "HostedWaves":
         """These lanes alone, see ``Waves``."""
         others = super().only(places)

@@ -9,8 +9,9 @@ from typing import Any
 
 from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
-from qmix_jax.logging.files import CONFIG_FILE, check_folder, near_run
+from qmix_jax.logging.files import CONFIG_FILE, near_run
 from qmix_jax.logging.moved import current_settings
+from qmix_jax.results.comparison.records import flat
 from qmix_jax.settings.command_line import shipped_targets
 from qmix_jax.settings.config import DistributedConfig
 
@@ -75,7 +76,7 @@ def check_same(container: Mapping[str, Any], saved: Mapping[str, Any], run_dir: 
             f"distributed.num_processes={processes[0]}: the run in {run_dir} was made by {processes[1]}, each of which "
             f"has its own checkpoints; use as many"
         )
-    now, then = _leaves(container), _leaves(saved)
+    now, then = flat(container), flat(saved)
     differing = [
         f"{key}={now.get(key, 'nothing')} (was {then.get(key, 'nothing')})"
         for key in sorted(now.keys() | then.keys())
@@ -123,21 +124,6 @@ def _check_targets(saved: Mapping[str, Any], run_dir: Path, named: Mapping[str, 
             f"{run_dir / CONFIG_FILE}: env.{key}={env[key]} names code to run; if you trust it, give the command that "
             f"started the run again, with run_dir={run_dir} resume=true"
         )
-
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, Mapping):
-        return {prefix: tree}
-    return {
-        name: value
-        for key, item in tree.items()
-        for name, value in _leaves(item, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
-
-
-def check_run_dir(run_dir: Path) -> None:
-    """Raise :class:`ConfigError` for a folder that cannot be created or written to, before anything is compiled."""
-    check_folder("run_dir", run_dir)
 
 
 def check_idle(run_dir: Path, distributed: DistributedConfig) -> None:

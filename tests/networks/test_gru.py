@@ -39,16 +39,16 @@ def random_gru() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     return params, numbers.normal(size=(LENGTH, ROWS, INPUT)), keep
 
 
-def scan_of_steps(weights: GRUWeights, x: jax.Array, keep: jax.Array) -> jax.Array:
+def scan_of_steps(weights: GRUWeights, x: jax.Array, keep: jax.Array, start: jax.Array) -> jax.Array:
     def step(hidden, slot):
         hidden = gru_step(weights, slot[0], hidden * slot[1])
         return hidden, hidden
 
-    return jax.lax.scan(step, jnp.zeros((ROWS, HIDDEN), x.dtype), (x, keep))[1]
+    return jax.lax.scan(step, start, (x, keep))[1]
 
 
 def unrolled(unroll, params, x, keep) -> jax.Array:
-    return unroll(GRUWeights(**params), x, keep)
+    return unroll(GRUWeights(**params), x, keep, jnp.zeros((ROWS, HIDDEN), x.dtype))
 
 
 def gru_in_numpy(params, x, keep) -> np.ndarray:

@@ -165,8 +165,8 @@ def test_a_given_hidden_state_counts_until_the_first_new_episode(kind, platform,
     with jax.enable_x64(True):
         params = in_float64(init(agent))
         unroll = jax.jit(functools.partial(agent.apply, method="unroll_cell"), compiler_options=QUICKLY)
-        whole = np.asarray(unroll(params, x, keep))
         hidden = np.zeros((ROWS, agent.carry_size))
+        whole = np.asarray(unroll(params, x, keep, hidden))
         for t in range(half):
             hidden, _ = agent.apply(params, x[t], hidden, method="step_cell")
         second = np.asarray(unroll(params, x[half:], keep[half:], hidden))

@@ -18,7 +18,8 @@ from wandb_record import history
 
 from qmix_jax import library
 from qmix_jax.errors import ConfigError
-from qmix_jax.running.resume import check_idle, check_run_dir, check_same, locked, settings_to_resume
+from qmix_jax.logging.files import check_folder
+from qmix_jax.running.resume import check_idle, check_same, locked, settings_to_resume
 from qmix_jax.running.waves import Waves
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.reading import parse, to_container
@@ -238,9 +239,9 @@ def test_a_folder_that_cannot_hold_a_run_is_refused_before_anything_is_compiled(
         ("x" * 300, "cannot be used: File name too long"),
     ):
         with pytest.raises(ConfigError, match=f"^run_dir=.*{words}"):
-            check_run_dir(tmp_path / name)
+            check_folder("run_dir", tmp_path / name)
     for name in ("new/folder", "a[1]", "../up", "x" * 200, "$HOME\n~"):
-        check_run_dir(tmp_path / name)
+        check_folder("run_dir", tmp_path / name)
 
 
 def test_a_folder_is_trained_in_by_one_process_only(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from qmix_jax.envs.adapter import TIME_LIMITS
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.pool import Pool
 from qmix_jax.envs.hosted.team import TEAM_REWARDS, Door, EnvError, Team
@@ -19,7 +20,6 @@ from qmix_jax.envs.render import draw_frames
 from qmix_jax.envs.settings import check_at_least, check_choice
 from qmix_jax.errors import USERS_ERRORS, ConfigError, in_a_line
 
-TIME_LIMITS = ("terminal", "bootstrap")
 TRIAL_STEPS = 200
 """Random steps, at most, that are played before training."""
 SLOW = 10.0

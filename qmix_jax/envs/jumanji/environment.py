@@ -7,15 +7,14 @@ import importlib
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Key
 
-from qmix_jax.envs.adapter import TEAM_REWARDS, TIME_LIMITS, foreign_code
-from qmix_jax.envs.base import Env, Episode
+from qmix_jax.envs.adapter import TEAM_REWARDS, TIME_LIMITS, foreign_code, outcome_of
+from qmix_jax.envs.base import Env
 from qmix_jax.envs.jumanji.games import GAMES, Game
 from qmix_jax.envs.lazy_package import make_lazy
 from qmix_jax.envs.render import render_jumanji
@@ -52,42 +51,12 @@ def make_jumanji(
         check_kind(f"env.{name}", value, game.made_with.get(name))
     env = _construct(id, game, settings, episode_limit)
     with foreign_code():
-        state_like, like = jax.eval_shape(env.reset, jax.random.key(0))
+        _, like = jax.eval_shape(env.reset, jax.random.key(0))
         obs_like, board_like = jax.eval_shape(partial(game.see, env), like.observation)
-    del state_like
     if reward == "individual" and not like.reward.ndim:
         raise ConfigError(f"env.reward=individual: {id} pays the team one reward; use env.reward=sum")
     num_agents, obs_size = obs_like.shape
     size = num_agents * obs_size if board_like is None else board_like.size
-
-    def see(observation: Any) -> TimeStep:
-        obs, board = game.see(env, observation)
-        return TimeStep(
-            obs=obs,
-            avail_actions=observation.action_mask.astype(bool),
-            state=obs.reshape(-1) if board is None else board,
-        )
-
-    def reset(key: Key[Array, ""]) -> tuple[EnvState, TimeStep]:
-        with foreign_code():
-            state, timestep = env.reset(key)
-            return state, see(timestep.observation)
-
-    def step(key: Key[Array, ""], env_state: EnvState, action: Int[Array, " N"]) -> tuple[EnvState, TimeStep, Outcome]:
-        with foreign_code():
-            # The game would go on with random numbers of its start, which rollouts use more than once.
-            state, timestep = env.step(env_state.replace(key=key), action)
-            last = timestep.last()
-            ended = last & game.ended(env, state, timestep)
-            no_more = last if time_limit == "terminal" else ended
-            paid = TEAM_REWARDS[reward](timestep.reward) if timestep.reward.ndim else timestep.reward
-            outcome = Outcome(
-                reward=paid.astype(jnp.float32),
-                discount=1.0 - no_more.astype(jnp.float32),
-                last=last,
-                won=last & game.won(env, state) if game.won else jnp.zeros((), bool),
-            )
-            return state, see(timestep.observation), outcome
 
     return Env(
         name=id,
@@ -96,14 +65,40 @@ def make_jumanji(
         obs_size=obs_size,
         state_size=size,
         episode_limit=int(env.time_limit),
-        reset=reset,
-        step=step,
+        reset=partial(_reset, env, game),
+        step=partial(_step, env, game, reward, time_limit),
         has_win_rate=game.won is not None,
         state_from_obs=board_like is None,
-        render=partial(_render, env),
+        render=partial(render_jumanji, env),
         drawn_as=(".gif",),
         individual_reward=reward == "individual",
     )
+
+
+def _see(env: Any, game: Game, observation: Any) -> TimeStep:
+    obs, board = game.see(env, observation)
+    state = obs.reshape(-1) if board is None else board
+    return TimeStep(obs=obs, avail_actions=observation.action_mask.astype(bool), state=state)
+
+
+def _reset(env: Any, game: Game, key: Key[Array, ""]) -> tuple[EnvState, TimeStep]:
+    with foreign_code():
+        state, timestep = env.reset(key)
+        return state, _see(env, game, timestep.observation)
+
+
+def _step(
+    env: Any, game: Game, reward: str, time_limit: str, key: Key[Array, ""], env_state: EnvState, action: Array
+) -> tuple[EnvState, TimeStep, Outcome]:
+    with foreign_code():
+        # The game would go on with random numbers of its start, which rollouts use more than once.
+        state, timestep = env.step(env_state.replace(key=key), action)
+        last = timestep.last()
+        ended = last & game.ended(env, state, timestep)
+        paid = TEAM_REWARDS[reward](timestep.reward) if timestep.reward.ndim else timestep.reward
+        won = game.won(env, state) if game.won else False
+        outcome = outcome_of(time_limit, paid.astype(jnp.float32), ended, last, won)
+        return state, _see(env, game, timestep.observation), outcome
 
 
 def _construct(id: str, game: Game, settings: Mapping[str, Any], episode_limit: int | None) -> Any:
@@ -127,7 +122,3 @@ def _construct(id: str, game: Game, settings: Mapping[str, Any], episode_limit: 
         return kind(generator=generator(**made_with), **own)
     except (ValueError, AssertionError, TypeError) as error:
         raise ConfigError(f"env.id={id}: {' '.join(str(error).split())}") from error
-
-
-def _render(env: Any, episode: Episode, path: Path) -> None:
-    render_jumanji(env, episode, path)

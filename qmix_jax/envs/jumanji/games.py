@@ -31,7 +31,6 @@ class Game(NamedTuple):
     see: Callable[[Any, Any], tuple[Float[Array, "N O"], Float[Array, " G"] | None]]
     ended: Callable[[Any, Any, Any], Bool[Array, ""]]
     won: Callable[[Any, Any], Bool[Array, ""]] | None = None
-    max_return: float | None = None
 
 
 def _views(env: Any, observation: Any) -> tuple[Float[Array, "N O"], None]:

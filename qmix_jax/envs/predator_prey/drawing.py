@@ -1,6 +1,5 @@
 """Drawing recorded hunts to a GIF."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from qmix_jax.envs.base import Episode
 from qmix_jax.envs.predator_prey.hunt import CATCH, GONE, Hunt, Rules
-from qmix_jax.envs.render import check_suffix
+from qmix_jax.envs.render import check_suffix, picture_of, write_gif
 
 FRAME_MILLISECONDS = 250
 AGENT, PREY, CAUGHT, ALONE = "#2f6fb5", "#c77d2a", "#27ae60", "#c0392b"
@@ -23,7 +22,6 @@ def render(rules: Rules, sight: int, episode: Episode, path: Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from PIL import Image
 
     check_suffix(path, (".gif",))
     hunts = [jax.device_get(state).hunt for state in episode.env_states]
@@ -37,10 +35,8 @@ def render(rules: Rules, sight: int, episode: Episode, path: Path) -> None:
         draw(axes, rules, sight, hunt, after, action)
         caught = int((hunt.prey == GONE).sum())
         axes.set_title(f"transition {number}, {caught} caught, return {sum(episode.rewards[:number]):g}", fontsize=10)
-        with io.BytesIO() as file:
-            figure.savefig(file, format="png")
-            pictures.append(Image.open(file).convert("RGB").quantize(64))
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=FRAME_MILLISECONDS, loop=0)
+        pictures.append(picture_of(figure))
+    write_gif(pictures, path, FRAME_MILLISECONDS)
 
 
 def draw(axes: Any, rules: Rules, sight: int, hunt: Hunt, after: Hunt, action: np.ndarray | None) -> None:

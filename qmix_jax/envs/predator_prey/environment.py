@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from qmix_jax.envs.adapter import TIME_LIMITS
+from qmix_jax.envs.adapter import TIME_LIMITS, outcome_of
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.predator_prey import drawing
 from qmix_jax.envs.predator_prey.hunt import (
@@ -158,18 +158,12 @@ def play(
     """:func:`step` with all randomness given."""
     action = action.astype(jnp.int32)
     moved = Hunt(move_agents(settings.rules, env_state.hunt, action, draws.agents), env_state.hunt.prey)
-    hunt, reward, _ = hunt_prey(settings.rules, moved, action == CATCH, draws)
+    hunt, reward = hunt_prey(settings.rules, moved, action == CATCH, draws)
     played = env_state.played + 1
     left = jnp.sum(hunt.prey != GONE)
     over = (left == 0) | jnp.all(hunt.agents == GONE)
     last = over | (played >= settings.max_steps)
-    no_more = last if settings.time_limit == "terminal" else over
-    outcome = Outcome(
-        reward=reward,
-        discount=1.0 - no_more.astype(jnp.float32),
-        last=last,
-        won=last & (settings.num_prey - left >= settings.most_captures),
-    )
+    outcome = outcome_of(settings.time_limit, reward, over, last, settings.num_prey - left >= settings.most_captures)
     return PredatorPreyState(hunt=hunt, played=played), see(settings, hunt), outcome
 
 

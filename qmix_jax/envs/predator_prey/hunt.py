@@ -90,18 +90,16 @@ def move_agents(rules: Rules, hunt: Hunt, action: Int[Array, " N"], order: Float
     return jax.lax.scan(move, hunt.agents, jnp.arange(action.shape[0]))[0]
 
 
-def hunt_prey(
-    rules: Rules, hunt: Hunt, catching: Bool[Array, " N"], draws: Draws
-) -> tuple[Hunt, Float[Array, ""], Int[Array, ""]]:
-    """Every prey in turn is caught by the agents beside it that catch, or moves; reward and number caught.
+def hunt_prey(rules: Rules, hunt: Hunt, catching: Bool[Array, " N"], draws: Draws) -> tuple[Hunt, Float[Array, ""]]:
+    """Every prey in turn is caught by the agents beside it that catch, or moves; also the reward.
 
     Enough agents catch the prey. Too few cost the penalty, once for each prey. What happened to the prey before counts:
     agents that have left catch nothing more, and their cells are free.
     """
     places = ranks(draws.prey)
 
-    def turn_of(carry: tuple[Hunt, Array, Array], turn: Int[Array, ""]) -> tuple[tuple[Hunt, Array, Array], None]:
-        (agents, prey), reward, caught = carry
+    def turn_of(carry: tuple[Hunt, Array], turn: Int[Array, ""]) -> tuple[tuple[Hunt, Array], None]:
+        (agents, prey), reward = carry
         mine = places == turn
         here = jnp.sum(jnp.where(mine, prey, 0))
         near = neighbours(rules.size, here)
@@ -114,10 +112,9 @@ def hunt_prey(
         prey = jnp.where(mine, jnp.where(captured, GONE, there), prey)
         if rules.capture_leaves:
             agents = jnp.where(catchers & captured, GONE, agents)
-        return (Hunt(agents, prey), reward, caught + captured), None
+        return (Hunt(agents, prey), reward), None
 
-    start = (hunt, jnp.zeros(()), jnp.zeros((), jnp.int32))
-    return jax.lax.scan(turn_of, start, jnp.arange(hunt.prey.shape[0]))[0]
+    return jax.lax.scan(turn_of, (hunt, jnp.zeros(())), jnp.arange(hunt.prey.shape[0]))[0]
 
 
 def random_free(near: Int[Array, " 4"], hunt: Hunt, here: Int[Array, ""], draw: Float[Array, ""]) -> Int[Array, ""]:

@@ -1,6 +1,5 @@
 """Drawing recorded battles to a GIF or a picture."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qmix_jax.envs.base import Episode
-from qmix_jax.envs.render import check_suffix
+from qmix_jax.envs.render import check_suffix, picture_of, write_gif
 from qmix_jax.envs.smax.rules import MAP_SIZE, MOVES, NOBODY, Rules
 from qmix_jax.envs.smax.slots import targets
 from qmix_jax.envs.smax.units import BLAST_RADIUS, MAX_ENERGY, SMAC_UNIT_TYPES, TABLE, UNIT_TYPES, Stats
@@ -41,7 +40,6 @@ def render(rules: Rules, episode: Episode, path: Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from PIL import Image
 
     check_suffix(path, (".gif",))
     states = [jax.device_get(state) for state in episode.env_states]
@@ -57,10 +55,8 @@ def render(rules: Rules, episode: Episode, path: Path) -> None:
         axes.set_title(
             f"allies blue, enemies red; transition {number}, return {sum(episode.rewards[:number]):.2f}", fontsize=10
         )
-        with io.BytesIO() as file:
-            figure.savefig(file, format="png")
-            pictures.append(Image.open(file).convert("RGB").quantize(64))
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=FRAME_MILLISECONDS, loop=0)
+        pictures.append(picture_of(figure))
+    write_gif(pictures, path, FRAME_MILLISECONDS)
 
 
 def view_of(states: Sequence[Any]) -> View:

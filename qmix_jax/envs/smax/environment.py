@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from qmix_jax.envs.adapter import TIME_LIMITS
+from qmix_jax.envs.adapter import TIME_LIMITS, outcome_of
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.settings import check_at_least, check_choice
 from qmix_jax.envs.smax import battle as simulation
@@ -273,14 +273,13 @@ def _outcome(settings: Settings, stats: Stats, before: Battle, after: Battle, pl
     won = ally_lives & ~enemy_lives
     over = ~ally_lives | ~enemy_lives
     last = over | (played >= settings.episode_limit)
-    no_more = last if settings.time_limit == "terminal" else over
     if rules.smac:
         reward = _smac_reward(allies, stats, before, after, won)
     else:
         lost = (before.health - after.health)[allies:] / stats.health[allies:]
         # Enemies can gain more by healing than they lose.
         reward = jnp.maximum(jnp.mean(lost), 0.0) + jnp.where(won, settings.won_battle_bonus, 0.0)
-    return Outcome(reward=reward, discount=1.0 - no_more.astype(jnp.float32), last=last, won=won & last)
+    return outcome_of(settings.time_limit, reward, over, last, won)
 
 
 def _smac_reward(allies: int, stats: Stats, before: Battle, after: Battle, won: Bool[Array, ""]) -> Float[Array, ""]:

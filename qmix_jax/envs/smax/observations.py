@@ -116,7 +116,7 @@ def observe_conic(
     index = jnp.argmax(shown, axis=2)
     at = jnp.take_along_axis(x, index, axis=1), jnp.take_along_axis(y, index, axis=1)
     visible = jnp.any(shown, axis=2) & (battle.health[:allies] > 0)[:, None]
-    rows = _rows(features[index], *at, jnp.ones_like(sight), visible)
+    rows = _rows(features[index], *at, visible)
     return jnp.concatenate([rows.reshape(allies, -1), own[:allies]], axis=1)
 
 
@@ -124,13 +124,12 @@ def _rows(
     features: Float[Array, "allies others told"],
     x: Float[Array, "allies others"],
     y: Float[Array, "allies others"],
-    sight: Float[Array, " allies"],
     seen: Bool[Array, "allies others"],
 ) -> Float[Array, "allies others features"]:
     """Rows with the places of the others, in sights, as second and third feature; 0 for what is not seen."""
     # Masked before they are put together: XLA's CPU backend copies whole rows then, five times as fast.
     mask = seen.astype(jnp.float32)
-    place = jnp.stack([x, y], axis=2) * (mask / sight[:, None])[:, :, None]
+    place = jnp.stack([x, y], axis=2) * mask[:, :, None]
     told = features * mask[:, :, None]
     return jnp.concatenate([told[:, :, :1], place, told[:, :, 1:]], axis=2)
 

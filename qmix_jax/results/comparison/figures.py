@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from qmix_jax.results.comparison.comparison import PROFILE_THRESHOLDS, Comparison
 from qmix_jax.results.comparison.statistics import Estimate
-from qmix_jax.results.curves import LABELS, LINE_STYLES, PALETTE, RATES
+from qmix_jax.results.curves import LABELS, RATES, Style, plain, styles
 
 MOST_THRESHOLDS = 8
 """Pairs of environment and threshold in a figure; the page's table has all."""
@@ -23,17 +23,6 @@ LONGEST_LINE = 48
 
 DARK = 0.3
 """Probabilities farther than this from a half have a colour on which black cannot be read."""
-
-Style = tuple[str, str]
-"""Colour and line style."""
-
-
-def styles(methods: Sequence[str]) -> dict[str, Style]:
-    """A colour and a line style for each method, the same in every figure."""
-    return {
-        method: (PALETTE[index % len(PALETTE)], LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)])
-        for index, method in enumerate(methods)
-    }
 
 
 def draw(comparison: Comparison, folder: Path) -> dict[str, Path]:
@@ -99,9 +88,7 @@ def _curves(comparison: Comparison, metric: str, own: Mapping[str, Style]) -> Fi
 
 
 def _plain(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
-    axes.grid(axis=grid, color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes, grid)
     axes.tick_params(labelsize=9)
 
 

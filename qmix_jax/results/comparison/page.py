@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.results.comparison.comparison import SHOWN, Comparison
-from qmix_jax.results.comparison.figures import Style, styles, wrapped
+from qmix_jax.results.comparison.figures import wrapped
 from qmix_jax.results.comparison.scores import Reached
 from qmix_jax.results.comparison.statistics import Estimate
-from qmix_jax.results.curves import LABELS, RATES
+from qmix_jax.results.curves import LABELS, RATES, Style, styles
 
 TEMPLATE = Path(__file__).with_name("page.html")
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}

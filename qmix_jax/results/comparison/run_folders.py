@@ -13,7 +13,7 @@ from qmix_jax.logging.files import CONFIG_FILE, METRICS_FILE, read_rows
 from qmix_jax.logging.moved import current_settings
 from qmix_jax.results.comparison.peers import is_peer, read_peer
 from qmix_jax.results.comparison.records import Seed, Source, State, flat
-from qmix_jax.settings.cells import KEYS, cells
+from qmix_jax.settings.cells import KEYS, Lane, cells
 from qmix_jax.settings.reading import parse
 
 NOT_SEARCHED = {"checkpoints", "policies", "wandb"}
@@ -126,7 +126,7 @@ def _seed(
     order = np.argsort(steps, kind="stable")
     return Seed(
         source=str(path),
-        name=f"seed_{seed}" if cell is None else f"cell_{cell}/seed_{seed}",
+        name=Lane(cell, seed).name,
         env=env,
         settings=settings,
         env_steps=steps[order],

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from qmix_jax.envs.base import Env, Episode
-from qmix_jax.results.curves import PALETTE
+from qmix_jax.results.curves import PALETTE, plain
 from qmix_jax.results.explanation.trace import Table, Trace
 
 FRAMES = 6
@@ -114,9 +114,7 @@ def principal_components(hidden: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _plain(axes: Axes) -> None:
-    axes.grid(color="0.92", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes, "both", "0.92")
     axes.tick_params(labelsize=8)
 
 
