@@ -7,11 +7,14 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from qmix_jax import streams
 from qmix_jax.envs.hosted.team import EnvError
@@ -19,9 +22,9 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.logging.files import check_folder
 from qmix_jax.running.devices import check_xla_flags
 from qmix_jax.running.hosts import HostError
-from qmix_jax.running.resume import check_idle, settings_to_resume
+from qmix_jax.running.resume import check_idle, check_new, settings_of, settings_to_resume
 from qmix_jax.settings import command_line
-from qmix_jax.settings.arguments import HELP, version_line
+from qmix_jax.settings.arguments import HELP, split_options, version_line
 from qmix_jax.settings.cells import cells
 from qmix_jax.settings.config import Config
 from qmix_jax.settings.groups import conf_dir
@@ -30,8 +33,14 @@ from qmix_jax.settings.reading import parse, to_container
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
-_jobs: list[Config] = []
-"""What this process was asked to train. Jobs that a launcher starts elsewhere find none."""
+class _Asked:
+    """What this process was asked to train. In processes that a launcher starts elsewhere there is nothing here."""
+
+    jobs: ClassVar[list[Config]] = []
+    """All, or of a large multirun some that stand for the others."""
+    failed: ClassVar[list[int]] = []
+    """Exit statuses of jobs that did not end well."""
+    config_dir: Path | None = None
 
 
 def main() -> None:
@@ -42,15 +51,57 @@ def main() -> None:
     if "--version" in arguments:
         print(version_line())
         return
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, who say them in one line
     with _errors_in_one_line():
-        _jobs.extend(command_line.check(arguments))
+        _Asked.jobs = command_line.check(arguments)
+        _check_folders(_Asked.jobs)
         asks = any(argument in HELP for argument in arguments)
+        _Asked.config_dir = None if asks else split_options(arguments).config_dir
         sys.argv[1:] = ["--help"] if asks else command_line.for_hydra(arguments)
-    _hydra_main()
+        _hydra_main()
+    if _Asked.failed:
+        print(f"error: {len(_Asked.failed)} of the multirun's jobs failed", file=sys.stderr)
+        sys.exit(_Asked.failed[0])
+
+
+def _check_folders(jobs: list[Config]) -> None:
+    """Raises :class:`ConfigError` for folders of a multirun's jobs, which would be told when their turn has come."""
+    taken: set[Path] = set()
+    for config in jobs if len(jobs) > 1 else ():
+        if isinstance(config.resume, str):
+            settings_of(config.resume)
+        if config.run_dir is None:
+            continue
+        run_dir = Path(config.run_dir)
+        if run_dir in taken:
+            raise ConfigError(f"run_dir={run_dir}: two jobs have this folder; name all that differs between them in it")
+        taken.add(run_dir)
+        check_folder("run_dir", run_dir)
+        if config.resume is False:
+            check_new(run_dir)
 
 
 @hydra.main(version_base=None, config_path=str(conf_dir()), config_name="config")
 def _hydra_main(tree: DictConfig) -> None:
+    hydra_config = HydraConfig.get()
+    several = hydra_config.mode == RunMode.MULTIRUN
+    if several:
+        with contextlib.suppress(OSError):  # Hydra has made it, and one that stays empty is no run.
+            (Path(hydra_config.sweep.dir) / hydra_config.sweep.subdir).rmdir()
+    try:
+        status = _run(tree)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    refused = status == 2 and hydra_config.job.num == 0  # before anything was trained
+    if status and several and _Asked.jobs and status < 128 and not refused:
+        print(f"warning: job {hydra_config.job.num} of the multirun failed; the others go on", file=sys.stderr)
+        _Asked.failed.append(status)
+    elif status:
+        sys.exit(status)
+
+
+def _run(tree: DictConfig) -> int:
+    """One run; returns its exit status."""
     with _errors_in_one_line():
         overrides = HydraConfig.get().overrides.task
         container = settings_to_resume(to_container(tree), [item.lstrip("+~").split("=")[0] for item in overrides])
@@ -64,10 +115,9 @@ def _hydra_main(tree: DictConfig) -> None:
         check_xla_flags()
         from qmix_jax.running import launch  # Not at the top: what is wrong so far is said before JAX is imported.
 
-        status = launch.run(launch.Request(config, container, made_of, run_dir), later=_jobs[1:]).status
-        _jobs.clear()
-    if status:
-        sys.exit(status)
+        later, _Asked.jobs[1:] = _Asked.jobs[1:], []  # checked once, by the first
+        with command_line.naming_the_file(overrides, _Asked.config_dir):
+            return launch.run(launch.Request(config, container, made_of, run_dir), later=later).status
 
 
 def _run_dir(config: Config) -> Path:
@@ -75,10 +125,7 @@ def _run_dir(config: Config) -> Path:
         return Path(config.run_dir)
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
-        folder = Path(hydra_config.sweep.dir) / hydra_config.sweep.subdir
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # Hydra has made it; an empty one is not a run that is there already
-        return folder
+        return Path(hydra_config.sweep.dir) / hydra_config.sweep.subdir
     env = hydra_config.runtime.choices["env"]
     now = datetime.now()
     return Path("runs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}-{config.algorithm.name}-{env}"
@@ -94,6 +141,12 @@ class _errors_in_one_line:  # noqa: N801 - a context manager that reads as one
         if isinstance(error, ConfigError):
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        if isinstance(error, HydraException | OmegaConfBaseException):
+            print(f"error: {command_line.first_line(error)}", file=sys.stderr)
+            sys.exit(2)
+        if isinstance(error, KeyboardInterrupt):
+            print("interrupted; nothing to save", file=sys.stderr)
+            sys.exit(130)
         if isinstance(error, EnvError):
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)

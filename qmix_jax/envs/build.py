@@ -97,6 +97,8 @@ def as_env(made: object, told: str = "env", *, fit: bool = True, **adapter_argum
         )
     from qmix_jax.envs.jaxmarl import adapt  # Only here, because JaxMARL takes seconds to import.
 
+    if type(made).__module__.startswith("jaxmarl.wrappers."):
+        raise ConfigError(f"{told}: is wrapped in JaxMARL's {type(made).__name__}; give the environment inside it")
     of_jaxmarl = type(made).__module__.startswith("jaxmarl.")
     notes = [] if of_jaxmarl else check_multi_agent(made, told)
     with users_code(told, "making the environment"):

@@ -178,7 +178,7 @@ def _is_small(leaf: Leaf) -> bool:
 
 def _orbax_can(path: Path) -> bool:
     """Orbax writes the first process's arrays only, takes brackets for a pattern, needs UTF-8. Bytes take any path."""
-    text = str(path.absolute())
+    text = str(path.resolve())
     return jax.process_count() == 1 and not set("[]\\") & set(text) and text.encode("utf-8", "replace").decode() == text
 
 
@@ -218,7 +218,7 @@ def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            checkpointer.save((path / ARRAYS).absolute(), arrays)
+            checkpointer.save((path / ARRAYS).resolve(), arrays)
     except Exception as error:  # orbax and tensorstore have many; what they say of a full disk is no OSError
         raise OSError(errno.EIO, " ".join(str(error).split())[:300], str(path)) from error
 
@@ -228,9 +228,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         return load((path / OF_ONE_PROCESS).read_bytes())
     if not (path / ARRAYS).is_dir():
         return {}
+    # Resolved: it refuses a path with .. in it.
     import tensorstore  # What orbax reads with; its event loop closes under the other reads where one array is damaged.
 
-    base = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{(path / ARRAYS).absolute()}/"}}
+    base = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{(path / ARRAYS).resolve()}/"}}
     keys = tensorstore.KvStore.open(base).result().list().result()
     names = [key.decode().removesuffix("/.zarray") for key in keys if key.endswith(b"/.zarray")]
     specs = {name: {"driver": "zarr", "kvstore": {**base, "path": f"{name}/"}} for name in names}

@@ -23,7 +23,7 @@ from qmix_jax.running.devices import check_matmul_precision, check_platform, cor
 from qmix_jax.running.hosts import Hosts, connect, disconnect
 from qmix_jax.running.memory import plan as memory
 from qmix_jax.running.programs.kept import kept_programs
-from qmix_jax.running.resume import CONFIG_FILE, check_same, locked, read_config
+from qmix_jax.running.resume import CONFIG_FILE, check_new, check_same, has_begun, locked, read_config
 from qmix_jax.running.session import Session
 from qmix_jax.running.waves import Waves
 from qmix_jax.settings.build import build, hyper_params_of
@@ -128,10 +128,9 @@ def _of_the_folder(request: Request) -> tuple[Request, bool]:
         return request, False
     saved = read_config(run_dir)
     if config.resume is False:
-        if saved is not None or (run_dir / "metrics.jsonl").exists():
-            raise ConfigError(f"run_dir={run_dir}: already holds a run; choose another folder, or resume=true")
+        check_new(run_dir)
         return request, False
-    if saved is None:
+    if saved is None or not has_begun(run_dir):
         return request, False
     if config.replay.capacity is None:  # What has been chosen stays.
         capacity = _capacity(saved, run_dir)
@@ -209,7 +208,11 @@ def prepare(
 
 def _check_parts(configs: Sequence[Config]) -> None:
     """Raises :class:`ConfigError` if the parts of a configuration cannot be built."""
-    for section, same in itertools.groupby(configs, key=lambda config: config.parts["env"]):
+    different: list[Config] = []
+    for config in (dataclasses.replace(config, seed=0, run_dir=None) for config in configs):
+        if config not in different:
+            different.append(config)
+    for section, same in itertools.groupby(different, key=lambda config: config.parts["env"]):
         env = make_env(section)
         with _closed_at_the_end(env):
             for config in same:

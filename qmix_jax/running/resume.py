@@ -33,21 +33,38 @@ def settings_to_resume(container: Mapping[str, Any], overridden: Sequence[str]) 
         if resume is True and container.get("run_dir") is None:
             raise ConfigError("resume=true: needs run_dir=...; or give the folder itself: resume=FOLDER")
         return dict(container)
-    run_dir = Path(resume)
-    saved = read_config(run_dir)
-    if saved is None:
-        hint = near_run(run_dir) or ("; did you mean resume=true?" if resume in ("yes", "on", "1", "True") else "")
-        raise ConfigError(f"resume={resume}: not the folder of a run (it has no {CONFIG_FILE}){hint}")
+    run_dir, saved = Path(resume), settings_of(resume)
     for key in overridden:
         if key.partition(".")[0] not in MAY_CHANGE and not key.endswith("._target_"):
             raise ConfigError(
                 f"{key}: a resumed run keeps its own settings; beside resume={resume} only {_may_change()}"
             )
         if key.partition(".")[0] == "run_dir":
-            raise ConfigError(f"run_dir={container['run_dir']}: the run continues in resume={resume}; leave run_dir out")
+            raise ConfigError(f"run_dir={container['run_dir']}: the run stays in resume={resume}; leave run_dir out")
     sections = [key.partition(".")[0] for key in overridden if key.endswith("._target_")]
     _check_targets(saved, run_dir, {section: container[section]["_target_"] for section in sections})
     return {**saved, **{key: _changed(key, saved, container, overridden) for key in MAY_CHANGE}, "run_dir": resume}
+
+
+def settings_of(resume: str) -> dict[str, Any]:
+    """The settings of the run that ``resume`` names; raises :class:`ConfigError` where it names none."""
+    saved = read_config(Path(resume))
+    if saved is None:
+        hint = near_run(Path(resume)) or ("; did you mean resume=true?" if resume in ("yes", "on", "1", "True") else "")
+        raise ConfigError(f"resume={resume}: not the folder of a run (it has no {CONFIG_FILE}){hint}")
+    return saved
+
+
+def has_begun(run_dir: Path) -> bool:
+    """Whether there is a run in a folder that has trained: not one that was stopped while it was compiled."""
+    metrics = run_dir / "metrics.jsonl"
+    return (metrics.is_file() and metrics.stat().st_size > 0) or any(run_dir.glob("checkpoints/*"))
+
+
+def check_new(run_dir: Path) -> None:
+    """Raise :class:`ConfigError` where a folder holds a run."""
+    if has_begun(run_dir):
+        raise ConfigError(f"run_dir={run_dir}: already holds a run; choose another folder, or resume=true")
 
 
 def _changed(key: str, saved: Mapping[str, Any], container: Mapping[str, Any], overridden: Sequence[str]) -> Any:

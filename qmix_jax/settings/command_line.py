@@ -2,10 +2,9 @@
 
 import contextlib
 import functools
-import importlib.util
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from qmix_jax.envs.settings import say
-from qmix_jax.errors import ConfigError, unknown_choice
+from qmix_jax.errors import ConfigError
 from qmix_jax.settings.arguments import HELP, check_form, split_options
 from qmix_jax.settings.cells import cells, check_key, several_values
 from qmix_jax.settings.combined import Combined, check_effect, check_left_over, check_mixer
@@ -32,7 +31,7 @@ from qmix_jax.settings.groups import (
     keys_in,
     where,
 )
-from qmix_jax.settings.overrides import WORDS, as_text, as_value, jobs, parse_overrides
+from qmix_jax.settings.overrides import WORDS, as_text, as_value, check_hydra, jobs, parse_overrides
 from qmix_jax.settings.reading import parse, to_container
 from qmix_jax.settings.spelling import (
     PASSING_ON,
@@ -60,7 +59,7 @@ def check(arguments: Sequence[str]) -> list[Config]:
         return []
     flags = split_options(arguments)
     check_form(flags.overrides)
-    _check_launcher(flags.overrides)
+    check_hydra(flags.overrides)
     if not flags.multirun:
         return [_check_run(flags.overrides, flags.config_dir)]
     parsed = parse_overrides([as_text(argument, multirun=True) for argument in flags.overrides])
@@ -73,7 +72,22 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     return [*flags.options, *(as_text(argument, flags.multirun) for argument in flags.overrides)]
 
 
+@contextlib.contextmanager
+def naming_the_file(overrides: Sequence[str], config_dir: Path | None) -> Iterator[None]:
+    """Add the user's file and line that a :class:`ConfigError` is about, where it is about one."""
+    try:
+        yield
+    except ConfigError as error:
+        key = str(error).partition("=")[0].partition(":")[0]
+        raise ConfigError(f"{error}{where(config_dir, _chosen(overrides), key)}") from error
+
+
 def _check_run(overrides: Sequence[str], config_dir: Path | None) -> Config:
+    with naming_the_file(overrides, config_dir):
+        return _parsed(overrides, config_dir)
+
+
+def _parsed(overrides: Sequence[str], config_dir: Path | None) -> Config:
     try:
         combined = _combined(overrides, config_dir)
         note = check_mixer(combined)
@@ -85,41 +99,16 @@ def _check_run(overrides: Sequence[str], config_dir: Path | None) -> Config:
             say(note)
         return config
     except ConfigError as error:
-        key = str(error).partition("=")[0].partition(":")[0]
-        if str(error).startswith("Interpolation"):
+        if "nterpolation" in str(error).partition(":")[0]:
             references = [argument for argument in overrides if "${" in argument]
-            raise ConfigError(f"{' '.join(references)}: {error}; ${{...}} stands for a setting") from error
-        raise ConfigError(f"{error}{where(config_dir, _chosen(overrides), key)}") from error
+            raise ConfigError(
+                f"{' '.join(references)}: {error}; ${{...}} stands for a setting, like ${{seed}}"
+            ) from error
+        raise
 
 
 def _chosen(overrides: Sequence[str]) -> list[tuple[str, str]]:
     return [(group, choice) for group, _, choice in (item.lstrip("+").partition("=") for item in overrides)]
-
-
-LAUNCHERS = {
-    "slurm": ("submitit", "hydra_submitit_launcher"),
-    "submitit_slurm": ("submitit", "hydra_submitit_launcher"),
-    "local": ("submitit", "hydra_submitit_launcher"),
-    "submitit_local": ("submitit", "hydra_submitit_launcher"),
-    "ray_cluster": ("ray", "hydra_ray_launcher"),
-    "ray": ("ray", "hydra_ray_launcher"),
-}
-"""Values of ``hydra/launcher``: the extra that brings them, and the package in it that Hydra looks for."""
-
-
-def _check_launcher(arguments: Sequence[str]) -> None:
-    """Hydra shows a trace where a launcher is not installed."""
-    for argument in arguments:
-        key, _, name = argument.partition("=")
-        if key != "hydra/launcher":
-            continue
-        if name not in (*LAUNCHERS, "basic"):
-            raise unknown_choice(key, name, (*LAUNCHERS, "basic"))
-        extra, package = LAUNCHERS.get(name, ("", ""))
-        plugins = importlib.util.find_spec("hydra_plugins") if package else None
-        folders = [] if plugins is None else list(plugins.submodule_search_locations or ())
-        if package and not any((Path(folder) / package).is_dir() for folder in folders):
-            raise ConfigError(f"{argument}: is not installed; pip install 'qmix_jax[{extra}]'")
 
 
 def compose_config(overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
@@ -158,7 +147,7 @@ def _combined(overrides: Sequence[str], config_dir: Path | None) -> Combined:
         files = [f"{config_dir}/{group}/{name}.yaml" for group, name in _chosen(overrides) if config_dir is not None]
         own = [file for file in files if Path(file).is_file()]
         references = [argument for argument in overrides if "${" in argument]
-        raise ConfigError(f"{' '.join([*own, *references, ''])}{_first_line(error)}{_remedy(error)}") from error
+        raise ConfigError(f"{' '.join([*own, *references, ''])}{first_line(error)}{_remedy(error)}") from error
     with open_dict(tree):
         chosen = OmegaConf.to_container(tree.pop("hydra").runtime.choices)
     combined = Combined(tree, parsed, typing.cast(dict, chosen))
@@ -269,7 +258,8 @@ def _takes_more(groups: tuple[str, ...], config_dir: Path | None) -> bool:
     return target in PASSING_ON or not target.startswith("qmix_jax.")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 

@@ -1,13 +1,15 @@
 """Arguments in Hydra's grammar: paths and names as they stand, and what is wrong with one that cannot be read."""
 
+import importlib.util
 import re
 from collections.abc import Sequence
-from itertools import islice, product
+from itertools import chain, islice, product
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, unknown_choice
 
 TEXTS = (
     "run_dir",
@@ -49,6 +51,39 @@ def as_value(key: str, text: str) -> str:
     return f"{key}=[{quoted}]" if key == "hydra.searchpath" else f"{key}={quoted}"
 
 
+LAUNCHERS = {
+    "slurm": ("submitit", "hydra_submitit_launcher"),
+    "submitit_slurm": ("submitit", "hydra_submitit_launcher"),
+    "local": ("submitit", "hydra_submitit_launcher"),
+    "submitit_local": ("submitit", "hydra_submitit_launcher"),
+    "ray_cluster": ("ray", "hydra_ray_launcher"),
+    "ray": ("ray", "hydra_ray_launcher"),
+}
+"""Values of ``hydra/launcher``: the extra that brings them, and the package in it that Hydra looks for."""
+
+
+def check_hydra(arguments: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` for settings of Hydra's own that it would answer with a trace, or not at all."""
+    for argument in arguments:
+        key, _, name = argument.partition("=")
+        if key == "hydra.run.dir":
+            raise ConfigError(f"{argument}: has no effect here; use run_dir={name}")
+        if key == "hydra.sweep.dir" and "${" not in name:
+            try:
+                Path(name.strip("'\"")).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"{argument}: cannot be made: {error.strerror}") from error
+        if key != "hydra/launcher":
+            continue
+        if name not in (*LAUNCHERS, "basic"):
+            raise unknown_choice(key, name, (*LAUNCHERS, "basic"))
+        extra, package = LAUNCHERS.get(name, ("", ""))
+        plugins = importlib.util.find_spec("hydra_plugins") if package else None
+        folders = [] if plugins is None else list(plugins.submodule_search_locations or ())
+        if package and not any((Path(folder) / package).is_dir() for folder in folders):
+            raise ConfigError(f"{argument}: is not installed; pip install 'qmix_jax[{extra}]'")
+
+
 def parse_overrides(arguments: Sequence[str]) -> list[Override]:
     """The arguments as Hydra reads them.
 
@@ -65,7 +100,8 @@ def _parsed(argument: str) -> Override:
 
 
 def jobs(parsed: Sequence[Override]) -> list[list[str]]:
-    """The arguments of the first jobs of a multirun, without those for Hydra itself.
+    """The arguments of jobs of a multirun, without those for Hydra itself: of the first, and if there are many, of
+    those in which one value differs from it before others.
 
     Raises :class:`ConfigError` for what cannot be swept over, and where all jobs would have one folder.
     """
@@ -79,11 +115,16 @@ def jobs(parsed: Sequence[Override]) -> list[list[str]]:
                 f"run_dir={folder}: all jobs of a multirun would have this folder; hydra.sweep.dir={folder} has one "
                 f"below it for each, or name what differs: 'run_dir={folder}/${{seed}}'"
             )
-    return [list(job) for job in islice(product(*each), CHECKED_JOBS)]
+    first = [values[0] for values in each]
+    # The key with the fewest values first: of many seeds a few will do.
+    places = sorted(range(len(each)), key=lambda place: len(each[place]))
+    one_changed = ([*first[:i], value, *first[i + 1 :]] for i in places for value in each[i][1:])
+    found = dict.fromkeys(map(tuple, islice(chain([first], one_changed, product(*each)), 3 * CHECKED_JOBS)))
+    return [list(job) for job in islice(found, CHECKED_JOBS)]
 
 
 CHECKED_JOBS = 32
-"""Of a multirun. Later ones are checked when they start."""
+"""Of a multirun. Others are checked when they start."""
 
 
 def _values(override: Override) -> list[str]:

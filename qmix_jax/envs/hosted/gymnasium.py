@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.envs.hosted.imports import find_module
-from qmix_jax.envs.hosted.spaces import flat_size, flatten, num_actions, own_limit, pictures
-from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
+from qmix_jax.envs.hosted.spaces import apart, flat_size, flatten, num_actions, own_limit, pictures, without_mask
+from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec, ends
 
 
 class GymnasiumDoor(Door):
@@ -51,7 +51,7 @@ class GymnasiumDoor(Door):
                 "one of each for every agent"
             )
         agents = self._agents = tuple(f"agent_{place}" for place in range(len(actions.spaces)))
-        self._spaces = spaces.spaces
+        self._spaces = [without_mask(space) for space in spaces.spaces]
         self.spec = Spec(
             name=name,
             agents=agents,
@@ -72,16 +72,17 @@ class GymnasiumDoor(Door):
         returned = self.env.step(tuple(int(choice) for choice in action))
         names = "(observations, rewards, terminated, truncated, info)"
         obs, rewards, terminated, truncated, info = _parts("step", returned, 5, names)
-        terminated, truncated = bool(np.all(terminated)), bool(np.any(truncated))
+        terminated, truncated = ends(terminated, truncated)
         won = bool(info["battle_won"]) if "battle_won" in info else None
         return RawResult(self._raw(obs, info), rewards, terminated, truncated, won)
 
     def _raw(self, obs: Any, info: Mapping[str, Any]) -> Raw:
-        masks = info.get("action_mask")
-        agents = zip(self._agents, self._spaces, obs, strict=False)
+        values, masks = zip(*map(apart, obs), strict=True) if len(obs) else ((), ())
+        agents = zip(self._agents, self._spaces, values, strict=False)
         seen: list[Any] = [flatten(space, value, agent) for agent, space, value in agents]
         seen += [None] * (len(obs) - len(seen))  # Too many, or too few, are reported by the team.
-        return Raw(seen, [None] * len(seen) if masks is None else list(masks))
+        given = info.get("action_mask")
+        return Raw(seen, list(masks) if given is None else list(given))
 
     def draw(self) -> Any:
         """Its own picture, where it was made with ``render_mode=rgb_array``."""

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 from types import ModuleType
 from typing import Any
@@ -38,6 +39,15 @@ def find_name(told: str, module: ModuleType, name: str) -> Any:
     near = nearest(name, public)
     hint = f"; did you mean {near}?" if near else ""
     raise ConfigError(f"{told}: {module.__name__} has no function {name}{hint}")
+
+
+def takes(function: Any, name: str) -> bool:
+    """Whether an argument can be given to a function by this name."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # Some callables not written in Python have no signature.
+        return False
+    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _absent(name: str) -> str:

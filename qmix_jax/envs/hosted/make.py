@@ -109,7 +109,8 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
             check_at_least(f"env.{name}", value, least)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     try:
-        with _told_when_slow(told), _closing(door(*arguments)) as first:
+        # Whatever it does to the working directory, the run's files stay where they were asked for.
+        with contextlib.chdir("."), _told_when_slow(told), _closing(door(*arguments)) as first:
             limit = _limit(first, options, told)
             team = Team(first, options.reward, limit)
             won = _trial(team)

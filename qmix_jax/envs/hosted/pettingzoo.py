@@ -6,8 +6,17 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.envs.hosted.doors import right_door
-from qmix_jax.envs.hosted.imports import find_module, find_name
-from qmix_jax.envs.hosted.spaces import flat_size, flatten, is_bytes, num_actions, own_limit, pictures
+from qmix_jax.envs.hosted.imports import find_module, find_name, takes
+from qmix_jax.envs.hosted.spaces import (
+    apart,
+    flat_size,
+    flatten,
+    is_bytes,
+    num_actions,
+    own_limit,
+    pictures,
+    without_mask,
+)
 from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
 from qmix_jax.envs.settings import say
 from qmix_jax.errors import ConfigError
@@ -31,7 +40,7 @@ class PettingZooDoor(Door):
         self.env = env = _maker(name)(**settings)
         _check_parallel(env)
         self.agents = agents = list(env.possible_agents)
-        self._spaces = {agent: _without_mask(env.observation_space(agent)) for agent in agents}
+        self._spaces = {agent: without_mask(_of(env.observation_space, agent)) for agent in agents}
         self._state_space = getattr(env, "state_space", None)
         env.reset(seed=0)
         state = self._state()
@@ -39,7 +48,7 @@ class PettingZooDoor(Door):
         self.spec = Spec(
             name=name,
             agents=tuple(map(str, agents)),
-            num_actions=tuple(num_actions(env.action_space(agent), str(agent)) for agent in agents),
+            num_actions=tuple(num_actions(_of(env.action_space, agent), str(agent)) for agent in agents),
             obs_sizes=tuple(flat_size(self._spaces[agent], str(agent)) for agent in agents),
             state_size=None if state is None else int(np.size(state)),
             episode_limit=own_limit(env),
@@ -58,7 +67,8 @@ class PettingZooDoor(Door):
         """Play the actions of the agents that are there.
 
         The episode is over when no agent is left; that is a truncation if it is one for any agent that left last. An
-        environment that keeps agents in its list although all of them are done has no agent left either.
+        environment that keeps agents in its list although all of them are done has no agent left either. Agents that
+        are not there may be paid, too: a team's reward, for example.
         """
         acting = self._there()
         places = {agent: place for place, agent in enumerate(self.agents)}
@@ -71,9 +81,11 @@ class PettingZooDoor(Door):
         there = [agent for agent in there if agent not in gone]
         if stayed and there:
             raise EnvError(f"env.agents still lists {_named(stayed)}, which is done; remove agents that are done")
-        cut = not there and any(truncated[agent] for agent in acting)
+        cut = not there and any(truncated[agent] and not terminated[agent] for agent in acting)
+        if cut and not obs:
+            raise EnvError("no observations come with the time limit; return what the agents saw last")
         won = [infos[agent]["battle_won"] for agent in infos if "battle_won" in (infos[agent] or ())]
-        own = [rewards[agent] if agent in acting else 0.0 for agent in self.agents]
+        own = [None if rewards.get(agent) is None else _number(rewards[agent]) for agent in self.agents]
         told = bool(won[0]) if won else None
         return RawResult(self._raw(there, obs, infos), own, not there and not cut, cut, told)
 
@@ -89,18 +101,17 @@ class PettingZooDoor(Door):
         seeing = there or list(obs)
         seen, avail = [], []
         for agent in self.agents:
-            value = obs.get(agent) if agent in seeing else None
-            mask = (infos.get(agent) or {}).get("action_mask")
-            if isinstance(value, Mapping) and "action_mask" in value:
-                mask = value["action_mask"]
-                value = value["observation"] if "observation" in value else _rest(value)
+            value, mask = apart(obs.get(agent) if agent in seeing else None)
             seen.append(None if value is None else flatten(self._spaces[agent], value, str(agent)))
-            avail.append(mask)
+            avail.append((infos.get(agent) or {}).get("action_mask") if mask is None else mask)
         return Raw(seen, avail, self._state() if self._has_state else None)
 
     def _state(self) -> Any:
         try:
-            state = self.env.state()
+            tell = self.env.state
+            if not callable(tell):  # of its own, whatever it is
+                return None
+            state = tell()
         except (NotImplementedError, AttributeError):
             return None
         return np.asarray(state) / np.float32(255) if is_bytes(self._state_space) else state
@@ -119,6 +130,8 @@ def _maker(name: str) -> Any:
     told = f"env.name={name}"
     if colon and not function:
         raise ConfigError(f"{told}: give module:function")
+    if module_name == "__main__":
+        raise ConfigError(f"{told}: worker processes do not run the script; put {function} into a module of its own")
     module = find_module(told, module_name)
     if not colon and not hasattr(module, "parallel_env"):
         raise ConfigError(
@@ -135,11 +148,15 @@ def _check_parallel(env: Any) -> None:
         )
     missing = [name for name in ("possible_agents", "observation_space", "action_space") if not hasattr(env, name)]
     if missing:
-        advice = right_door(env)
+        advice = right_door(env, "pettingzoo")
         raise EnvError(
             f"made a {type(env).__name__}, which does not have PettingZoo's parallel API: it lacks {', '.join(missing)}"
             f"{advice and '; '}{advice}"
         )
+    if isinstance(env.possible_agents, set | frozenset):
+        raise EnvError("possible_agents is a set, whose order is another one in each process; make it a list")
+    if not takes(env.reset, "seed"):
+        raise EnvError("reset takes no seed; write reset(self, seed=None, options=None)")
     if not env.possible_agents:
         raise EnvError(f"the {type(env).__name__} has no agents: possible_agents is empty")
 
@@ -165,18 +182,14 @@ def _named(agents: Any) -> str:
     return ", ".join(map(str, agents))
 
 
-def _without_mask(space: Any) -> Any:
-    """The space of what an agent observes, apart from its action mask."""
-    parts = getattr(space, "spaces", None)
-    if not isinstance(parts, Mapping) or "action_mask" not in parts:
-        return space
-    from gymnasium import spaces
-
-    return parts["observation"] if "observation" in parts else spaces.Dict(_rest(parts))
+def _of(told: Any, agent: Any) -> Any:
+    """What an environment tells of an agent, by a method or in a dictionary."""
+    return told(agent) if callable(told) else told[agent]
 
 
-def _rest(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != "action_mask"}
+def _number(reward: Any) -> Any:
+    """A reward, which may be an array of one number."""
+    return np.asarray(reward).item() if np.size(reward) == 1 else reward
 
 
 def make_pettingzoo(

@@ -3,17 +3,17 @@
 ``env=pymarl env._target_=my_package.make_env``.
 """
 
-import inspect
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from qmix_jax.envs.hosted.doors import right_door
-from qmix_jax.envs.hosted.imports import find_module, find_name
-from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
+from qmix_jax.envs.hosted.imports import find_module, find_name, takes
+from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec, ends
 
-METHODS = ("reset", "step", "get_obs", "get_state", "get_avail_actions", "get_env_info")
+METHODS = ("reset", "step", "get_obs", "get_avail_actions", "get_env_info")
 SIZES = ("n_agents", "n_actions", "obs_shape")
 
 
@@ -25,7 +25,8 @@ class PyMarlDoor(Door):
         settings: the callable's keyword arguments.
 
     An environment that has no ``seed(number)`` but is made with a ``seed``, as SMAC, is made with one of its own for
-    each copy, unless ``settings`` have one: at the first reset, since only then the seed is known.
+    each copy, unless ``settings`` have one: at the first reset, since only then the seed is known. One whose
+    ``reset`` takes a seed is given it there.
     """
 
     draws_when_asked = False
@@ -35,11 +36,11 @@ class PyMarlDoor(Door):
         told = f"env._target_={target}"
         self._make = find_name(told, find_module(told, module), name)
         self._settings = dict(settings)
-        self._seeded_when_made = "seed" not in settings and _takes_seed(self._make)
+        self._seeded_when_made = "seed" not in settings and takes(self._make, "seed")
         self.env = self._make(**self._settings)
         missing = [name for name in METHODS if not hasattr(self.env, name)]
         if missing:
-            advice = right_door(self.env)
+            advice = right_door(self.env, "pymarl")
             raise EnvError(
                 f"{target} made a {type(self.env).__name__}, which is no MultiAgentEnv: it has no {', '.join(missing)}"
                 f"{advice and '; '}{advice}"
@@ -49,7 +50,8 @@ class PyMarlDoor(Door):
         if absent:
             raise EnvError(f"get_env_info() has no {', '.join(absent)}; it needs {', '.join(SIZES)}")
         count, actions, features = (_size(info, name) for name in SIZES)
-        state_size = _size(info, "state_shape", 0) if info.get("state_shape") else 0
+        tells = info.get("state_shape") is not None and hasattr(self.env, "get_state")
+        state_size = _size(info, "state_shape", 0) if tells else 0
         self._has_state = state_size > 0
         limit = _size(info, "episode_limit") if info.get("episode_limit") else None
         self.spec = Spec(
@@ -62,10 +64,15 @@ class PyMarlDoor(Door):
         )
 
     def reset(self, seed: int) -> Raw:
-        """Start an episode; its seed is set where the environment has ``seed(number)``."""
-        if not self._seed(seed) and self._seeded_when_made:
+        """Start an episode with its seed, where the environment takes one."""
+        is_set = self._seed(seed)
+        if not is_set and takes(self.env.reset, "seed"):
+            self.env.reset(seed=seed)
+            return self._raw()
+        if not is_set and self._seeded_when_made:
             self._seeded_when_made = False
-            self.close()
+            with contextlib.suppress(Exception):  # It is let go, whatever it says.
+                self.close()
             self.env = self._make(**self._settings, seed=seed)
         self.env.reset()
         return self._raw()
@@ -87,6 +94,7 @@ class PyMarlDoor(Door):
             raise EnvError(f"step returns a {type(results).__name__}; return (reward, terminated, info)")
         if len(results) == 5:
             _, reward, terminated, truncated, info = results
+            terminated, truncated = ends(terminated, truncated)
         elif len(results) != 3:
             raise EnvError(
                 f"step returns {len(results)} values; return (reward, terminated, info), or EPyMARL's five: (obs, "
@@ -94,9 +102,10 @@ class PyMarlDoor(Door):
             )
         else:
             reward, terminated, info = results
-            truncated = bool(terminated) and bool((info or {}).get("episode_limit", False))
+            terminated = bool(np.all(terminated))
+            truncated = terminated and bool((info or {}).get("episode_limit", False))
         won = bool(info["battle_won"]) if "battle_won" in (info or ()) else None
-        return RawResult(self._raw(), reward, bool(np.all(terminated)), bool(truncated), won)
+        return RawResult(self._raw(), reward, terminated, truncated, won)
 
     def _raw(self) -> Raw:
         avail = self.env.get_avail_actions()
@@ -104,22 +113,17 @@ class PyMarlDoor(Door):
         return Raw(list(self.env.get_obs()), list(avail), state)
 
     def draw(self) -> Any:
-        """Its own picture, where ``render`` takes a mode."""
+        """Its own picture, where ``render`` returns one."""
         render = getattr(self.env, "render", None)
-        return render(mode="rgb_array") if callable(render) else None
+        if not callable(render):
+            return None
+        return render(mode="rgb_array") if takes(render, "mode") else render()
 
     def close(self) -> None:
         """Close the environment."""
         close = getattr(self.env, "close", None)
         if callable(close):
             close()
-
-
-def _takes_seed(make: Any) -> bool:
-    try:
-        return "seed" in inspect.signature(make).parameters
-    except ValueError:  # Some callables not written in Python have no signature.
-        return False
 
 
 def _size(info: Mapping[str, Any], name: str, least: int = 1) -> int:

@@ -1,6 +1,6 @@
 """What Gymnasium's spaces say, and observations as vectors. Gymnasium is imported only where it is needed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,29 @@ def flat_size(space: Any, agent: str) -> int:
             f"the observations of {agent} are a {type(space).__name__}, which has no fixed size; wrap the environment "
             "so that they are Box, Discrete, or a Tuple or Dict of these"
         ) from error
+
+
+def without_mask(space: Any) -> Any:
+    """The space of what an agent observes, apart from its action mask."""
+    parts = getattr(space, "spaces", None)
+    if not isinstance(parts, Mapping) or "action_mask" not in parts:
+        return space
+    from gymnasium import spaces
+
+    rest = _rest(parts)
+    return rest["observation"] if set(rest) == {"observation"} else spaces.Dict(rest)
+
+
+def apart(value: Any) -> tuple[Any, Any]:
+    """What an agent observes, and its action mask; None for a mask where there is none in it."""
+    if not isinstance(value, Mapping) or "action_mask" not in value:
+        return value, None
+    rest = _rest(value)
+    return rest["observation"] if set(rest) == {"observation"} else rest, value["action_mask"]
+
+
+def _rest(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "action_mask"}
 
 
 def flatten(space: Any, value: Any, agent: str) -> np.ndarray:

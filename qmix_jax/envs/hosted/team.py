@@ -64,7 +64,7 @@ class RawResult(NamedTuple):
 
     raw: Raw
     rewards: Any
-    """One number, or one per agent."""
+    """One number, or one per agent, None for one that is not paid."""
     terminated: bool
     truncated: bool
     won: bool | None
@@ -88,6 +88,16 @@ class Result(NamedTuple):
     terminated: bool
     truncated: bool
     won: bool | None
+
+
+def ends(terminated: Any, truncated: Any) -> tuple[bool, bool]:
+    """Whether an episode is over for a team, and how, from flags of the team or of each agent.
+
+    It is over when it is for every agent; by a time limit unless all have truly ended.
+    """
+    over = bool(np.all(np.logical_or(terminated, truncated)))
+    truly = bool(np.all(terminated))
+    return truly, over and not truly
 
 
 class Door:
@@ -151,7 +161,7 @@ class Team:
         at_limit = self._played >= self.episode_limit
         if at_limit and not (terminated and self.door.tells_time_limit):
             truncated = True
-        view, reward = self._view(raw), self._team_reward(rewards)
+        view, reward = self._view(raw, ended=bool(terminated) and not truncated), self._team_reward(rewards)
         return Result(view, reward, bool(terminated) and not truncated, bool(truncated), won)
 
     def _answer(self, ask: Callable[[], T]) -> T:
@@ -164,6 +174,11 @@ class Team:
             raise EnvError(f"step {self._played}: {in_a_line(error)}") from error
 
     def _team_reward(self, rewards: Any) -> Any:
+        if isinstance(rewards, list) and any(reward is None for reward in rewards):
+            paid = [reward for reward in rewards if reward is not None]
+            # The first agent that is paid stands for those that are not, where all are paid the same.
+            other = paid[0] if paid and self._reward is TEAM_REWARDS["first"] else 0.0
+            rewards = [other if reward is None else reward for reward in rewards]
         try:
             rewards = np.asarray(rewards, np.float64)
         except (TypeError, ValueError) as error:
@@ -181,7 +196,7 @@ class Team:
             raise EnvError("env.reward=individual: it pays the team one reward; use env.reward=sum")
         return self._reward(rewards)
 
-    def _view(self, raw: Raw) -> View:
+    def _view(self, raw: Raw, ended: bool = False) -> View:
         spec = self.spec
         for what, values in (("observations", raw.obs), ("action masks", raw.avail)):
             if len(values) != len(spec.agents):
@@ -199,6 +214,8 @@ class Team:
             if allowed is not None:
                 count = spec.num_actions[place]
                 avail[place, :count] = self._vector(allowed, count, place, "action mask").astype(bool)
+        if ended:  # Nobody acts there, nor asks what could have been done.
+            avail[~avail.any(axis=1), 0] = True
         self._check(np.isfinite(obs).all(axis=1), "the observation of {} is not finite")
         self._check(avail.any(axis=1), "no action is available to {}")
         if spec.state_size is None:
