@@ -17,7 +17,7 @@ from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink
 from qmix_jax.running.devices import check_platform, set_up
-from qmix_jax.settings.arguments import parse_arguments, run_command
+from qmix_jax.settings.arguments import parse_arguments, run_command, split_options
 from qmix_jax.settings.command_line import compose_config
 from qmix_jax.settings.reading import parse as parse_config
 from qmix_jax.settings.reading import to_container
@@ -29,6 +29,7 @@ qmix_jax: check that an environment keeps the promises that training relies on (
 Usage: python -m qmix_jax.check_env env=GROUP [env.KEY=VALUE ...] [episodes=32] [seed=0]
 
   env=GROUP, env.KEY=VALUE   the environment, chosen as for qmix_jax.train; experiment=NAME works, too
+  --config-dir FOLDER        with settings files of your own, as for qmix_jax.train
   episodes=32                episodes of random available actions, played side by side; at least 2
   seed=0                     of these episodes
 
@@ -84,11 +85,14 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, Mapping[str, Any]]:
 
     Raises :class:`ConfigError`.
     """
-    settings, overrides = parse_arguments(Settings, arguments, groups=("env", "experiment"))
+    flags = split_options(arguments)
+    others = [option for option in flags.options if option not in ("--config-dir", "-cd", str(flags.config_dir))]
+    others = [option for option in others if not option.startswith("--config-dir=")]
+    settings, overrides = parse_arguments(Settings, [*others, *flags.overrides], groups=("env", "experiment"))
     for argument in overrides:
         if "," in argument.partition("=")[2] and argument.partition("=")[0] in ("env", "experiment"):
             raise ConfigError(f"{argument}: name one; environments are checked one at a time")
-    return settings, parse_config(to_container(compose_config(overrides))).parts["env"]
+    return settings, parse_config(to_container(compose_config(overrides, flags.config_dir))).parts["env"]
 
 
 def check(settings: Settings, env_settings: Mapping[str, Any]) -> Report:

@@ -9,11 +9,13 @@ from typing import Any, Literal
 from rich import box
 from rich.table import Table
 
+from qmix_jax.envs.base import Env
 from qmix_jax.envs.render import PICTURE_SUFFIXES, TEXT_SUFFIXES, check_suffix
 from qmix_jax.errors import ConfigError, writing
 from qmix_jax.logging import ConsoleSink, write_json
 from qmix_jax.logging.files import check_folder
 from qmix_jax.results.confidence import Interval
+from qmix_jax.results.explanation.mixers import Mixer, mixer_of
 from qmix_jax.results.play import (
     RESULTS,
     Plan,
@@ -47,7 +49,7 @@ Usage: python -m qmix_jax.evaluate run_dir=FOLDER|policy=NAME [key=value ...]
   batch=256           most environments played in parallel; the results do not depend on it
   env.KEY=VALUE       change a setting of the environment that the policy was trained in, like env.scenario=3m
   env._target_=PATH   needed for an environment that does not come with qmix_jax: its code will be run (so is, for an
-                      agent, agent._target_=PATH)
+                      agent, agent._target_=PATH, and for a mixer beside explain=, mixer._target_=PATH)
   render=FILE         draw the first episode of the first policy: .gif for SMAX, MPE, jumanji, predator_prey and
                       Python environments that draw themselves, .md .txt .gif .png for the two-step and matrix games
   explain=FOLDER      draw what happens inside in that episode: values of all actions, credit by the mixer, q_tot
@@ -82,6 +84,7 @@ class Settings:
     output: str | None = None
     env: dict[str, Any] = dataclasses.field(default_factory=dict)
     agent: dict[str, Any] = dataclasses.field(default_factory=dict)
+    mixer: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -131,6 +134,7 @@ def evaluate(settings: Settings) -> None:
         raise ConfigError(
             f"explain={settings.explain}: {team.env.name} runs in worker processes; only JAX environments"
         )
+    mixer = _mixer(settings, choice, team.env)
     console = ConsoleSink()
     plan = Plan(settings.episodes, settings.batch, settings.evaluation_seed)
     with console.compiling():
@@ -150,12 +154,20 @@ def evaluate(settings: Settings) -> None:
     if settings.explain is not None:
         from qmix_jax.results.explanation.write import explain  # drawing takes a second to import
 
-        for file in explain(choice, team, plan, Path(settings.explain)):
+        for file in explain(choice, team, plan, mixer, Path(settings.explain)):
             console.message(f"explain={file}")
     if settings.render is not None and team.env.render is not None:
         with writing("render", settings.render):
             team.env.render(first_episode(team, plan), Path(settings.render))
         console.message(f"render={settings.render}")
+
+
+def _mixer(settings: Settings, choice: Choice, env: Env) -> Mixer | None:
+    if settings.explain is not None:
+        return mixer_of(choice, env)
+    if settings.mixer:
+        raise ConfigError("mixer: policies act without it; give it beside explain=FOLDER only")
+    return None
 
 
 def _print(console: ConsoleSink, title: str, rows: Sequence[Row]) -> None:

@@ -139,7 +139,9 @@ def compare_rows(
         _describe(axes, metric)
     if drawn:
         handles, labels = all_axes[0].get_legend_handles_labels()
-        if max(len(label) for label in labels) <= 15:
+        # Beside the title if there is room: in inches, an entry's line and space and its letters.
+        room = figure.get_figwidth() - 0.14 * len(title)
+        if sum(0.6 + 0.08 * len(label) for label in labels[:4]) <= room and max(map(len, labels)) <= 15:
             figure.legend(handles, labels, loc="outside upper right", ncols=min(len(labels), 4), frameon=False)
         else:
             figure.set_figwidth(figure.get_figwidth() + 0.09 * max(len(label) for label in labels))

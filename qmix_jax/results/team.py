@@ -33,6 +33,7 @@ class Choice(NamedTuple):
     """Cell of a sweep; None is the best one."""
     env: Mapping[str, Any] = {}
     agent: Mapping[str, Any] = {}
+    mixer: Mapping[str, Any] = {}
     policy: str | None = None
     """One policy instead of those of a run, see :func:`~qmix_jax.results.policies.find_policy`."""
 

@@ -21,6 +21,7 @@ from qmix_jax import check_env
 from qmix_jax.envs.base import Env
 from qmix_jax.envs.build import as_env
 from qmix_jax.envs.contract import PROMISES, Finding, check_contract
+from qmix_jax.errors import ConfigError
 from qmix_jax.logging import ConsoleSink
 from qmix_jax.types import Outcome, TimeStep
 
@@ -689,3 +690,13 @@ def test_help_names_every_check(capsys):
     shown = capsys.readouterr().out
     for name, promise in PROMISES.items():
         assert f"{name:<20}{promise}" in shown
+
+
+def test_settings_files_of_one_s_own_are_found(tmp_path):
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "my_game.yaml").write_text("_target_: qmix_jax.envs.two_step.make_two_step\n")
+    settings, env = check_env.parse(["episodes=4", "--config-dir", str(tmp_path), "env=my_game"])
+    assert (settings.episodes, env["_target_"]) == (4, "qmix_jax.envs.two_step.make_two_step")
+    assert check_env.parse([f"--config-dir={tmp_path}", "env=my_game"])[1] == env
+    with pytest.raises(ConfigError, match="--multirun: an option of the command line"):
+        check_env.parse(["--multirun", "env=two_step"])

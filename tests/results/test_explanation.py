@@ -97,6 +97,27 @@ def test_mixers_without_parameters(mixer, tmp_path):
         np.testing.assert_allclose(found.slope, 1)
 
 
+def test_a_mixer_of_one_s_own_is_named_on_the_command_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_mixer.py").write_text("from qmix_jax.mixers.qmix import QMIXMixer as Mine\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run_dir = write_policies(tmp_path / "run", "qmix")
+    file = run_dir / "policies" / "seed_0" / "mixer.json"
+    description = json.loads(file.read_text())
+    description["mixer"]["_target_"] = "own_mixer.Mine"
+    file.write_text(json.dumps(description))
+    arguments = [f"run_dir={run_dir}", "episodes=1", f"explain={tmp_path / 'inside'}"]
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(arguments)
+    said = capsys.readouterr()
+    assert "name it on the command line: mixer._target_=own_mixer.Mine" in said.err
+    assert "return=" not in said.out, "before anything is played"
+    evaluate.main([*arguments, "mixer._target_=own_mixer.Mine"])
+    assert (tmp_path / "inside" / "episode.png").exists()
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main([f"run_dir={run_dir}", "mixer._target_=own_mixer.Mine"])
+    assert "give it beside explain=FOLDER only" in capsys.readouterr().err
+
+
 def test_the_best_policy_is_shown_with_its_own_mixer(tmp_path, capsys):
     run_dir = write_policies(tmp_path / "run", "vdn")
     own = run_dir / "policies" / "seed_0"
@@ -162,7 +183,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(qmix, tmp_path):
     (tmp_path / "file").write_text("")
     choice = Choice(str(qmix))
     with pytest.raises(ConfigError, match="cannot be written"):
-        explain(choice, load_team(choice), Plan(1), tmp_path / "file" / "below")
+        explain(choice, load_team(choice), Plan(1), None, tmp_path / "file" / "below")
 
 
 def test_principal_components_are_those_of_the_widest_spread():

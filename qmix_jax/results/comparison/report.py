@@ -22,5 +22,6 @@ def write(comparison: Comparison, folder: Path, *, title: str = "", refresh: int
         folder.mkdir(parents=True, exist_ok=True)
         figures = draw(comparison, folder)
         with whole(folder / "report.html") as partial:
-            partial.write_text(page(comparison, figures, title=title, refresh=refresh), encoding="utf-8")
+            text = page(comparison, figures, title=title, refresh=refresh)
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # a folder may have any name
     return folder / "report.html"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from qmix_jax.logging import RunInfo
 from qmix_jax.logging.files import Unsaved
 from qmix_jax.mixers.base import MixerInput
 from qmix_jax.results.policies import load_arrays, load_policy, save_arrays
-from qmix_jax.results.team import trusted_section
+from qmix_jax.results.team import Choice, policy_paths, trusted_section
 from qmix_jax.settings.build import build_part
 from qmix_jax.settings.cells import Lane
 
@@ -115,8 +116,15 @@ class Mixer(NamedTuple):
         return jax.grad(joint)(inputs.chosen)
 
 
-def load_mixer(policy: Path, env: Env) -> Mixer | None:
+def mixer_of(choice: Choice, env: Env) -> Mixer | None:
+    """The mixer of the first of the chosen policies; see :func:`load_mixer`."""
+    return load_mixer(next(iter(policy_paths(choice).values())), env, choice.mixer)
+
+
+def load_mixer(policy: Path, env: Env, changes: Mapping[str, Any] = MappingProxyType({})) -> Mixer | None:
     """The mixer of a policy (a path without suffix); None where none was saved, or nothing is mixed (IQL).
+
+    ``changes`` are those of the command line to its saved settings.
 
     Raises :class:`ConfigError` for files that are damaged, not to be trusted, or for another environment.
     """
@@ -127,7 +135,10 @@ def load_mixer(policy: Path, env: Env) -> Mixer | None:
     if "env_steps" in description and description["env_steps"] != load_policy(policy).description.get("env_steps"):
         return None
     module = build_part(
-        "mixer", trusted_section("mixer", description, {}, path), num_agents=env.num_agents, state_size=env.state_size
+        "mixer",
+        trusted_section("mixer", description, changes, path),
+        num_agents=env.num_agents,
+        state_size=env.state_size,
     )
     try:
         gamma, scale = float(description["gamma"]), float(description["reward_scale"])

@@ -5,13 +5,13 @@ from pathlib import Path
 from qmix_jax.errors import writing
 from qmix_jax.logging import write_json
 from qmix_jax.results.explanation.figures import draw_tables, draw_trace, frames_of
-from qmix_jax.results.explanation.mixers import load_mixer
+from qmix_jax.results.explanation.mixers import Mixer
 from qmix_jax.results.explanation.trace import trace
 from qmix_jax.results.play import Plan
-from qmix_jax.results.team import Choice, Team, policy_paths
+from qmix_jax.results.team import Choice, Team
 
 
-def explain(choice: Choice, team: Team, plan: Plan, folder: Path) -> list[Path]:
+def explain(choice: Choice, team: Team, plan: Plan, mixer: Mixer | None, folder: Path) -> list[Path]:
     """Draw the first episode of the first policy, with what agents and mixer computed in it.
 
     Policies of older runs, and those that come with the project, have no mixer; of them the agents are shown.
@@ -20,13 +20,13 @@ def explain(choice: Choice, team: Team, plan: Plan, folder: Path) -> list[Path]:
         choice: which policies ``team`` has.
         team: whose first policy is shown.
         plan: the episodes that are played.
+        mixer: what the policy was trained with, if it was saved.
         folder: made as needed.
 
     Returns the files: ``episode.png``, ``.pdf`` and ``.json``, and ``tables.png`` for two agents with few actions.
     Raises :class:`ConfigError` where a file cannot be read or written.
     """
     seed = next(iter(team.policies))
-    mixer = load_mixer(policy_paths(choice)[seed], team.env)
     found = trace(team, plan, mixer)
     total = f"{sum(found.episode.rewards):.4g}"
     title = f"{choice.policy or choice.which} policy of seed {seed} on {team.env.name}: return {total}"
