@@ -34,13 +34,14 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 
 
 class _Asked:
-    """What this process was asked to train. In processes that a launcher starts elsewhere there is nothing here."""
+    """What this process was asked to train. Launchers of jobs in other processes may take it along."""
 
     jobs: ClassVar[list[Config]] = []
     """All, or of a large multirun some that stand for the others."""
     failed: ClassVar[list[int]] = []
     """Exit statuses of jobs that did not end well."""
     config_dir: Path | None = None
+    process: int = 0
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
         return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us, who say them in one line
     with _errors_in_one_line():
-        _Asked.jobs = command_line.check(arguments)
+        _Asked.jobs, _Asked.process = command_line.check(arguments), os.getpid()
         _check_folders(_Asked.jobs)
         asks = any(argument in HELP for argument in arguments)
         _Asked.config_dir = None if asks else split_options(arguments).config_dir
@@ -93,7 +94,7 @@ def _hydra_main(tree: DictConfig) -> None:
     except SystemExit as end:
         status = int(end.code or 0)
     refused = status == 2 and hydra_config.job.num == 0  # before anything was trained
-    if status and several and _Asked.jobs and status < 128 and not refused:
+    if status and several and _Asked.process == os.getpid() and status < 128 and not refused:
         print(f"warning: job {hydra_config.job.num} of the multirun failed; the others go on", file=sys.stderr)
         _Asked.failed.append(status)
     elif status:
@@ -115,7 +116,8 @@ def _run(tree: DictConfig) -> int:
         check_xla_flags()
         from qmix_jax.running import launch  # Not at the top: what is wrong so far is said before JAX is imported.
 
-        later, _Asked.jobs[1:] = _Asked.jobs[1:], []  # checked once, by the first
+        later = _Asked.jobs[1:] if _Asked.process == os.getpid() else []
+        _Asked.jobs = []  # checked once, by the first
         with command_line.naming_the_file(overrides, _Asked.config_dir):
             return launch.run(launch.Request(config, container, made_of, run_dir), later=later).status
 

@@ -58,7 +58,8 @@ def settings_of(resume: str) -> dict[str, Any]:
 def has_begun(run_dir: Path) -> bool:
     """Whether there is a run in a folder that has trained: not one that was stopped while it was compiled."""
     metrics = run_dir / "metrics.jsonl"
-    return (metrics.is_file() and metrics.stat().st_size > 0) or any(run_dir.glob("checkpoints/*"))
+    made = ("checkpoints/*", "policies/*", "summary.json")
+    return (metrics.is_file() and metrics.stat().st_size > 0) or any(any(run_dir.glob(name)) for name in made)
 
 
 def check_new(run_dir: Path) -> None:

@@ -59,6 +59,7 @@ def resumed(folder: Path, *arguments: str) -> launch.Request:
 def test_a_replay_that_was_chosen_once_stays(tmp_path):
     saved = to_container(compose_config(["env=two_step"]))
     saved["replay"]["capacity"] = 350
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
     (tmp_path / "config.json").write_text(json.dumps(saved))
     request = resumed(tmp_path, "env=two_step")
     assert (request.config.replay.capacity, request.container["replay"]["capacity"]) == (350, 350)
