@@ -93,12 +93,16 @@ def _hydra_main(tree: DictConfig) -> None:
         status = _run(tree)
     except SystemExit as end:
         status = int(end.code or 0)
-    refused = status == 2 and hydra_config.job.num == 0  # before anything was trained
-    if status and several and _Asked.process == os.getpid() and status < 128 and not refused:
+    if several and status in (1, 2) and _others_go_on(status):
         print(f"warning: job {hydra_config.job.num} of the multirun failed; the others go on", file=sys.stderr)
         _Asked.failed.append(status)
     elif status:
         sys.exit(status)
+
+
+def _others_go_on(status: int) -> bool:
+    """After a job that failed: where this process makes them all, unless the first is refused, before any trained."""
+    return _Asked.process == os.getpid() and not (status == 2 and HydraConfig.get().job.num == 0)
 
 
 def _run(tree: DictConfig) -> int:

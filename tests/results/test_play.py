@@ -258,11 +258,11 @@ def test_help_names_every_key(argument, capsys):
     evaluate.main([argument])
     out = capsys.readouterr().out
     defaults = dataclasses.asdict(evaluate.Settings())
-    assert all(f"  {key}=" in out for key in defaults if key not in ("env", "agent"))
+    assert all(f"  {key}=" in out for key in defaults if key not in ("env", "agent", "mixer"))
     assert all(
         f"  {key}={'null' if value is None else value} " in out
         for key, value in defaults.items()
-        if key not in ("env", "agent", "run_dir", "policy", "render", "explain", "output")
+        if key not in ("env", "agent", "mixer", "run_dir", "policy", "render", "explain", "output")
     )
 
 

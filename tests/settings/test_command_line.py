@@ -196,7 +196,7 @@ class TestNames:
         assert "\n" not in message
 
     def test_help_is_given_whatever_else_is_asked(self):
-        assert check(["--help", "learnig_rate=1"]) is None
+        assert check(["--help", "learnig_rate=1"]) == []
 
 
 class TestValues:
