@@ -86,8 +86,7 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, Mapping[str, Any]]:
     Raises :class:`ConfigError`.
     """
     flags = split_options(arguments)
-    others = [option for option in flags.options if option not in ("--config-dir", "-cd", str(flags.config_dir))]
-    others = [option for option in others if not option.startswith("--config-dir=")]
+    others = [option for option in flags.options if option not in ("--config-dir", "-cd")]
     settings, overrides = parse_arguments(Settings, [*others, *flags.overrides], groups=("env", "experiment"))
     for argument in overrides:
         if "," in argument.partition("=")[2] and argument.partition("=")[0] in ("env", "experiment"):

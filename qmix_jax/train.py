@@ -56,6 +56,7 @@ def main() -> None:
     with _errors_in_one_line():
         _Asked.jobs, _Asked.process = command_line.check(arguments), os.getpid()
         _check_folders(_Asked.jobs)
+        _make_sweep_dir(arguments)
         asks = any(argument in HELP for argument in arguments)
         _Asked.config_dir = None if asks else split_options(arguments).config_dir
         sys.argv[1:] = ["--help"] if asks else command_line.for_hydra(arguments)
@@ -80,6 +81,17 @@ def _check_folders(jobs: list[Config]) -> None:
         check_folder("run_dir", run_dir)
         if config.resume is False:
             check_new(run_dir)
+
+
+def _make_sweep_dir(arguments: list[str]) -> None:
+    """Make the folder that Hydra would make; it would say in a trace why it cannot."""
+    for argument in arguments:
+        key, _, name = argument.partition("=")
+        if key == "hydra.sweep.dir" and "${" not in name:
+            try:
+                Path(name.strip("'\"")).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"{argument}: cannot be made: {error.strerror}") from error
 
 
 @hydra.main(version_base=None, config_path=str(conf_dir()), config_name="config")
@@ -122,7 +134,8 @@ def _run(tree: DictConfig) -> int:
 
         later = _Asked.jobs[1:] if _Asked.process == os.getpid() else []
         _Asked.jobs = []  # checked once, by the first
-        with command_line.naming_the_file(overrides, _Asked.config_dir):
+        # What a later job is refused for need not be in the files of this one.
+        with command_line.naming_the_file(overrides, None if later else _Asked.config_dir):
             return launch.run(launch.Request(config, container, made_of, run_dir), later=later).status
 
 
@@ -138,7 +151,11 @@ def _run_dir(config: Config) -> Path:
 
 
 class _errors_in_one_line:  # noqa: N801 - a context manager that reads as one
-    """Turns a :class:`ConfigError` into its message on standard error and exit status 2; a full disk into 1."""
+    """Says what ends a run in one line on standard error.
+
+    Exit status 2 for settings (a :class:`ConfigError`, or Hydra's own errors), 130 for Ctrl-C before there is anything
+    to save, 1 for an environment, another host or a disk that fails.
+    """
 
     def __enter__(self) -> None:
         return None

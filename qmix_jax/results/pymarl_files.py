@@ -62,11 +62,11 @@ def import_policy(files: Sequence[Path], run_dir: Path, overrides: Sequence[str]
     for which in ("final", "best"):
         save_policy(folder / which, params, description)
         if mixer is not None:
-            save_mixer(folder / which, mixer, {**container, "mixer": qmix_settings(mixer)})
+            save_mixer(folder / which, mixer, {**container, "mixer": _qmix_settings(mixer)})
     return [folder / which for which in ("final", "best")]
 
 
-def qmix_settings(mixer: dict[str, Any]) -> dict[str, Any]:
+def _qmix_settings(mixer: dict[str, Any]) -> dict[str, Any]:
     """The section ``mixer`` of the settings that has these parameters."""
     layers = mixer["params"]
     hidden = layers.get("hyper_w1_hidden")

@@ -207,8 +207,8 @@ class Flags(NamedTuple):
 
     overrides: list[str]
     """All other arguments."""
-    options: Sequence[str] = ()
-    """The options themselves, each with its value."""
+    options: Mapping[str, str] = types.MappingProxyType({})
+    """The options themselves, and their values; those without have an empty one."""
     config_dir: Path | None = None
     multirun: bool = False
     others: bool = False
@@ -221,12 +221,10 @@ def split_options(arguments: Sequence[str]) -> Flags:
     Raises :class:`ConfigError` for an option that has no meaning here.
     """
     overrides: list[str] = []
-    options: list[str] = []
     found: dict[str, str] = {}
     left = list(arguments)
     while left:
-        before = left
-        argument, *left = left
+        argument = left.pop(0)
         name, equals, value = argument.partition("=")
         if name in ROOT:
             raise ConfigError(
@@ -241,14 +239,12 @@ def split_options(arguments: Sequence[str]) -> Flags:
             value = left.pop(0) if left and left[0] in INFOS else "all"
         if name in (*WITH_VALUE, *WITHOUT_VALUE, *INFO):
             found[name] = value
-            # --info alone would take the setting after it for its value.
-            options += [f"{name}={value}"] if name in INFO else before[: len(before) - len(left)]
         else:
             overrides.append(argument)
-    return _checked(overrides, options, found)
+    return _checked(overrides, found)
 
 
-def _checked(overrides: list[str], options: list[str], found: dict[str, str]) -> Flags:
+def _checked(overrides: list[str], found: dict[str, str]) -> Flags:
     def given(*names: str) -> str | None:
         return next((found[name] for name in names if name in found), None)
 
@@ -266,7 +262,7 @@ def _checked(overrides: list[str], options: list[str], found: dict[str, str]) ->
     if sum(asked) > 1:
         raise ConfigError(f"{' '.join(found)}: only one of --run, --multirun, --cfg and --info")
     others = cfg is not None or info is not None or "--hydra-help" in found
-    return Flags(overrides, options, None if folder is None else Path(folder), multirun, others)
+    return Flags(overrides, found, None if folder is None else Path(folder), multirun, others)
 
 
 def version_line() -> str:

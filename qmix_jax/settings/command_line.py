@@ -69,7 +69,8 @@ def check(arguments: Sequence[str]) -> list[Config]:
 def for_hydra(arguments: Sequence[str]) -> list[str]:
     """The arguments with paths and names quoted for Hydra, which takes settings only after the last option."""
     flags = split_options(arguments)
-    return [*flags.options, *(as_text(argument, flags.multirun) for argument in flags.overrides)]
+    options = [f"{name}={value}" if value else name for name, value in flags.options.items()]
+    return [*options, *(as_text(argument, flags.multirun) for argument in flags.overrides)]
 
 
 @contextlib.contextmanager

@@ -68,11 +68,6 @@ def check_hydra(arguments: Sequence[str]) -> None:
         key, _, name = argument.partition("=")
         if key == "hydra.run.dir":
             raise ConfigError(f"{argument}: has no effect here; use run_dir={name}")
-        if key == "hydra.sweep.dir" and "${" not in name:
-            try:
-                Path(name.strip("'\"")).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ConfigError(f"{argument}: cannot be made: {error.strerror}") from error
         if key != "hydra/launcher":
             continue
         if name not in (*LAUNCHERS, "basic"):

@@ -263,12 +263,12 @@ def test_environments_that_pass_settings_on_are_those_that_take_any():
 def test_options_are_told_from_settings():
     flags = split_options(["-m", "gamma=0.9", "--config-dir", "here", "seed=1"])
     assert flags.overrides == ["gamma=0.9", "seed=1"]
-    assert flags.options == ["-m", "--config-dir", "here"]
+    assert flags.options == {"-m": "", "--config-dir": "here"}
     assert (str(flags.config_dir), flags.multirun) == ("here", True)
 
 
 def test_hydra_takes_settings_after_the_last_option_only():
-    assert for_hydra(["gamma=0.9", "-cd", "here", "seed=1,2", "-m"]) == ["-cd", "here", "-m", "gamma=0.9", "seed=1,2"]
+    assert for_hydra(["gamma=0.9", "-cd", "here", "seed=1,2", "-m"]) == ["-cd=here", "-m", "gamma=0.9", "seed=1,2"]
     assert for_hydra(["seed=1", "--info", "gamma=0.9"]) == ["--info=all", "seed=1", "gamma=0.9"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qmix_jax.envs.hosted.imports import find_module
-from qmix_jax.envs.hosted.spaces import apart, flat_size, flatten, num_actions, own_limit, pictures, without_mask
+from qmix_jax.envs.hosted.spaces import flat_size, flatten, num_actions, obs_and_mask, own_limit, pictures, without_mask
 from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec, ends
 
 
@@ -77,7 +77,7 @@ class GymnasiumDoor(Door):
         return RawResult(self._raw(obs, info), rewards, terminated, truncated, won)
 
     def _raw(self, obs: Any, info: Mapping[str, Any]) -> Raw:
-        values, masks = zip(*map(apart, obs), strict=True) if len(obs) else ((), ())
+        values, masks = zip(*map(obs_and_mask, obs), strict=True) if len(obs) else ((), ())
         agents = zip(self._agents, self._spaces, values, strict=False)
         seen: list[Any] = [flatten(space, value, agent) for agent, space, value in agents]
         seen += [None] * (len(obs) - len(seen))  # Too many, or too few, are reported by the team.
@@ -117,7 +117,7 @@ def make_gymnasium(
 ) -> Any:
     """An :class:`~qmix_jax.envs.base.Env` around a Gymnasium environment with one entry per agent.
 
-    ``settings`` go to ``gymnasium.make``, apart from ``import``: a package to import first.
+    ``settings`` go to ``gymnasium.make``, obs_and_mask from ``import``: a package to import first.
     """
     from qmix_jax.envs.hosted.make import Options, hosted_env, need
 

@@ -41,13 +41,13 @@ def find_name(told: str, module: ModuleType, name: str) -> Any:
     raise ConfigError(f"{told}: {module.__name__} has no function {name}{hint}")
 
 
-def takes(function: Any, name: str) -> bool:
-    """Whether an argument can be given to a function by this name."""
+def takes(function: Any, name: str, or_any: bool = False) -> bool:
+    """Whether a function has an argument of this name; with ``or_any`` also one that takes any (``**kwargs``)."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # Some callables not written in Python have no signature.
         return False
-    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return any(each.name == name or (or_any and each.kind is each.VAR_KEYWORD) for each in parameters)
 
 
 def _absent(name: str) -> str:

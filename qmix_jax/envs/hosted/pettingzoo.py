@@ -8,11 +8,11 @@ import numpy as np
 from qmix_jax.envs.hosted.doors import right_door
 from qmix_jax.envs.hosted.imports import find_module, find_name, takes
 from qmix_jax.envs.hosted.spaces import (
-    apart,
     flat_size,
     flatten,
     is_bytes,
     num_actions,
+    obs_and_mask,
     own_limit,
     pictures,
     without_mask,
@@ -40,7 +40,7 @@ class PettingZooDoor(Door):
         self.env = env = _maker(name)(**settings)
         _check_parallel(env)
         self.agents = agents = list(env.possible_agents)
-        self._spaces = {agent: without_mask(_of(env.observation_space, agent)) for agent in agents}
+        self._spaces = {agent: without_mask(_space_of(env.observation_space, agent)) for agent in agents}
         self._state_space = getattr(env, "state_space", None)
         env.reset(seed=0)
         state = self._state()
@@ -48,7 +48,7 @@ class PettingZooDoor(Door):
         self.spec = Spec(
             name=name,
             agents=tuple(map(str, agents)),
-            num_actions=tuple(num_actions(_of(env.action_space, agent), str(agent)) for agent in agents),
+            num_actions=tuple(num_actions(_space_of(env.action_space, agent), str(agent)) for agent in agents),
             obs_sizes=tuple(flat_size(self._spaces[agent], str(agent)) for agent in agents),
             state_size=None if state is None else int(np.size(state)),
             episode_limit=own_limit(env),
@@ -101,7 +101,7 @@ class PettingZooDoor(Door):
         seeing = there or list(obs)
         seen, avail = [], []
         for agent in self.agents:
-            value, mask = apart(obs.get(agent) if agent in seeing else None)
+            value, mask = obs_and_mask(obs.get(agent) if agent in seeing else None)
             seen.append(None if value is None else flatten(self._spaces[agent], value, str(agent)))
             avail.append((infos.get(agent) or {}).get("action_mask") if mask is None else mask)
         return Raw(seen, avail, self._state() if self._has_state else None)
@@ -155,7 +155,7 @@ def _check_parallel(env: Any) -> None:
         )
     if isinstance(env.possible_agents, set | frozenset):
         raise EnvError("possible_agents is a set, whose order is another one in each process; make it a list")
-    if not takes(env.reset, "seed"):
+    if not takes(env.reset, "seed", or_any=True):
         raise EnvError("reset takes no seed; write reset(self, seed=None, options=None)")
     if not env.possible_agents:
         raise EnvError(f"the {type(env).__name__} has no agents: possible_agents is empty")
@@ -182,7 +182,7 @@ def _named(agents: Any) -> str:
     return ", ".join(map(str, agents))
 
 
-def _of(told: Any, agent: Any) -> Any:
+def _space_of(told: Any, agent: Any) -> Any:
     """What an environment tells of an agent, by a method or in a dictionary."""
     return told(agent) if callable(told) else told[agent]
 

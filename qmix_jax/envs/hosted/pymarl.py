@@ -117,7 +117,7 @@ class PyMarlDoor(Door):
         render = getattr(self.env, "render", None)
         if not callable(render):
             return None
-        return render(mode="rgb_array") if takes(render, "mode") else render()
+        return render(mode="rgb_array") if takes(render, "mode", or_any=True) else render()
 
     def close(self) -> None:
         """Close the environment."""

@@ -44,7 +44,7 @@ def without_mask(space: Any) -> Any:
     return rest["observation"] if set(rest) == {"observation"} else spaces.Dict(rest)
 
 
-def apart(value: Any) -> tuple[Any, Any]:
+def obs_and_mask(value: Any) -> tuple[Any, Any]:
     """What an agent observes, and its action mask; None for a mask where there is none in it."""
     if not isinstance(value, Mapping) or "action_mask" not in value:
         return value, None

@@ -134,6 +134,14 @@ def test_a_reset_that_takes_a_seed_gets_it():
     assert starts[0] == starts[2] != starts[1]
 
 
+def test_a_factory_that_takes_any_argument_is_not_given_a_seed(tmp_path, monkeypatch):
+    (tmp_path / "makes.py").write_text(
+        "import pastures\n\ndef make(**settings):\n    return pastures.Field(**settings)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert len(play(Team(PyMarlDoor("makes.make", {"win": 9}), "sum", 10))) == 5
+
+
 def test_a_render_without_a_mode_draws():
     assert fold().door.draw().shape == (4, 4, 3)
 
