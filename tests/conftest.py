@@ -8,6 +8,7 @@ from pathlib import Path
 # Before anything imports jax. To choose another platform: JAX_PLATFORMS=cuda make test
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import compile_quickly
 import hypothesis
 import jax
 import pytest
@@ -17,6 +18,11 @@ from qmix_jax.running.devices import avoid_wrong_reductions
 avoid_wrong_reductions()
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# What tests compute themselves; the commands that they start compile as users' do.
+flags = os.environ["XLA_FLAGS"]
+compile_quickly.in_this_process()
+os.environ["XLA_FLAGS"] = flags
 
 hypothesis.settings.register_profile("project", max_examples=20, deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
@@ -28,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if cache is None:  # pytest -p no:cacheprovider
         return
     folder = str(cache.mkdir(f"jax-{_machine()}"))
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache.mkdir(f"jax-commands-{_machine()}"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -4,7 +4,6 @@ Training commands run up to the point of compilation (composed, checked, parts b
 take minutes. ``test_command_line.py`` trains one to the end.
 """
 
-import functools
 import re
 import shlex
 import sys
@@ -14,7 +13,6 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from toy_env import QUICKLY
 
 from qmix_jax import check_env, compare, dashboard, evaluate, import_pymarl, make_algorithm
 from qmix_jax.algorithms import loop as qmix
@@ -182,8 +180,6 @@ def test_python_examples_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    if page != "from_jaxmarl.md":  # which imports JaxMARL: its functions would keep these options
-        monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=QUICKLY))
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))  # JaxMARL puts others there when it is imported
     monkeypatch.chdir(tmp_path)
@@ -204,9 +200,8 @@ def test_the_parts_of_one_s_own_in_the_pages_learn(part: str, example_package: N
     """One update with the part of the page gives finite numbers, and the part's own where it has some."""
     small = ("env=two_step", "rollout.num_envs=4", "replay.batch_size=8", "replay.capacity=16", "agent.hidden_size=4")
     algorithm, hyper = make_algorithm([*small, "learner.warmup_env_steps=0", "evaluation.episodes=2", *OWN_PARTS[part]])
-    jit = functools.partial(jax.jit, compiler_options=QUICKLY)
-    state = jit(lambda key: qmix.init(algorithm, key))(jax.random.key(0))
-    state, metrics = jit(lambda state: qmix.iterate(algorithm, hyper, state, jax.numpy.int32(5)))(state)
+    state = jax.jit(lambda key: qmix.init(algorithm, key))(jax.random.key(0))
+    state, metrics = jax.jit(lambda state: qmix.iterate(algorithm, hyper, state, jax.numpy.int32(5)))(state)
     assert int(state.learner.updates) == algorithm.sizes.updates_per_iteration
     assert np.isfinite(metrics["loss"]).all()
     if part == "algorithm":

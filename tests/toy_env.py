@@ -16,10 +16,6 @@ from jaxtyping import Array, Int
 from qmix_jax.envs.base import Env
 from qmix_jax.types import Outcome, TimeStep
 
-QUICKLY = {"xla_backend_optimization_level": 0}
-if jax.__version_info__ < (0, 11):  # later ones have no such option
-    QUICKLY["xla_cpu_use_fusion_emitters"] = False
-"""Options for ``jax.jit`` that compile small programs four times as fast on CPU, into slower code."""
 ILLEGAL = -1000.0
 BEYOND = 5000.0
 

@@ -59,7 +59,7 @@ def check_xla_flags() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if not set(flags.split()) - {WITHOUT_YNN_REDUCTIONS}:
         return
-    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    command = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     asked = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     said = [line.partition("] ")[2] for line in asked.stderr.splitlines() if "flags" in line.partition("] ")[0]]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_env import QUICKLY, Kind, expected_reward, make_toy
+from toy_env import Kind, expected_reward, make_toy
 
 from qmix_jax.acting.continuing import begin, collect_on
 from qmix_jax.acting.explore import masked_argmax
@@ -30,8 +30,6 @@ SIZES = {"obs_size": ENV.obs_size, "num_agents": ENV.num_agents, "num_actions": 
 AGENT = RecurrentAgent(**SIZES)
 SEPARATE = SeparateAgents(RecurrentAgent(**(SIZES | {"num_agents": 1})), ENV.num_agents)
 AGENTS = [AGENT, LSTMAgent(**SIZES), FeedForwardAgent(**SIZES), SEPARATE]
-
-jit = functools.partial(jax.jit, compiler_options=QUICKLY)
 
 
 class Iteration(NamedTuple):
@@ -57,7 +55,7 @@ def params_of(agent: AnyAgent):
 
 @functools.cache
 def play(agent: AnyAgent, window: int, epsilon: float = 0.5) -> list[Iteration]:
-    @jit
+    @jax.jit
     def run(params):
         keys = jax.random.split(jax.random.key(7), NUM_ENVS)
         carry = begin(ENV, agent, keys, window)
@@ -152,7 +150,7 @@ def test_statistics_count_episodes_that_began_in_earlier_sequences():
 
 
 def values(agent: AnyAgent, slots: Slot, start: Start | None) -> np.ndarray:
-    return np.asarray(jit(functools.partial(action_values, agent))(params_of(agent), time_first(slots), start))
+    return np.asarray(jax.jit(functools.partial(action_values, agent))(params_of(agent), time_first(slots), start))
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: type(agent).__name__)
@@ -181,7 +179,7 @@ def test_burn_in_slots_have_no_gradient():
     def total(params, start):
         return (action_values(AGENT, params, slots, start) ** 2).sum()
 
-    @jit
+    @jax.jit
     def gradients(params):
         burnt_in = iteration.start._replace(burn_in=before)
         after = Start(*_after(params, burnt_in))

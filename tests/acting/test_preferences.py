@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_env import QUICKLY, Kind, make_toy
+from toy_env import Kind, make_toy
 
 from qmix_jax.acting.continuing import begin, collect_on
 from qmix_jax.acting.preferences import NONE, Drawn, Preferences, held, preferred
@@ -19,8 +19,6 @@ SHARED = Preferences(share=0.5, smallest=0.5, largest=2.0, steps=3)
 NUM_ENVS, LENGTH = 6, 25
 KEY = jax.random.key(3)
 
-jit = functools.partial(jax.jit, compiler_options=QUICKLY)
-
 
 def parameters(size: float):
     """Random ones; with size 0 all actions have the same value, so that a preference decides."""
@@ -32,7 +30,7 @@ def parameters(size: float):
 
 @functools.cache
 def played(preferences: Preferences, size: float, epsilon: float):
-    run = jit(
+    run = jax.jit(
         lambda params: collect(
             ENV, AGENT, params, KEY, jnp.float32(epsilon), NUM_ENVS, LENGTH, True, preferences=preferences
         )[0]
@@ -121,7 +119,7 @@ def test_sequences_that_continue_keep_the_preference():
     length, iterations = 4, 8
     keys = jax.random.split(KEY, iterations)
 
-    @jit
+    @jax.jit
     def run(params):
         carry = begin(ENV, AGENT, jax.random.split(KEY, NUM_ENVS), 0, SHARED)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_env import QUICKLY, Kind, expected_avail, expected_reward, expected_win, make_toy
+from toy_env import Kind, expected_avail, expected_reward, expected_win, make_toy
 
 from qmix_jax.acting.explore import masked_argmax
 from qmix_jax.acting.greedy_episodes import greedy_episodes, summarize
@@ -45,7 +45,7 @@ def params() -> dict:
 @pytest.fixture(scope="module")
 def play(params):
     """Sequences for given ``auto_reset``, epsilon and key."""
-    program = jax.jit(functools.partial(collect, ENV, AGENT), static_argnums=(3, 4, 5), compiler_options=QUICKLY)
+    program = jax.jit(functools.partial(collect, ENV, AGENT), static_argnums=(3, 4, 5))
 
     @functools.cache
     def rollout(auto_reset: bool, epsilon: float, seed: int = 1) -> Rollout:
@@ -140,7 +140,7 @@ def test_agents_play_available_actions_only(play, auto_reset, epsilon):
 def test_greedy_actions_match_the_learner_s_in_the_stored_slots(play, params):
     """Hidden states, resets and last actions are the same when acting and when learning."""
     slots = jax.tree.map(lambda x: np.swapaxes(x, 0, 1), play(True, 0.0).slots)
-    unroll = jax.jit(functools.partial(AGENT.apply, method="unroll"), compiler_options=QUICKLY)
+    unroll = jax.jit(functools.partial(AGENT.apply, method="unroll"))
     counted = slots.mask > 0
 
     def greedy(last_action, first) -> np.ndarray:
@@ -185,7 +185,7 @@ EPISODES = 12
 
 @pytest.fixture(scope="module")
 def greedy(params):
-    return jax.jit(functools.partial(greedy_episodes, ENV, AGENT), static_argnums=2, compiler_options=QUICKLY)(
+    return jax.jit(functools.partial(greedy_episodes, ENV, AGENT), static_argnums=2)(
         params, jax.random.key(5), EPISODES
     )
 
@@ -239,7 +239,7 @@ def test_start_states_repeat_only_after_all_are_used():
     env = Env("one step", 1, 2, 1, 1, 1, reset, step)
     agent = RecurrentAgent(obs_size=1, num_agents=1, num_actions=2, hidden_size=2)
     params = agent.init(jax.random.key(0), jnp.zeros((1, 1, 2)), jnp.zeros((1, 1, 1)), jnp.zeros((1, 1), jnp.int32))
-    program = jax.jit(functools.partial(collect, env, agent), static_argnums=(3, 4, 5), compiler_options=QUICKLY)
+    program = jax.jit(functools.partial(collect, env, agent), static_argnums=(3, 4, 5))
     slots, stats = program(params, jax.random.key(1), np.float32(1.0), 3, 2 * STARTS + 4, True)
     assert stats.episodes == 3 * (STARTS + 2)
     starts = np.asarray(slots.step.state)[:, ::2, 0]

@@ -1,6 +1,5 @@
 """Weighted QMIX, QTRAN and QPLEX: their weights and bounds by hand, full rank, parts that do not fit."""
 
-import functools
 import itertools
 from typing import Any
 
@@ -9,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toy_env import QUICKLY
 
 from qmix_jax import make_algorithm
 from qmix_jax.algorithms.qtran import JointNetwork
@@ -52,12 +50,12 @@ def test_alternatives_are_the_joint_values_of_changed_actions(form):
     network = JointNetwork(form, embed_size=5, layers=2, num_actions=actions, code_size=6)
     state, hidden = jnp.arange(3.0), jnp.ones((agents, hidden_size)) * jnp.arange(1.0, 4.0)[:, None]
     action = jnp.array([1, 3, 0])
-    params = jax.jit(network.init, compiler_options=QUICKLY)(jax.random.key(0), state, hidden, action)
+    params = jax.jit(network.init)(jax.random.key(0), state, hidden, action)
     changed = np.tile(np.asarray(action), (agents, actions, 1))
     for agent, other in itertools.product(range(agents), range(actions)):
         changed[agent, other, agent] = other
 
-    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def both(changed: jax.Array) -> tuple[jax.Array, jax.Array]:
         one_by_one = jax.vmap(jax.vmap(lambda action: network.apply(params, state, hidden, action, method="joint")))
         return network.apply(params, state, hidden, action, method="alternatives"), one_by_one(changed)
@@ -90,7 +88,7 @@ def test_qplex_represents_the_game():
         p["params"]["action_bias_0"][:] = [[50.0, 50.0], [-50.0, -50.0]]
         for agent, other in ((0, 1), (1, 0)):
             p["params"]["action_kernel_0"][1, 1 + 3 * other, agent] = 100.0
-        program = jax.jit(lambda params, q: tables(mixer, params, q), compiler_options=QUICKLY)
+        program = jax.jit(lambda params, q: tables(mixer, params, q))
         table = program(p, np.array([[4.0, 3.0, 3.0]] * 2))
     np.testing.assert_allclose(table, GAME, atol=1e-6)
 
@@ -106,7 +104,7 @@ def test_no_table_of_qmix_is_like_the_game():
     shapes = jax.eval_shape(mixer.init, jax.random.key(0), example_input(2, 3, 1))
     draws = jax.tree.map(lambda x: numbers.normal(size=(200, *x.shape)), shapes)
     with jax.enable_x64(True):
-        program = jax.jit(jax.vmap(lambda params, q: tables(mixer, params, q)), compiler_options=QUICKLY)
+        program = jax.jit(jax.vmap(lambda params, q: tables(mixer, params, q)))
         found = np.asarray(program(draws, 3 * numbers.normal(size=(200, 2, 3))))
     assert crossing(GAME)
     assert not any(crossing(table) for table in found)
@@ -127,7 +125,7 @@ def test_qtrans_joint_network_represents_the_game(form):
         updates, opt_state = optimizer.update(gradient, opt_state)
         return (optax.apply_updates(params, updates), opt_state), None
 
-    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def fit(key: jax.Array) -> jax.Array:
         params = network.init(key, state, hidden, jnp.zeros(2, jnp.int32))
         return values(jax.lax.scan(step, (params, optimizer.init(params)), None, length=1500)[0][0])

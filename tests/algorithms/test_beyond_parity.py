@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from test_pymarl_parity import Case, assert_close, keeping_gradients, load, minibatch_of
-from toy_env import QUICKLY
 
 from qmix_jax.algorithms import gradient_step
 from qmix_jax.algorithms.base import Algorithm, Sizes
@@ -289,17 +288,14 @@ def one_step(hyper: HyperParams, batch: Any, value: jax.Array) -> jax.Array:
 
 def compute(case: Case) -> Computed:
     algorithm, hyper = build(case)
-    update = jax.jit(
-        lambda hyper, learner, minibatch: gradient_step.learn(algorithm, hyper, learner, minibatch),
-        compiler_options=QUICKLY,
-    )
+    update = jax.jit(lambda hyper, learner, minibatch: gradient_step.learn(algorithm, hyper, learner, minibatch))
     with jax.enable_x64(True):
         online, minibatch = networks(case, "online"), minibatch_of(case)
         vector, restore = ravel_pytree(online)
         learner = Learner(
             online=online,
             target=networks(case, "target"),
-            opt_state=jax.jit(algorithm.optimizer.init, compiler_options=QUICKLY)(vector),
+            opt_state=jax.jit(algorithm.optimizer.init)(vector),
             updates=np.int32(0),
             target_episodes=np.int32(0),
             nonfinite_update=np.int32(-1),
@@ -307,7 +303,7 @@ def compute(case: Case) -> Computed:
             rewards=standardise.init(),
             returns=standardise.init(),
         )
-        forward = jax.jit(lambda *args: outputs_of(algorithm, *args), compiler_options=QUICKLY)
+        forward = jax.jit(lambda *args: outputs_of(algorithm, *args))
         outputs = forward(hyper, learner, minibatch.slots)
         unclipped, _, _ = update(hyper._replace(max_grad_norm=np.inf), learner, minibatch)
         learners, metrics = [], []

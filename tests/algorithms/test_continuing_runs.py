@@ -10,9 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jaxtyping import Array, Int
-from toy_env import QUICKLY
 
 from qmix_jax import library
 from qmix_jax.acting.rollout import draw_all
@@ -186,10 +184,8 @@ def test_episodes_of_1000_steps_that_are_paid_at_their_end_are_learned_by_contin
 
 def compiled_waves(seeds: list[int], devices: list, **sizes: int) -> Waves:
     algorithm = ALGORITHM._replace(sizes=SIZES._replace(iterations_per_epoch=4, **sizes), prioritised=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=QUICKLY))
-        waves = Waves(algorithm, HYPER, seeds, None, devices)
-        waves.compile()
+    waves = Waves(algorithm, HYPER, seeds, None, devices)
+    waves.compile()
     return waves
 
 
@@ -199,6 +195,8 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 import sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/algorithms"]
+import compile_quickly
+compile_quickly.in_this_process()
 from test_continuing_runs import *
 
 def states(waves, epochs=2):

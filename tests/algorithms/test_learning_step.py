@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toy_env import QUICKLY, Kind, make_toy
+from toy_env import Kind, make_toy
 
 from qmix_jax.algorithms import loop as qmix
 from qmix_jax.algorithms import pieces
@@ -79,9 +79,6 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 """How far the same seed may be from itself in another program: products of matrices are rounded in another order."""
 
 
-jit = functools.partial(jax.jit, compiler_options=QUICKLY)
-
-
 def plain(x: Any) -> np.ndarray:
     is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(x) if is_key else x)
@@ -105,13 +102,13 @@ def seeds_of(tree: Any, k: int) -> Any:
 
 @pytest.fixture(scope="module")
 def step() -> Any:
-    return jit(functools.partial(qmix.iterate, ALGORITHM))
+    return jax.jit(functools.partial(qmix.iterate, ALGORITHM))
 
 
 @pytest.fixture(scope="module")
 def history(step) -> list[tuple[TrainState, dict]]:
     """The state before training and after each of some iterations, with the iteration's metrics."""
-    states = [(jit(functools.partial(qmix.init, ALGORITHM))(jax.random.key(SEED)), {})]
+    states = [(jax.jit(functools.partial(qmix.init, ALGORITHM))(jax.random.key(SEED)), {})]
     for iteration in range(ITERATIONS):
         states.append(step(HYPER, states[-1][0], jnp.int32(iteration)))
     return states
@@ -120,15 +117,13 @@ def history(step) -> list[tuple[TrainState, dict]]:
 @pytest.fixture(scope="module")
 def whole_run():
     """``train`` as one program, by seed."""
-    program = jit(functools.partial(qmix.train, ALGORITHM), static_argnames="num_epochs")
+    program = jax.jit(functools.partial(qmix.train, ALGORITHM), static_argnames="num_epochs")
     return lambda seed: program(HYPER, jax.random.key(seed), num_epochs=EPOCHS)
 
 
 def compiled_waves(seeds: list[int], *layout: Any) -> Waves:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "jit", jit)
-        waves = Waves(ALGORITHM, HYPER, seeds, *layout)
-        waves.compile()
+    waves = Waves(ALGORITHM, HYPER, seeds, *layout)
+    waves.compile()
     return waves
 
 
@@ -208,9 +203,9 @@ def test_every_iteration_uses_new_keys(history):
 
 def test_an_iteration_for_one_seed_does_not_change_when_another_seed_is_added(history):
     """Two seeds in a ``vmap`` against one alone, over warm-up and learning; ``TOLERANCE`` apart."""
-    step = jit(jax.vmap(functools.partial(qmix.iterate, ALGORITHM), in_axes=(None, 0, None)))
+    step = jax.jit(jax.vmap(functools.partial(qmix.iterate, ALGORITHM), in_axes=(None, 0, None)))
     keys = jax.vmap(jax.random.key)(jnp.array([OTHER_SEED, SEED], jnp.uint32))
-    both = jit(jax.vmap(functools.partial(qmix.init, ALGORITHM)))(keys)
+    both = jax.jit(jax.vmap(functools.partial(qmix.init, ALGORITHM)))(keys)
     for iteration in range(ITERATIONS):
         both, metrics = step(HYPER, both, jnp.int32(iteration))
         assert_close((seeds_of(both, 1), seeds_of(metrics, 1)), history[iteration + 1])
@@ -274,6 +269,8 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 import sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/algorithms"]
+import compile_quickly
+compile_quickly.in_this_process()
 from test_learning_step import *
 
 def run(seeds, devices, seeds_per_device):
@@ -326,7 +323,7 @@ def learner(history) -> Learner:
 @pytest.fixture(scope="module")
 def descend():
     algorithm = ALGORITHM._replace(optimizer=optax.identity())
-    return jit(functools.partial(learn, algorithm))
+    return jax.jit(functools.partial(learn, algorithm))
 
 
 def test_hard_updates_copy_the_online_network_every_interval(descend, learner, batch):
@@ -340,7 +337,7 @@ def test_hard_updates_copy_the_online_network_every_interval(descend, learner, b
 
 def test_soft_updates_move_the_target_network_by_tau_every_time(learner, batch):
     algorithm = ALGORITHM._replace(optimizer=optax.identity(), target_update=TargetUpdate.SOFT)
-    after, _, _ = jit(functools.partial(learn, algorithm))(HYPER, learner, batch)
+    after, _, _ = jax.jit(functools.partial(learn, algorithm))(HYPER, learner, batch)
     expected = jax.tree.map(lambda new, old: 0.25 * new + 0.75 * old, after.online, learner.target)
     assert_close(after.target, expected)
     assert differ(after.target, learner.target)
@@ -388,7 +385,7 @@ def test_a_step_to_parameters_that_are_no_numbers_is_not_taken(descend, learner,
 
 def test_other_seeds_go_on_unchanged_beside_a_frozen_one(learner, batch):
     algorithm = ALGORITHM._replace(optimizer=optax.identity())
-    both = jit(jax.vmap(functools.partial(learn, algorithm), in_axes=(None, None, 0)))
+    both = jax.jit(jax.vmap(functools.partial(learn, algorithm), in_axes=(None, None, 0)))
     batches = [jax.tree.map(lambda *x: jnp.stack(x), batch, other) for other in (batch, with_reward(batch, np.nan))]
     healthy, beside_frozen = (jax.tree.map(lambda x: x[0], both(HYPER, learner, pair)[0]) for pair in batches)
     assert_equal(beside_frozen, healthy)
@@ -402,7 +399,7 @@ class TestWarningSigns:
             signs = ALGORITHM.method.warning_signs(ALGORITHM, HYPER, learner, batch.slots)
             return {**signs, "target_lag": target_lag(learner)}
 
-        program = jit(compute)
+        program = jax.jit(compute)
         return lambda **changes: {k: float(x) for k, x in program(learner._replace(**changes)).items()}
 
     def test_target_lag_is_the_relative_distance(self, signs, learner):
@@ -447,7 +444,7 @@ def forward(double_q: bool):
         q = [action_values(algorithm.agent, params.agent, batch, None) for params in (learner.online, learner.target)]
         return {"loss": value, "online_q": q[0], "target_q": q[1], **recorded}
 
-    program = jit(run)
+    program = jax.jit(run)
 
     def compute(learner: Learner, minibatch: Minibatch) -> dict[str, np.ndarray]:
         online, target = (p._replace(mixer={}) for p in (learner.online, learner.target))
@@ -498,7 +495,7 @@ def test_what_is_not_a_transition_does_not_count(learner, batch):
 @functools.cache
 def learning(**options: Any):
     algorithm = ALGORITHM._replace(optimizer=optax.identity(), **options)
-    return jit(functools.partial(learn, algorithm))
+    return jax.jit(functools.partial(learn, algorithm))
 
 
 def test_half_the_loss_has_half_the_gradient(descend, learner, batch):
@@ -513,7 +510,9 @@ def test_half_the_loss_has_half_the_gradient(descend, learner, batch):
 
 def test_weights_multiply_the_squared_errors_of_their_sequences(learner, batch):
     one_hot = jnp.eye(SIZES.batch_size)
-    program = jit(lambda weights: loss(ALGORITHM, HYPER, learner.online, learner, batch._replace(weights=weights))[0])
+    program = jax.jit(
+        lambda weights: loss(ALGORITHM, HYPER, learner.online, learner, batch._replace(weights=weights))[0]
+    )
     each = np.array([program(w) for w in one_hot])
     weights = np.random.default_rng(0).uniform(size=SIZES.batch_size).astype(np.float32)
     assert (each > 0).all()
@@ -521,7 +520,7 @@ def test_weights_multiply_the_squared_errors_of_their_sequences(learner, batch):
 
 
 def test_scaled_rewards_scale_the_targets(learner, batch):
-    target = jit(lambda hyper: loss(ALGORITHM, hyper, learner.online, learner, batch)[1].metrics["target_mean"])
+    target = jax.jit(lambda hyper: loss(ALGORITHM, hyper, learner.online, learner, batch)[1].metrics["target_mean"])
     # Targets are linear in the rewards.
     zero, one, three = (float(target(HYPER._replace(reward_scale=jnp.float32(scale)))) for scale in (0.0, 1.0, 3.0))
     assert one != zero
@@ -565,8 +564,8 @@ def test_standardised_returns_are_what_the_network_learns(learner, batch):
 
 def test_target_networks_are_copied_after_so_many_episodes():
     algorithm = ALGORITHM._replace(target_update=TargetUpdate.EPISODES)
-    step = jit(functools.partial(qmix.iterate, algorithm))
-    state = jit(functools.partial(qmix.init, algorithm))(jax.random.key(SEED))
+    step = jax.jit(functools.partial(qmix.iterate, algorithm))
+    state = jax.jit(functools.partial(qmix.init, algorithm))(jax.random.key(SEED))
     hyper, copies = HYPER._replace(target_update_interval=jnp.int32(8)), 0
     for iteration in range(6):
         before = state.learner
@@ -580,8 +579,8 @@ def test_target_networks_are_copied_after_so_many_episodes():
 
 def test_prioritised_replay_learns_its_priorities():
     algorithm = ALGORITHM._replace(prioritised=True)
-    step = jit(functools.partial(qmix.iterate, algorithm))
-    state = jit(functools.partial(qmix.init, algorithm))(jax.random.key(SEED))
+    step = jax.jit(functools.partial(qmix.iterate, algorithm))
+    state = jax.jit(functools.partial(qmix.init, algorithm))(jax.random.key(SEED))
     hyper = HYPER._replace(priority_alpha=jnp.float32(0.6), priority_beta=jnp.float32(0.4))
     for iteration in range(SIZES.warmup_iterations + 1):
         state, metrics = step(hyper, state, jnp.int32(iteration))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from toy_env import QUICKLY, Kind, expected_avail, expected_reward, make_toy
+from toy_env import Kind, expected_avail, expected_reward, make_toy
 
 from qmix_jax import make_algorithm
 from qmix_jax.acting.rollout import draw_all, number_of_starts
@@ -248,9 +248,7 @@ def restorer(tree: Parameters):
 
 def test_two_iterations_give_the_parameters_of_a_plain_numpy_version():
     """All but the random numbers is NumPy: acting, hidden states, windows, returns, gradients, clipping, RAdam."""
-    init, iterate = (
-        jax.jit(functools.partial(f, ALGORITHM), compiler_options=QUICKLY) for f in (qmix.init, qmix.iterate)
-    )
+    init, iterate = (jax.jit(functools.partial(f, ALGORITHM)) for f in (qmix.init, qmix.iterate))
     state = init(jax.random.key(5))
     agent = jax.tree.map(np.asarray, state.learner.online.agent["params"])
     restore = restorer(agent)

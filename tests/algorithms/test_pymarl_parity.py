@@ -15,7 +15,6 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
-from toy_env import QUICKLY
 
 from qmix_jax.algorithms import gradient_step
 from qmix_jax.algorithms.base import Algorithm, Sizes
@@ -209,17 +208,14 @@ def compute(case: Case) -> Computed:
         q_tot = joint_values(algorithm.mixer, learner.online.mixer, inputs)
         return {**recorder.seen, "loss": loss, "priority": info.priority, "q_tot": q_tot}
 
-    update = jax.jit(
-        lambda hyper, learner, minibatch: gradient_step.learn(algorithm, hyper, learner, minibatch),
-        compiler_options=QUICKLY,
-    )
+    update = jax.jit(lambda hyper, learner, minibatch: gradient_step.learn(algorithm, hyper, learner, minibatch))
     with jax.enable_x64(True):
         online, minibatch = params(case, "online"), minibatch_of(case)
         vector, restore = ravel_pytree(online)
         learner = Learner(
             online=online,
             target=params(case, "target"),
-            opt_state=jax.jit(algorithm.optimizer.init, compiler_options=QUICKLY)(vector),
+            opt_state=jax.jit(algorithm.optimizer.init)(vector),
             updates=np.int32(0),
             target_episodes=np.int32(0),
             nonfinite_update=np.int32(-1),
@@ -227,7 +223,7 @@ def compute(case: Case) -> Computed:
             rewards=standardise.init(),
             returns=standardise.init(),
         )
-        outputs = jax.jit(forward, compiler_options=QUICKLY)(learner, minibatch, hyper)
+        outputs = jax.jit(forward)(learner, minibatch, hyper)
         unclipped, _, _ = update(hyper._replace(max_grad_norm=np.inf), learner, minibatch)
         learners, metrics = [], []
         for _ in range(STEPS):

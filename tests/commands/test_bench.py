@@ -1,6 +1,5 @@
 """Structure and arithmetic of the benchmark; durations are never tested."""
 
-import functools
 import json
 import os
 import re
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_env import QUICKLY, Kind, make_toy
+from toy_env import Kind, make_toy
 
 from qmix_jax import make_algorithm
 from qmix_jax.bench import __main__ as bench_command
@@ -42,7 +41,6 @@ SMALL = (
     "evaluation.episodes=2",
     "learner.updates_per_iteration=2",
 )
-jit = functools.partial(jax.jit, compiler_options=QUICKLY)
 PEER = ("experiment=simple_spread", "mixer.hypernet_layers=2", "mixer.hypernet_size=128")
 
 
@@ -141,13 +139,6 @@ def test_documented_commands_build_what_they_would_measure(command):
 
 def test_the_documents_show_commands():
     assert len(documented()) >= 3
-
-
-@pytest.fixture(autouse=True)
-def compile_quickly(request, monkeypatch):
-    """Compile quickly, into slower code."""
-    if "small" in request.fixturenames:
-        monkeypatch.setattr(jax, "jit", jit)
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +258,7 @@ def test_the_flax_agent_equals_ours():
     last_action = jnp.asarray(draw.integers(-1, 4, (7, 6, 2)), jnp.int32)
     first = jnp.asarray(draw.random((7, 6)) < 0.3)
     step = (ours.initial_hidden(6) + 0.5, obs[0], last_action[0])
-    params = jit(ours.init)(jax.random.key(1), *step)
+    params = jax.jit(ours.init)(jax.random.key(1), *step)
     shared = {name: value for name, value in params["params"].items() if not name.startswith("gru_")}
     mapped = {"params": {**shared, "cell": flax_cell(params["params"], 5)}}
     made = jax.eval_shape(plain.init, jax.random.key(1), *step)
@@ -276,7 +267,7 @@ def test_the_flax_agent_equals_ours():
     def both(agent, params):
         return unroll(agent, params, obs, last_action, first), agent.apply(params, *step)
 
-    both = jit(both, static_argnums=0)
+    both = jax.jit(both, static_argnums=0)
     expected, found = jax.tree.leaves(both(ours, params)), jax.tree.leaves(both(plain, mapped))
     assert len(expected) == len(found) == 3
     for x, y in zip(expected, found, strict=True):

@@ -23,10 +23,7 @@ SMALL = {
 @functools.cache
 def game(id: str, **settings) -> Env:
     env = make_env({"_target_": TARGET, "id": id, **SMALL[id], **settings})
-    quickly = {"xla_backend_optimization_level": 0}
-    return env._replace(
-        reset=jax.jit(env.reset, compiler_options=quickly), step=jax.jit(env.step, compiler_options=quickly)
-    )
+    return env._replace(reset=jax.jit(env.reset), step=jax.jit(env.step))
 
 
 def first_actions(step) -> jax.Array:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_env import QUICKLY
 
 from qmix_jax.envs.base import Episode
 from qmix_jax.envs.build import make_env
@@ -32,7 +31,7 @@ def made(**changes):
 def player(**changes):
     """The transition of a game with all randomness given, compiled; and its settings."""
     (settings,) = made(**changes).step.args
-    return jax.jit(functools.partial(environment.play, settings), compiler_options=QUICKLY), settings
+    return jax.jit(functools.partial(environment.play, settings)), settings
 
 
 def cell(row: int, column: int, size: int = 4) -> int:
@@ -291,7 +290,7 @@ def test_random_transitions_equal_plain_python(seed, rules):
 
 def test_an_episode_starts_with_everybody_in_a_cell_of_their_own():
     env = made(size=3, num_agents=5, num_prey=4)
-    reset = jax.jit(jax.vmap(env.reset), compiler_options=QUICKLY)
+    reset = jax.jit(jax.vmap(env.reset))
     state, _ = reset(jax.random.split(jax.random.key(0), 50))
     cells = np.concatenate([state.hunt.agents, state.hunt.prey], axis=1)
     np.testing.assert_array_equal(np.sort(cells, axis=1), np.tile(np.arange(9), (50, 1)))
@@ -328,7 +327,7 @@ def test_settings_that_cannot_be_used(changes, message):
 def recorded(env, actions) -> Episode:
     hunt = Hunt(jnp.array([4, 6, 15], jnp.int32), jnp.array([5, 12], jnp.int32))
     states, rewards = [PredatorPreyState(hunt, jnp.int32(0))], []
-    step = jax.jit(env.step, compiler_options=QUICKLY)
+    step = jax.jit(env.step)
     for number, action in enumerate(actions):
         state, _, outcome = step(jax.random.key(number), states[-1], jnp.array(action, jnp.int32))
         states.append(state)

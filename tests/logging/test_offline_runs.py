@@ -5,13 +5,12 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import pytest
 import wandb
 from PIL import Image
-from toy_env import QUICKLY, make_toy
+from toy_env import make_toy
 from wandb_server import SyncedRun, sync
 
 import qmix_jax
@@ -59,11 +58,6 @@ def draw(episode: Episode, path: Path) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:])
 
 
-def jit_quickly(function: Any, *, jit: Any = jax.jit, **options: Any) -> Any:
-    """``jax.jit``; the programs of a run, which say how they are to be compiled, are compiled quickly."""
-    return jit(function, **options | ({"compiler_options": QUICKLY} if "compiler_options" in options else {}))
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Synced]:
     """A run of two seeds, and a sweep of two cells."""
@@ -73,7 +67,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Synced]:
         for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ERROR_REPORTING", "WANDB_API_KEY", "WANDB_MODE"):
             patch.setenv(name, "")  # so that what the sink sets is undone
             patch.delenv(name)
-        patch.setattr(jax, "jit", jit_quickly)
         patch.setattr(sys, "argv", ["train", *ARGUMENTS])
         wandb.teardown()  # what it knows of this process is from before
         for name, more in (("plain", []), ("sweep", ["num_seeds=1", "sweep.lr=[1e-3,1e-2]"])):

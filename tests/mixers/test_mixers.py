@@ -11,7 +11,6 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_env import QUICKLY
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.mixers.base import example_input
@@ -43,15 +42,13 @@ def chosen_only(mixer):
 @functools.cache
 def values(mixer):
     """``q_tot`` of a batch of the agents' values at one state."""
-    return jax.jit(jax.vmap(chosen_only(mixer), in_axes=(None, 0, None)), compiler_options=QUICKLY)
+    return jax.jit(jax.vmap(chosen_only(mixer), in_axes=(None, 0, None)))
 
 
 @functools.cache
 def gradients(mixer):
     """The derivatives of what the mixer returns by the agents' values, for a batch of values at one state."""
-    return jax.jit(
-        jax.vmap(jax.jacobian(chosen_only(mixer), argnums=1), in_axes=(None, 0, None)), compiler_options=QUICKLY
-    )
+    return jax.jit(jax.vmap(jax.jacobian(chosen_only(mixer), argnums=1), in_axes=(None, 0, None)))
 
 
 def random_params(mixer, seed: int, scale: float = 1.0):
@@ -130,8 +127,8 @@ def test_the_joint_argmax_is_every_agents_own(path, seed):
 @of_configs
 def test_a_configured_mixer_gives_one_value_or_one_per_agent(path):
     mixer = configured(path)
-    params = jax.jit(mixer.init, compiler_options=QUICKLY)(jax.random.key(0, impl="rbg"), EXAMPLE)
-    value = jax.jit(chosen_only(mixer), compiler_options=QUICKLY)(params, jnp.arange(1.0, AGENTS + 1), jnp.ones(STATE))
+    params = jax.jit(mixer.init)(jax.random.key(0, impl="rbg"), EXAMPLE)
+    value = jax.jit(chosen_only(mixer))(params, jnp.arange(1.0, AGENTS + 1), jnp.ones(STATE))
     assert value.shape in ((), (AGENTS,))
     assert value.dtype == jnp.float32
     assert jnp.isfinite(value).all()
@@ -142,7 +139,7 @@ def with_setting(name: str) -> list:
 
 
 def initial(mixer):
-    init = jax.jit(mixer.init, compiler_options=QUICKLY)
+    init = jax.jit(mixer.init)
     params = init(jax.random.key(3, impl="rbg"), EXAMPLE)
     return jax.tree.map(np.asarray, params["params"])
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_env import QUICKLY
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.mixers.base import MixerInput, example_input
@@ -37,7 +36,7 @@ def program(form: int, agents: int = AGENTS, plain: bool = False):
 
         return jax.vmap(one)(joint)
 
-    return mixer, every if plain else jax.jit(every, compiler_options=QUICKLY)
+    return mixer, every if plain else jax.jit(every)
 
 
 @functools.cache

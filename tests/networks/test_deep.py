@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_env import QUICKLY
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import RecurrentAgent
@@ -14,7 +13,6 @@ from qmix_jax.networks.deep import DeepRecurrentAgent
 
 SIZES = {"obs_size": 4, "num_agents": 2, "num_actions": 3, "hidden_size": 5}
 LENGTH, BATCH = 6, 2
-jit = functools.partial(jax.jit, compiler_options=QUICKLY)
 
 
 def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -52,11 +50,11 @@ def test_the_unroll_equals_plain_layers_before_a_plain_gru(layers):
     passing = {"obs_kernel": np.eye(5, dtype=np.float32), "first_bias": np.zeros(5, np.float32)}
     same = {"params": {**passing, **{name: own[name] for name in names}}}
 
-    found = jit(functools.partial(agent.apply, method="unroll"))(params, obs, last_action, first, start)
-    expected = jit(functools.partial(plain.apply, method="unroll"))(same, x, last_action, first, start)
+    found = jax.jit(functools.partial(agent.apply, method="unroll"))(params, obs, last_action, first, start)
+    expected = jax.jit(functools.partial(plain.apply, method="unroll"))(same, x, last_action, first, start)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
-    hidden, step = jnp.asarray(start), jit(agent.apply)
+    hidden, step = jnp.asarray(start), jax.jit(agent.apply)
     for t in range(LENGTH):
         hidden = jnp.where(first[t][:, None, None], 0.0, hidden)
         hidden, q = step(params, hidden, obs[t], last_action[t])

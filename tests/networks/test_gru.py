@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_env import QUICKLY
 
 from qmix_jax.networks.agents import (
     NO_ACTION,
@@ -119,9 +118,7 @@ def test_the_unroll_goes_on_from_a_hidden_state_and_has_its_gradient():
 
     with jax.enable_x64(True):
         found, expected = (
-            jax.jit(jax.value_and_grad(functools.partial(total, unroll), argnums=(0, 1)), compiler_options=QUICKLY)(
-                params, start
-            )
+            jax.jit(jax.value_and_grad(functools.partial(total, unroll), argnums=(0, 1)))(params, start)
             for unroll in (own, plain)
         )
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), found, expected)
@@ -139,20 +136,18 @@ SEPARATE = SeparateAgents(make_agent(num_agents=1), AGENTS)
 @functools.cache
 def init(agent: AnyAgent, seed: int = 0):
     arguments = agent.initial_hidden(1), np.zeros((1, AGENTS, OBS), np.float32)
-    params = jax.jit(agent.init, compiler_options=QUICKLY)(
-        jax.random.key(seed, impl="rbg"), *arguments, np.zeros((1, AGENTS), np.int32)
-    )
+    params = jax.jit(agent.init)(jax.random.key(seed, impl="rbg"), *arguments, np.zeros((1, AGENTS), np.int32))
     return jax.tree.map(np.asarray, params)
 
 
 @functools.cache
 def stepped(agent: AnyAgent):
-    return jax.jit(agent.apply, compiler_options=QUICKLY)
+    return jax.jit(agent.apply)
 
 
 @functools.cache
 def whole(agent: AnyAgent):
-    return jax.jit(functools.partial(agent.apply, method="unroll"), compiler_options=QUICKLY)
+    return jax.jit(functools.partial(agent.apply, method="unroll"))
 
 
 def random_sequence() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -326,8 +321,8 @@ def test_a_vmap_over_parameters_equals_separate_networks():
             params
         )
 
-    together = jax.jit(jax.vmap(gradient), compiler_options=QUICKLY)(stacked)
-    alone = jax.jit(gradient, compiler_options=QUICKLY)
+    together = jax.jit(jax.vmap(gradient))(stacked)
+    alone = jax.jit(gradient)
     for k, params in enumerate(each):
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x[k], y, rtol=1e-4, atol=1e-6),  # noqa: B023

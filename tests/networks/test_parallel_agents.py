@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_env import QUICKLY
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import last_actions
@@ -57,7 +56,7 @@ def test_a_recurrence_equals_plain_python(kind, platform, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
     own = case(kind)
     with jax.enable_x64(True):
-        found = as_numbers(jax.jit(functools.partial(own.solve), compiler_options=QUICKLY)(*own.arguments))
+        found = as_numbers(jax.jit(functools.partial(own.solve))(*own.arguments))
     hidden = own.start
     for t in range(LENGTH):
         hidden = own.a[t] * hidden + own.b[t]
@@ -93,7 +92,7 @@ def test_the_gradient_equals_that_of_a_plain_scan(kind, platform, monkeypatch):
     places = (0, 1, 2) if kind == "real" else (0, 2, 3)
     with jax.enable_x64(True):
         found, expected = (
-            jax.jit(jax.grad(functools.partial(total, solve), argnums=places), compiler_options=QUICKLY)(*own.arguments)
+            jax.jit(jax.grad(functools.partial(total, solve), argnums=places))(*own.arguments)
             for solve in (own.solve, plain_scan)
         )
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12), found, expected)
@@ -106,7 +105,7 @@ def make_agent(kind: type, num_agents: int = AGENTS, **options):
 @functools.cache
 def init(agent):
     arguments = agent.initial_hidden(1), np.zeros((1, AGENTS, OBS), np.float32), np.zeros((1, AGENTS), np.int32)
-    params = jax.jit(agent.init, compiler_options=QUICKLY)(jax.random.key(0, impl="rbg"), *arguments)
+    params = jax.jit(agent.init)(jax.random.key(0, impl="rbg"), *arguments)
     return jax.tree.map(np.asarray, params)
 
 
@@ -128,8 +127,8 @@ def check_unroll(agent, dtype, tolerance) -> None:
     obs, last_action, first = random_sequence(dtype)
     with jax.enable_x64(dtype == np.float64):
         params = in_float64(init(agent)) if dtype == np.float64 else init(agent)
-        unroll = jax.jit(functools.partial(agent.apply, method="unroll"), compiler_options=QUICKLY)
-        step = jax.jit(agent.apply, compiler_options=QUICKLY)
+        unroll = jax.jit(functools.partial(agent.apply, method="unroll"))
+        step = jax.jit(agent.apply)
         q = np.asarray(unroll(params, obs, last_action, first))
         hidden = np.asarray(agent.initial_hidden(MINIBATCH), dtype)
         for t in range(LENGTH):
@@ -164,7 +163,7 @@ def test_a_given_hidden_state_counts_until_the_first_new_episode(kind, platform,
     keep[8, 1] = 0
     with jax.enable_x64(True):
         params = in_float64(init(agent))
-        unroll = jax.jit(functools.partial(agent.apply, method="unroll_cell"), compiler_options=QUICKLY)
+        unroll = jax.jit(functools.partial(agent.apply, method="unroll_cell"))
         hidden = np.zeros((ROWS, agent.carry_size))
         whole = np.asarray(unroll(params, x, keep, hidden))
         for t in range(half):
