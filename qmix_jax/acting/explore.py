@@ -40,13 +40,16 @@ def linear_schedule(
     start: Float[Array, ""], end: Float[Array, ""], steps: Float[Array, ""], at: Int[Array, ""]
 ) -> Float[Array, ""]:
     """From ``start`` to ``end`` over ``steps`` environment steps, then constant."""
-    fraction = jnp.clip(at / jnp.maximum(steps, 1.0), 0.0, 1.0)
-    return start + fraction * (end - start)
+    return start + _passed(steps, at) * (end - start)
 
 
 def exponential_schedule(
     start: Float[Array, ""], end: Float[Array, ""], steps: Float[Array, ""], at: Int[Array, ""]
 ) -> Float[Array, ""]:
     """From ``start`` to ``end`` by equal ratios over ``steps`` environment steps, then constant (as PyMARL's)."""
-    fraction = jnp.clip(at / jnp.maximum(steps, 1.0), 0.0, 1.0)
-    return start * (end / start) ** fraction
+    return start * (end / start) ** _passed(steps, at)
+
+
+def _passed(steps: Float[Array, ""], at: Int[Array, ""]) -> Float[Array, ""]:
+    """The share of a schedule that has passed; all of it where it has no steps."""
+    return jnp.where(steps > 0, jnp.clip(at / jnp.maximum(steps, 1.0), 0.0, 1.0), 1.0)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qmix_jax.acting.explore import draw, epsilon_greedy, linear_schedule, masked_argmax
+from qmix_jax.acting.explore import draw, epsilon_greedy, exponential_schedule, linear_schedule, masked_argmax
 from qmix_jax.acting.softmax import softmax
 
 DRAWS = 20_000
@@ -98,8 +98,11 @@ def test_the_schedule_is_linear_and_then_constant():
     np.testing.assert_allclose(epsilons, [1.0, 0.8, 0.6, 0.2, 0.2], rtol=1e-6)
 
 
-def test_a_schedule_of_zero_steps_starts_at_its_end():
-    assert linear_schedule(1.0, 0.25, 0.0, jnp.int32(1)) == 0.25
+@pytest.mark.parametrize("schedule", [linear_schedule, exponential_schedule])
+def test_a_schedule_of_zero_steps_starts_at_its_end(schedule):
+    for env_steps in (0, 1):
+        assert schedule(1.0, 0.25, 0.0, jnp.int32(env_steps)) == 0.25
+    assert schedule(1.0, 0.25, 1.0, jnp.int32(0)) == 1
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 30.0])
