@@ -123,7 +123,7 @@ class HostedWaves(Waves):
         policy, history = self._policy_of(lane), []
         learn, end = self._epoch
         for iteration in range(first, first + sizes.iterations_per_epoch):
-            played = self._collect(policy, _seed(self.seeds[lane], iteration))
+            played = self._collect(policy, training_seed(self.seeds[lane], iteration))
             if self._overlap:
                 policy = self._policy_of(lane)
             played = jax.device_put(jax.tree.map(lambda x: np.asarray(x)[None], played), self._sharding)
@@ -132,7 +132,8 @@ class HostedWaves(Waves):
                 policy = self._policy_of(lane)
             history.append(metrics)
         agent, *_ = self._policy_of(lane)
-        episodes = self._actor.greedy_episodes(agent, _seed(sizes.evaluation_seed), sizes.evaluation_episodes)
+        seed = evaluation_seed(sizes.evaluation_seed)
+        episodes = self._actor.greedy_episodes(agent, seed, sizes.evaluation_episodes)
         evaluation = jax.tree.map(lambda x: np.asarray(x)[None], summarize(self.algorithm.env, episodes))
         stacked = jax.tree.map(lambda *values: np.stack([np.asarray(x) for x in values], axis=1), *history)
         self._states[lane], metrics = end(self._states[lane], hyper, stacked, evaluation)
@@ -162,6 +163,16 @@ def _policy(algorithm: Algorithm, state: TrainState, hyper: HyperParams) -> tupl
     state, hyper = jax.tree.map(lambda x: x[0], (state, hyper))
     chance = algorithm.preferences.at(state.env_steps, hyper.preferences_end).chance
     return state.learner.online.agent, qmix.exploration_level(algorithm, hyper, state), chance
+
+
+def training_seed(seed: int, iteration: int) -> int:
+    """What decides about the sequences of one iteration."""
+    return _seed(seed, iteration + 1)  # from 1 on: (seed, 0) is the same as (seed,), an evaluation's
+
+
+def evaluation_seed(seed: int) -> int:
+    """What decides about the episodes of every evaluation; no sequences have it."""
+    return _seed(seed)
 
 
 def _seed(*numbers: int) -> int:

@@ -17,6 +17,7 @@ from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
 from qmix_jax.library import make_algorithm
 from qmix_jax.networks.agents import RecurrentAgent, init_agent
+from qmix_jax.running import hosted_waves
 from qmix_jax.running.resume import settings_to_resume
 
 SMALL = [
@@ -108,6 +109,13 @@ def test_a_sweep_with_wandb_offline_and_half_of_the_cells_stopped(tmp_path, work
     last = max(row["env_steps"] for row in found)
     assert len({row["cell"] for row in found if row["env_steps"] == last}) == 1, "one cell was stopped"
     assert len(list(run_dir.glob("wandb/offline-run-*"))) == 2 * 2 + 1
+
+
+def test_no_episode_of_the_evaluation_is_trained_on():
+    """NumPy pads the words of a seed with zeros, so that (3,) and (3, 0) are the same."""
+    trained = {hosted_waves.training_seed(seed, iteration) for seed in (0, 3) for iteration in range(4)}
+    assert len(trained) == 8
+    assert not trained & {hosted_waves.evaluation_seed(seed) for seed in (0, 3)}
 
 
 def test_an_episode_is_drawn_by_the_environment_itself():
