@@ -230,11 +230,11 @@ class Session:
         if every is None or epochs == 0 or epochs % every:
             return
         active = self._progress.active.reshape(-1, seeds)[:, 0]
-        if active.sum() < 2:
+        if active.sum() <= (left := -(-len(active) // 2 ** (epochs // every))):  # done, perhaps before a failure
             return
         best = self._save_policies()
         scores = np.nan_to_num(cell_scores(self._progress.rows, self._env, len(active)).iqm, nan=-np.inf)
-        stay = sorted(np.flatnonzero(active), key=lambda cell: -scores[cell])[: (int(active.sum()) + 1) // 2]
+        stay = sorted(np.flatnonzero(active), key=lambda cell: -scores[cell])[:left]
         still = np.repeat(np.isin(np.arange(len(active)), stay), seeds)
         self._waves = self._waves.only(np.flatnonzero(still[self._own_places()]))
         self._progress = self._progress._replace(active=still, best=best)

@@ -12,15 +12,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from wandb_record import history
 
 from qmix_jax import evaluate
+from qmix_jax.envs.two_step import make_two_step
 from qmix_jax.errors import ConfigError
+from qmix_jax.logging import ConsoleSink
 from qmix_jax.logging.scores import interquartile_mean, score
+from qmix_jax.running.clock import Clock
 from qmix_jax.running.hosts import Hosts
+from qmix_jax.running.session import Session
 from qmix_jax.settings.cells import KEYS, WHOLE, cells
 from qmix_jax.settings.command_line import check, compose_config
 from qmix_jax.settings.config import SweepConfig
@@ -391,6 +396,29 @@ def test_halving_stops_the_worse_half_again_and_again(tmp_path):
     train(tmp_path, "resume=half", "total_env_steps=500")
     assert metrics(tmp_path / "half") == rows
     assert summary(tmp_path / "half")["cells"] == result["cells"]
+
+
+def test_cells_that_were_stopped_before_a_failure_are_not_followed_by_more(tmp_path, monkeypatch):
+    """What a failure saves is of the epoch after which cells were stopped; what goes on from it stops no others."""
+
+    class Lanes:
+        epochs, is_compiled = 2, True
+
+        def only(self, places: np.ndarray) -> "Lanes":
+            return self
+
+    arguments = ["env=two_step", "sweep.lr=[1e-2,1e-3,1e-4,1e-5,1e-6]", "sweep.halving=2", "logger.progress=false"]
+    container = to_container(compose_config(arguments))
+    config = parse(container)
+    made = cells(container, config)
+    parts = (make_two_step(), Lanes(), Hosts(5), ConsoleSink(quiet=True), Clock())
+    session: Any = Session(config, container, made, tmp_path, *cast(Any, parts))
+    monkeypatch.setattr(session, "_save_policies", dict)
+    session._progress = session._progress._replace(rows={"eval_return": np.arange(5.0)})
+    for epochs, left in ((2, [2, 3, 4]), (2, [2, 3, 4]), (3, [2, 3, 4]), (4, [3, 4]), (4, [3, 4]), (6, [4]), (8, [4])):
+        Lanes.epochs = epochs
+        session._halve()
+        assert np.flatnonzero(session._progress.active).tolist() == left
 
 
 # Several processes
