@@ -161,6 +161,14 @@ def test_a_replay_that_nobody_asked_for_is_made_smaller(known):
         memory.check(known(1000), 1, devices, limit=fits, may=May(fewer_devices=True))
 
 
+def test_a_smaller_replay_still_holds_what_an_iteration_collects(known):
+    """The multiple of 50 below what fits would be less."""
+    limit = math.ceil((memory.check(known(245), 1, [device()], limit=10**9).total + 20) / memory.ROOMY)
+    for num_envs, capacity in ((4, 200), (230, 230)):
+        algorithm = Parts(known(1000).sizes._replace(num_envs=num_envs))
+        assert memory.check(algorithm, 1, [device()], limit=limit, may=May(smaller_replay=True)).capacity == capacity
+
+
 def test_a_resumed_run_keeps_its_replay(known):
     with pytest.raises(ConfigError, match=r"^resume: would take .* are free; a run keeps its replay"):
         memory.check(known(1000), 1, [device("cpu")], limit=5000, resumed=True)

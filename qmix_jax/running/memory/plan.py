@@ -157,8 +157,9 @@ def _chosen(plans: Sequence[Plan], algorithm: Algorithm, smaller: bool) -> Plan 
 def _with_smaller_replay(plan: Plan, algorithm: Algorithm) -> Plan | None:
     """As many sequences as leave some room; None where those would be too few to learn from."""
     limit = None if plan.limit is None else int(ROOMY * plan.limit)
-    capacity = (largest_capacity(plan._replace(limit=limit), algorithm) or 0) // STEP * STEP
-    if not SMALLEST <= capacity < algorithm.sizes.capacity:
+    largest = largest_capacity(plan._replace(limit=limit), algorithm) or 0
+    capacity = max(largest // STEP * STEP, _fewest(algorithm))
+    if not SMALLEST <= capacity <= largest or capacity >= algorithm.sizes.capacity:
         return None
     smaller = algorithm._replace(sizes=algorithm.sizes._replace(capacity=capacity))
     return plan._replace(one=seed_bytes(smaller), capacity=capacity)
@@ -209,7 +210,12 @@ def largest_capacity(plan: Plan, algorithm: Algorithm) -> int | None:
     free = plan.limit - (plan.total - replays * plan.one.replay)
     # A few numbers of a replay do not grow with its capacity: one sequence less makes up for them.
     largest = math.floor(free / replays / sequence) - 1
-    return largest if largest >= max(algorithm.sizes.batch_size, algorithm.sizes.num_envs) else None
+    return largest if largest >= _fewest(algorithm) else None
+
+
+def _fewest(algorithm: Algorithm) -> int:
+    """Sequences that a replay must hold: a minibatch, and those of one iteration."""
+    return max(algorithm.sizes.batch_size, algorithm.sizes.num_envs)
 
 
 def _host_has(count: int) -> bool:
