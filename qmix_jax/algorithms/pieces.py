@@ -129,14 +129,14 @@ def excess(largest: Float[Array, ""], algorithm: Algorithm, hyper: HyperParams, 
     """The largest absolute joint value over the largest return that rewards and discount allow.
 
     The latter follows from the largest reward in the targets so far, and from the environment's own limit where it has
-    one; standardised rewards are in another unit.
+    one; standardised rewards are in another unit. NaN before there was a reward: nothing says yet what is too large.
     """
     env = algorithm.env
     steps = jnp.where(hyper.gamma < 1, 1 / jnp.maximum(1 - hyper.gamma, 1e-6), env.episode_limit)
     limit = learner.max_reward * steps
     if env.max_return is not None and not (env.individual_reward or algorithm.standardise_rewards):
         limit = jnp.minimum(limit, env.max_return * hyper.reward_scale)
-    return largest / jnp.maximum(limit, 1e-6)
+    return jnp.where(learner.max_reward > 0, largest / jnp.maximum(limit, 1e-6), jnp.nan)
 
 
 def has_team_value(algorithm: Algorithm) -> bool:

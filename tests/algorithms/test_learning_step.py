@@ -415,6 +415,8 @@ class TestWarningSigns:
     def test_excess_is_against_what_reward_and_discount_allow(self, signs):
         one, ten = (signs(max_reward=jnp.float32(reward))["q_tot_excess"] for reward in (1.0, 10.0))
         assert one == pytest.approx(10 * ten)
+        # Before the first update, and as long as all rewards are 0, it is not known.
+        assert np.isnan(signs(max_reward=jnp.float32(0.0))["q_tot_excess"])
 
     def test_the_environment_s_own_limit_counts_unless_rewards_are_standardised(self, learner):
         algorithm = ALGORITHM._replace(env=ALGORITHM.env._replace(max_return=2.0))
