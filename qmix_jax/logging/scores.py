@@ -23,9 +23,11 @@ class Score(NamedTuple):
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of the middle half along the last axis, ``[*batch, K] -> [*batch]``."""
+    """Mean of the middle half along the last axis, ``[*batch, K] -> [*batch]``; NaN where one of the values is."""
     count = np.shape(values)[-1]
-    return np.sort(values, axis=-1)[..., count // 4 : count - count // 4].mean(axis=-1)
+    ordered = np.sort(values, axis=-1)  # NaN comes last, and would be cut off as the best value
+    middle = ordered[..., count // 4 : count - count // 4].mean(axis=-1)
+    return np.where(np.isnan(ordered[..., -1]), np.nan, middle)[()]
 
 
 def score(values: np.ndarray) -> Score:

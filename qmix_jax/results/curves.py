@@ -49,7 +49,12 @@ class Curves(NamedTuple):
     env_steps: np.ndarray
     """[E]"""
     values: np.ndarray
-    """[S, E]"""
+    """[S, E]; NaN before the first and after the last value of a seed. Every point has a value of one seed or more."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """[E]: seeds at each point."""
+        return np.isfinite(self.values).sum(axis=0)
 
 
 def read_metrics(run_dir: Path | str) -> list[dict[str, Any]]:
@@ -63,11 +68,11 @@ def read_metrics(run_dir: Path | str) -> list[dict[str, Any]]:
 
 
 def curves(rows: Iterable[Row], metric: str) -> Curves | None:
-    """One metric of one run, or None if it has no values. Epochs without a value are left out."""
+    """One metric of one run, or None if it has no values. Epochs and seeds without a value are left out."""
     per_seed: dict[int, list[tuple[float, float]]] = {}
     for row in rows:
-        if row.get(metric) is not None:
-            per_seed.setdefault(row["seed"], []).append((row["env_steps"], row[metric]))
+        value = row.get(metric)
+        per_seed.setdefault(row["seed"], []).append((row["env_steps"], np.nan if value is None else value))
     return _on_common_steps([np.asarray(points, float).T for points in per_seed.values()])
 
 
@@ -164,20 +169,29 @@ def _on_common_steps(seeds: Sequence[np.ndarray]) -> Curves | None:
     """Bring seeds, each [2, E] of steps and values, to common steps.
 
     Seeds evaluated at almost the same steps (the epochs of one run, whose episodes differ in length) keep their values,
-    at the mean of their steps. Others are interpolated at the steps of the seed with the fewest points.
+    at the mean of their steps. Others are interpolated at the steps of the seed with the fewest points. Values that a
+    seed lacks between two others are interpolated, too; a seed without values at its end does not shorten the others.
     """
+    seeds = [seed for seed in seeds if np.isfinite(seed[1]).any()]
     if not seeds:
         return None
     if len({seed.shape for seed in seeds}) == 1:
-        all_steps = np.stack([seed[0] for seed in seeds])
+        all_steps, values = np.stack(seeds, axis=1)
         if np.all(np.ptp(all_steps, axis=0) <= 0.05 * all_steps.max(axis=0)):
-            return Curves(all_steps.mean(axis=0), np.stack([seed[1] for seed in seeds]))
+            filled = np.stack([_interpolated(seed[0], seed) for seed in seeds])
+            there = np.isfinite(values).any(axis=0)
+            return Curves(all_steps.mean(axis=0)[there], filled[:, there])
     first, last = max(seed[0][0] for seed in seeds), min(seed[0][-1] for seed in seeds)
     steps = min((seed[0] for seed in seeds), key=len)
     steps = steps[(steps >= first) & (steps <= last)]
-    if not steps.size:
-        return None
-    return Curves(steps, np.stack([np.interp(steps, *seed) for seed in seeds]))
+    values = np.stack([_interpolated(steps, seed) for seed in seeds])
+    there = np.isfinite(values).any(axis=0)
+    return Curves(steps[there], values[:, there]) if there.any() else None
+
+
+def _interpolated(steps: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """A seed's values at ``steps``, NaN outside of those that it has."""
+    return np.interp(steps, *seed[:, np.isfinite(seed[1])], left=np.nan, right=np.nan)
 
 
 def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
@@ -207,9 +221,9 @@ def plain(axes: Axes, grid: Literal["both", "x", "y"] = "y", color: str = "0.9")
 def _draw(axes: Axes, found: Curves, color: str, style: str, label: str) -> None:
     marker = "o" if found.env_steps.size == 1 else None  # a single point has no line
     if len(found.values) > 1:
-        low, high = found.values.min(axis=0), found.values.max(axis=0)
+        low, high = np.nanmin(found.values, axis=0), np.nanmax(found.values, axis=0)
         axes.fill_between(found.env_steps, low, high, color=color, alpha=0.15, linewidth=0)
-    mean = found.values.mean(axis=0)
+    mean = np.nanmean(found.values, axis=0)
     axes.plot(found.env_steps, mean, style, color=color, linewidth=2.2, label=label, marker=marker)
 
 
@@ -227,12 +241,13 @@ def _describe(axes: Axes, metric: str) -> None:
 
 def _note(drawn: Iterable[Curves]) -> str:
     """The caption that explains lines and bands."""
-    seeds = [len(found.values) for found in drawn]
-    if not seeds:
+    counts = [found.counts for found in drawn]
+    if not counts:
         return "no evaluation was recorded"
-    if max(seeds) == 1:
+    least, most = min(count.min() for count in counts), max(count.max() for count in counts)
+    if most == 1:
         return "one seed"
-    counted = f"{min(seeds)} to {max(seeds)}" if min(seeds) < max(seeds) else f"{max(seeds)}"
+    counted = f"{least} to {most}" if least < most else f"{most}"
     return f"mean of {counted} seeds, band from the lowest to the highest seed"
 
 

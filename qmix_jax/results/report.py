@@ -1,5 +1,6 @@
 """What is said of a run at its start, and its report at the end: summary, figures, results for other tools."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -91,6 +92,7 @@ def marl_eval(run: RunInfo, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """
     environment, _, task = run.env.partition("/")
     names = {"return": "eval_return", "win_rate": "eval_win_rate"}
+    measure = "win_rate" if run.has_win_rate else "return"
     algorithms: dict[str, dict[str, Any]] = {}
     for row in rows:
         cell = row.get("cell")
@@ -99,7 +101,7 @@ def marl_eval(run: RunInfo, rows: list[dict[str, Any]]) -> dict[str, Any]:
         metrics = {name: [row[key]] for name, key in names.items() if row[key] is not None}
         step = {"step_count": row["env_steps"], "elapsed_time": row["seconds"], **metrics}
         seed[f"step_{row['epoch'] - 1}"] = step
-        best = seed.get("absolute_metrics", metrics)
-        measure = "win_rate" if "win_rate" in metrics else "return"
-        seed["absolute_metrics"] = max(best, metrics, key=lambda found: found[measure])
+        if metrics:  # none where the return is not a number
+            best = seed.get("absolute_metrics", metrics)
+            seed["absolute_metrics"] = max(best, metrics, key=lambda found: found.get(measure, [-math.inf]))
     return {environment: {task or environment: algorithms}}

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qmix_jax.results.curves import compare_runs, curves, learning_curves, read_metrics
+from qmix_jax.logging import RunInfo
+from qmix_jax.results.curves import compare_runs, curves, draw_curves, learning_curves, read_metrics
+from qmix_jax.results.report import marl_eval
 
 
 def write_run(run_dir: Path, seeds: int = 3, epochs: int = 5, interval: int = 100, win_rate: bool = True) -> Path:
@@ -102,3 +104,47 @@ def test_epochs_of_one_run_keep_their_values_if_steps_differ_slightly():
     assert found is not None
     np.testing.assert_array_equal(found.values, [[1, 2, 3], [1, 2, 3]])
     np.testing.assert_array_equal(found.env_steps, [1005, 2005, 3005])
+
+
+def without_later_returns(shift: int = 0) -> list[dict]:
+    """Three seeds of five epochs, the second without a return after its first epoch."""
+    return [
+        {
+            "epoch": epoch,
+            "seed": seed,
+            "env_steps": 1000 * epoch + shift * seed,
+            "seconds": 1.0,
+            "eval_return": None if seed == 1 and epoch > 1 else float(epoch + seed),
+            "eval_win_rate": None,
+        }
+        for epoch in range(1, 6)
+        for seed in range(3)
+    ]
+
+
+# Steps that are almost equal keep a single value; steps that are not are interpolated, which takes two.
+@pytest.mark.parametrize(("shift", "seeds"), [(1, "2 to 3"), (200, "2")])
+def test_a_seed_whose_returns_end_does_not_cut_off_the_others(shift, seeds):
+    found = curves(without_later_returns(shift), "eval_return")
+    assert found is not None
+    assert found.env_steps.size >= 4
+    assert found.env_steps[-1] >= 4000
+    assert found.counts[-1] == 2
+    note = draw_curves(without_later_returns(shift)).get_supxlabel()
+    assert note.startswith(f"mean of {seeds} seeds")
+
+
+def test_a_value_that_is_missing_between_two_others_leaves_no_gap():
+    rows = [{"seed": seed, "env_steps": steps, "eval_return": steps} for steps in (10, 20, 30) for seed in (0, 1)]
+    rows[2] |= {"eval_return": None}
+    found = curves(rows, "eval_return")
+    assert found is not None
+    np.testing.assert_array_equal(found.values, [[10, 20, 30], [10, 20, 30]])
+
+
+def test_returns_that_are_no_numbers_do_not_stop_the_report():
+    run = RunInfo(Path(), {}, [0, 1, 2], 5000, "qmix", "game", has_win_rate=False)
+    found = marl_eval(run, without_later_returns())["game"]["game"]["qmix"]
+    assert found["seed_1"]["step_3"] == {"step_count": 4000, "elapsed_time": 1.0}
+    assert found["seed_1"]["absolute_metrics"] == {"return": [2.0]}
+    assert found["seed_2"]["absolute_metrics"] == {"return": [7.0]}

@@ -192,6 +192,11 @@ def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end():
     assert interquartile_mean(np.arange(10.0) ** 2) == np.mean(np.arange(2.0, 8.0) ** 2)
 
 
+def test_a_seed_without_a_value_does_not_count_as_the_best_one():
+    """Sorted, NaN comes last: four seeds would be scored by their better ones."""
+    np.testing.assert_array_equal(interquartile_mean(np.array([[0.1, np.nan, 0.2, 0.3], [1, 2, 3, 4]])), [np.nan, 2.5])
+
+
 def test_intervals_cover_as_often_as_they_say():
     generator = np.random.default_rng(0)
     found = score(generator.normal(size=(400, 20)))
