@@ -49,12 +49,12 @@ def write_report(
     progress: Progress,
     best: Mapping[str, np.ndarray],
     seconds: Seconds,
-    signal: int | None,
+    interrupted: bool,
     provenance: Mapping[str, Any],
     unsaved: Unsaved,
 ) -> dict[str, Any]:
     """Write ``summary.json``, ``marl_eval.json`` and the figures into the run's folder; return the summary."""
-    summary = summarize(config, env, progress.rows, best, seconds, signal is not None, provenance)
+    summary = summarize(config, env, progress.rows, best, seconds, interrupted, provenance)
     summary["nonfinite"] = nonfinite(run.lanes, progress.nonfinite, run.run_dir)
     if run.cells:
         summary |= summarize_cells(run, progress.rows, progress.active, best, env)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,21 @@ def settings_to_resume(container: Mapping[str, Any], overridden: Sequence[str]) 
     sections = [key.partition(".")[0] for key in overridden if key.endswith("._target_")]
     _check_targets(saved, run_dir, {section: container[section]["_target_"] for section in sections})
     return {**saved, **{key: _changed(key, saved, container, overridden) for key in MAY_CHANGE}, "run_dir": resume}
+
+
+def how_to_resume(container: Mapping[str, Any], run_dir: Path, in_python: bool) -> str:
+    """What resumes a run from here: a command that names the parts which do not come with qmix_jax, too."""
+    if in_python:
+        return f"qmix_jax.run([...]) as before, with {f'run_dir={run_dir}'!r} and 'resume=true'"
+    if foreign_code(container.get("env", {})):
+        return f"the same command, with {shlex.quote(f'run_dir={run_dir}')} resume=true"
+    sections = {key: value["_target_"] for key, value in container.items() if _has_target(value)}
+    own = [f"{key}._target_={target}" for key, target in sections.items() if target not in shipped_targets(key)]
+    return shlex.join(["python", "-m", "qmix_jax.train", f"resume={run_dir}", *own])
+
+
+def _has_target(section: object) -> bool:
+    return isinstance(section, Mapping) and section.get("_target_") is not None
 
 
 def settings_of(resume: str) -> dict[str, Any]:
@@ -129,7 +145,7 @@ def read_config(run_dir: Path) -> dict[str, Any] | None:
 def _check_targets(saved: Mapping[str, Any], run_dir: Path, named: Mapping[str, str]) -> None:
     """A saved file may only name what comes with this package, or what the user names as well."""
     for section, value in saved.items():
-        target = value.get("_target_") if isinstance(value, Mapping) else None
+        target = value["_target_"] if _has_target(value) else None
         if target is not None and target not in (*shipped_targets(section), named.get(section)):
             raise ConfigError(
                 f"{run_dir / CONFIG_FILE}: names {section}._target_={target}, which does not come with qmix_jax; "

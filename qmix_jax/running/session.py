@@ -1,6 +1,5 @@
 """One training run on the host: epochs, reports, checkpoints, and what is left in the run's folder."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from qmix_jax.running.clock import Clock
 from qmix_jax.running.devices import after_compiling
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.running.interrupt import Interruption
+from qmix_jax.running.resume import how_to_resume
 from qmix_jax.running.saving import Saving, checked_sections, warn
 from qmix_jax.running.waves import Waves
 from qmix_jax.settings.cells import Cell
@@ -121,7 +121,7 @@ class Session:
                         self._progress,
                         best,
                         self._clock.seconds,
-                        signal,
+                        self._is_left(),
                         self._made_with,
                         self._unsaved,
                     )
@@ -277,7 +277,7 @@ class Session:
         run_dir = self._info.run_dir
         self._console.message(f"{'interrupted; ' if signal else ''}results in {run_dir}")
         if signal and self._saving.is_on and not self._saving.failed:
-            self._console.message(f"resume with: python -m qmix_jax.train {shlex.quote(f'resume={run_dir}')}")
+            self._console.message(f"resume with: {how_to_resume(self._info.config, run_dir, self._keep_process)}")
         if self._unsaved.names:
             names = sorted(self._unsaved.names)
             warn(f"not saved: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}")

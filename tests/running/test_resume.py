@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,9 @@ from wandb_record import history
 from qmix_jax import library
 from qmix_jax.errors import ConfigError
 from qmix_jax.logging.files import check_folder
-from qmix_jax.running.resume import check_idle, check_same, locked, settings_to_resume
+from qmix_jax.running.resume import check_idle, check_same, how_to_resume, locked, settings_to_resume
 from qmix_jax.running.waves import Waves
-from qmix_jax.settings.command_line import compose_config
+from qmix_jax.settings.command_line import check, compose_config
 from qmix_jax.settings.reading import parse, to_container
 
 SETTINGS = (
@@ -165,7 +166,9 @@ def test_numbers_that_go_wrong_are_told_and_saved(tmp_path, rule, status):
     for seed in (0, 1, 2):
         told = re.findall(rf"^warning: seed {seed}: .* of update \d+ are not finite", ended.stderr, re.MULTILINE)
         assert len(told) == 1
-    found = json.loads((tmp_path / "run" / "summary.json").read_text())["nonfinite"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["interrupted"] is (rule == "stop")
+    found = summary["nonfinite"]
     assert [item["seed"] for item in found] == [0, 1, 2]
     assert all(item["update"] >= 1 and item["env_steps"] == 100 for item in found)
     assert len(metrics(tmp_path / "run")) == (3 if rule == "stop" else 9)
@@ -225,6 +228,23 @@ class TestSettings:
             settings_to_resume({**container, "resume": str(tmp_path)}, ["resume"])
         named = {**container, "resume": str(tmp_path), "env": {"_target_": "os.system"}}
         assert settings_to_resume(named, ["resume", "env._target_"])["env"] == untrusted["env"]
+
+    def test_the_way_to_resume_names_parts_of_one_s_own(self, tmp_path, container, monkeypatch):
+        assert how_to_resume(container, Path("my run"), False) == "python -m qmix_jax.train 'resume=my run'"
+        monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "example_package"))
+        own = to_container(compose_config(["env=custom", "env._target_=example_envs.grid.make_env"]))
+        save(tmp_path, own)
+        command = shlex.split(how_to_resume(own, tmp_path, False))
+        assert command[3:] == [f"resume={tmp_path}", "env._target_=example_envs.grid.make_env"]
+        check(command[3:])
+        given = {**to_container(compose_config(command[3:])), "resume": str(tmp_path)}
+        assert settings_to_resume(given, ["resume", "env._target_"])["env"] == own["env"]
+
+    def test_code_that_settings_name_otherwise_needs_the_command_again(self, container):
+        hosted = {"_target_": "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo", "name": "mine:make"}
+        assert how_to_resume({"env": hosted}, Path("run"), False) == "the same command, with run_dir=run resume=true"
+        in_python = "qmix_jax.run([...]) as before, with 'run_dir=run' and 'resume=true'"
+        assert how_to_resume(container, Path("run"), True) == in_python
 
 
 def save(run_dir: Path, container: dict) -> None:

@@ -132,6 +132,7 @@ def test_an_environment_that_raises_after_100_steps_is_restarted_and_then_ends_t
     assert re.search(rf"the environment failed: environment \d, {line} \(after 1 restarts, env.restarts\)", said), said
     assert "Traceback" not in said
     assert len(run.rows()) >= 2
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["interrupted"] is True
     assert list((tmp_path / "run" / "policies").rglob("*.safetensors"))
     done = subprocess.run(
         command(
