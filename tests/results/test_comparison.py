@@ -136,6 +136,46 @@ def test_runs_of_different_length_are_compared_where_all_have_been(tmp_path):
         assert any(words in note for note in found.notes), words
 
 
+def test_a_seed_without_values_at_its_end_does_not_take_the_others_back(tmp_path):
+    write_run(tmp_path / "a", level=0.6)
+    rewrite(
+        write_run(tmp_path / "b", "vdn", level=0.3),
+        lambda row: {**row, "eval_win_rate": None} if row["seed"] == 2 and row["epoch"] > 1 else row,
+    )
+    found = compare([str(tmp_path)])
+    assert found.scores.budgets["smax-3m"] == pytest.approx(6000, abs=5)
+    assert found.by_env["qmix", "smax-3m"].value == pytest.approx(0.6, abs=0.05)
+    assert len(found.scores.raw["vdn", "smax-3m"]) == 3
+    assert any("vdn on smax-3m: 1 of 4 seed(s) have no evaluation at 6,00" in note for note in found.notes)
+
+
+def test_cells_that_halving_stopped_do_not_take_the_others_back(tmp_path):
+    run = write_run(tmp_path / "a", seeds=2)
+    rewrite(run, lambda row: {**row, "cell": 0}, lambda row: {**row, "cell": 1} if row["epoch"] <= 2 else None)
+    cells = [{"cell": index, "values": {"lr": value}} for index, value in enumerate((1e-3, 1e-4))]
+    (run / "summary.json").write_text(json.dumps({"env": "smax-3m", "cells": cells}))
+    found = compare([str(tmp_path)])
+    assert found.scores.budgets["smax-3m"] == pytest.approx(6000, abs=5)
+    assert set(found.scores.raw) == {("qmix learning_rate=0.001", "smax-3m")}
+
+
+def rewrite(run_dir, *changes):
+    """Each row of a run's metrics, changed in each of these ways; None leaves it out."""
+    path = run_dir / "metrics.jsonl"
+    rows = [change(json.loads(line)) for line in path.read_text().splitlines() for change in changes]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows if row is not None))
+
+
+def test_a_run_counts_once_and_links_are_followed(tmp_path):
+    run = write_run(tmp_path / "disk" / "a")
+    linked = tmp_path / "runs"
+    linked.mkdir()
+    (linked / "b").symlink_to(run)
+    (linked / "back").symlink_to(linked)
+    assert find([str(linked)]) == [linked / "b"]
+    assert find([str(run), str(linked), str(linked / ".." / "disk")]) == [run]
+
+
 def test_time_to_a_threshold(tmp_path):
     write_run(tmp_path / "a", level=0.9, seeds=2)
     write_run(tmp_path / "b", "vdn", level=0.2, seeds=2)

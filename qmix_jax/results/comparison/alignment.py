@@ -59,8 +59,8 @@ def common_steps(points: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.nd
     """Steps [E] and values [S, E] of seeds that are given as steps and values.
 
     Evaluations made at almost the same steps (the epochs of one run, whose episodes differ in length) keep their
-    values, at the mean of their steps. Others are interpolated linearly, at the intervals of the seed with the
-    fewest evaluations.
+    values, at the mean of their steps. Others are interpolated linearly, at the intervals of the seed whose
+    evaluations are furthest apart.
     """
     longest = max(len(steps) for steps, _ in points)
     padded = np.full((2, len(points), longest), np.nan)

@@ -22,9 +22,11 @@ NOT_SEARCHED = {"checkpoints", "policies", "wandb"}
 def find(paths: Sequence[str]) -> list[Path]:
     """The runs in ``paths``, each a run's folder, a folder that contains some, or a file of another project.
 
+    Links to folders are followed.
+
     Raises :class:`ConfigError` for a path that does not exist or contains no run.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for text in paths:
         path = Path(text)
         if not os.path.exists(path):  # noqa: PTH110 - unlike Path.exists, also of a name that is too long
@@ -32,12 +34,19 @@ def find(paths: Sequence[str]) -> list[Path]:
         here = [path] if path.is_file() else list(_below(path))
         if not here:
             raise ConfigError(f"{text}: no runs found (no {METRICS_FILE} or {CONFIG_FILE} in it or in folders below)")
-        found |= dict.fromkeys(here)
-    return list(found)
+        for run in here:
+            found.setdefault(os.path.realpath(run), run)  # a run counts once, whatever its paths are
+    return list(found.values())
 
 
 def _below(folder: Path) -> Iterable[Path]:
-    for parent, folders, files in os.walk(folder):
+    seen = set()  # links may lead back
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         if METRICS_FILE in files or CONFIG_FILE in files:
             folders.clear()
             yield Path(parent)

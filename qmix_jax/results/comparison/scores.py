@@ -70,8 +70,23 @@ def _left_out(method: str, env: str, count: int, total: int, budget: float) -> l
 
 
 def _budget(seeds: Sequence[Seed], metric: str, finished: set[str]) -> float:
-    ended = [seed for seed in seeds if seed.source in finished] or seeds
-    return float(min(seed.points(metric)[0][-1] for seed in ended))
+    """The steps that every finished run reached.
+
+    Cells that ``sweep.halving`` has stopped do not count, nor seeds whose last evaluation has no value: one of them
+    would take all other runs back to the steps where it ended.
+    """
+    most: dict[str, int] = {}
+    for seed in seeds:
+        most[seed.source] = max(most.get(seed.source, 0), seed.env_steps.size)
+
+    def is_whole(seed: Seed) -> bool:
+        # In a file of another project each seed is a run.
+        all_epochs = "source" in seed.settings or seed.env_steps.size == most[seed.source]
+        return all_epochs and seed.points(metric)[0][-1] == seed.env_steps[-1]
+
+    ended = [seed for seed in seeds if seed.source in finished]
+    counted = [seed for seed in ended if is_whole(seed)] or ended or seeds
+    return float(min(seed.points(metric)[0][-1] for seed in counted))
 
 
 def _scale(seeds: Sequence[Seed], metric: str) -> tuple[float, float]:
