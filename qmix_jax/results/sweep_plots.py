@@ -47,7 +47,7 @@ def scores(summary: Summary, path: Path | str, *, title: str = "") -> Path:
     note = f"interquartile mean over {len(summary['seeds'])} seed(s) of the final {label}"
     if len(values) == 1:
         _points(axes, *next(iter(values.items())), cells, label)
-        note += ", 95% bootstrap intervals"
+        note += ", 95% bootstrap intervals" * bool(np.isfinite(_of_score(cells, "low")).any())
     elif len(values) == 2 and np.prod(distinct) == len(cells):
         _heat_map(figure, axes, values, cells)
     else:
@@ -55,19 +55,18 @@ def scores(summary: Summary, path: Path | str, *, title: str = "") -> Path:
     return save(figure, path, note)
 
 
-def _iqms(cells: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    return np.array([np.nan if cell["score"]["iqm"] is None else cell["score"]["iqm"] for cell in cells])
+def _of_score(cells: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """[cells]: NaN where there is none."""
+    return np.array([np.nan if cell["score"][name] is None else cell["score"][name] for cell in cells])
 
 
 def _points(axes: Axes, key: str, values: list[float], cells: Sequence[Mapping[str, Any]], label: str) -> None:
-    iqm = _iqms(cells)
-    ends = [[cell["score"][end] for cell in cells] for end in ("low", "high")]
     # Equal spacing: values are often powers of something, with 0 among them.
     order = np.argsort(values, kind="stable")
     places = np.argsort(order)
-    if None not in ends[0]:
-        axes.vlines(places, ends[0], ends[1], color=PALETTE[0], linewidth=2, alpha=0.5)
-    axes.plot(places, iqm, "o", color=PALETTE[0], markersize=7)
+    low, high = _of_score(cells, "low"), _of_score(cells, "high")
+    axes.vlines(places, low, high, color=PALETTE[0], linewidth=2, alpha=0.5)
+    axes.plot(places, _of_score(cells, "iqm"), "o", color=PALETTE[0], markersize=7)
     _ticks(axes, "x", [values[place] for place in order])
     axes.set_xlim(-0.5, len(values) - 0.5)
     axes.set_xlabel(key)
@@ -99,7 +98,7 @@ def _heat_map(
     (row_key, row_values), (column_key, column_values) = values.items()
     rows, columns = sorted(set(row_values)), sorted(set(column_values))
     grid = np.full((len(rows), len(columns)), np.nan)
-    for row, column, score in zip(row_values, column_values, _iqms(cells), strict=True):
+    for row, column, score in zip(row_values, column_values, _of_score(cells, "iqm"), strict=True):
         grid[rows.index(row), columns.index(column)] = score
     figure.set_size_inches(max(6.2, 0.6 * len(columns) + 2), max(4.0, 0.3 * len(rows) + 1.5))
     image = axes.imshow(grid, cmap="viridis", aspect="auto")
@@ -119,7 +118,7 @@ def _heat_map(
 def _parallel(
     figure: Figure, axes: Axes, values: Mapping[str, list[float]], cells: Sequence[Mapping[str, Any]]
 ) -> None:
-    iqm = _iqms(cells)
+    iqm = _of_score(cells, "iqm")
     finite = iqm[np.isfinite(iqm)] if np.isfinite(iqm).any() else np.zeros(1)
     norm = Normalize(finite.min(), max(finite.max(), finite.min() + 1e-9))
     figure.set_figwidth(max(6.2, 0.1 * len(values) * max(map(len, values)) + 1))  # the keys' names side by side
