@@ -1,5 +1,6 @@
 """A saved policy that acts: for one team, for a batch of teams, or through whole episodes."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -40,15 +41,17 @@ class Evaluation(NamedTuple):
 
     def __repr__(self) -> str:
         shown = "; ".join(f"{name} {_written(found)}" for name, found in self._rows())
-        return f"<{self.episodes:,} greedy episodes: {shown}>"
+        return f"<{self._counted()}: {shown}>"
 
     def _repr_html_(self) -> str:
         body = "".join(
-            f"<tr><td>{name}</td><td>{found.mean:.3g}</td><td>{found.low:.3g} to {found.high:.3g}</td></tr>"
-            for name, found in self._rows()
+            f"<tr><td>{name}</td><td>{found.mean:.3g}</td><td>{_ends(found)}</td></tr>" for name, found in self._rows()
         )
-        head = f"<tr><th>{self.episodes:,} greedy episodes</th><th>mean</th><th>95% interval</th></tr>"
+        head = f"<tr><th>{self._counted()}</th><th>mean</th><th>95% interval</th></tr>"
         return f"<table>{head}{body}</table>"
+
+    def _counted(self) -> str:
+        return f"{self.episodes:,} greedy episode{'s' * (self.episodes > 1)}"
 
     def _rows(self) -> list[tuple[str, Interval]]:
         rows = {"return": self.episode_return, "win rate": self.win_rate, "length": self.episode_length}
@@ -56,7 +59,12 @@ class Evaluation(NamedTuple):
 
 
 def _written(found: Interval) -> str:
-    return f"{found.mean:.3g} ({found.low:.3g} to {found.high:.3g})"
+    return f"{found.mean:.3g}" + (f" ({ends})" if (ends := _ends(found)) else "")
+
+
+def _ends(found: Interval) -> str:
+    """Nothing for a single episode, which has no interval."""
+    return "" if math.isnan(found.low) else f"{found.low:.3g} to {found.high:.3g}"
 
 
 class ActingTeam:
@@ -64,7 +72,7 @@ class ActingTeam:
 
     def __init__(self, team: Team) -> None:
         (self.seed, self._params), *_ = team.policies.items()
-        self._team = team
+        self._team = team._replace(policies={self.seed: self._params})  # the others of the run are not played
 
     @property
     def env(self) -> Env:
