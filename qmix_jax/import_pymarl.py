@@ -1,6 +1,5 @@
 """``python -m qmix_jax.import_pymarl``: import PyMARL's saved networks as policies, and export policies."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,8 +30,7 @@ OPTIONS = ("run_dir", "out", "seed", "which", "cell")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line. Exit status 2, with one line on standard error, for invalid input."""
-    given = sys.argv[1:] if argv is None else argv
-    run_command(USAGE, given or ["--help"], convert)
+    run_command(USAGE, argv, convert, needs_arguments=True)
 
 
 def convert(arguments: list[str]) -> None:

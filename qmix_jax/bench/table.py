@@ -40,8 +40,7 @@ OWN = ("peer", "peer_python", "repetitions", "seeds", "output")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line. Exit status 2, with one line on standard error, for invalid settings."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    run_command(USAGE, given or ["--help"], lambda arguments: print(measure(arguments)))
+    run_command(USAGE, argv, lambda arguments: print(measure(arguments)), needs_arguments=True)
 
 
 def measure(arguments: Sequence[str]) -> str:

@@ -48,21 +48,27 @@ INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 Settings = TypeVar("Settings")
 
 
-def run_command(usage: str, argv: Sequence[str] | None, command: Callable[[list[str]], int | None]) -> None:
+def run_command(
+    usage: str,
+    argv: Sequence[str] | None,
+    command: Callable[[list[str]], int | None],
+    needs_arguments: bool = False,
+) -> None:
     """Run a command line, or print ``usage`` where the arguments ask for help.
 
     Args:
         usage: the help.
         argv: the arguments; None is those of the process.
         command: takes the arguments and returns the exit status, None for 0.
+        needs_arguments: print ``usage`` where there are none.
 
     Raises :class:`SystemExit` with status 2, and one line on standard error, where ``command`` raises
-    :class:`ConfigError`; with status 1 where the workers of an environment have failed too often.
+    :class:`ConfigError`; with status 1 where the workers of an environment have failed too often, and 130 on Ctrl-C.
     """
     if argv is None:
         streams.secure()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if any(argument in HELP for argument in arguments):
+    if any(argument in HELP for argument in arguments) or (needs_arguments and not arguments):
         print(usage)
         return
     if "--version" in arguments:
@@ -76,6 +82,9 @@ def run_command(usage: str, argv: Sequence[str] | None, command: Callable[[list[
     except EnvError as error:
         print(f"error: the environment failed: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     if status:
         sys.exit(status)
 
