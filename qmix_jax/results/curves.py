@@ -2,6 +2,7 @@
 
 import io
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +27,8 @@ RATES = {"eval_win_rate", "train_win_rate"}
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which remain distinct with any common colour blindness."""
 LINE_STYLES = ("-", "--", "-.", ":")
+LETTER = 0.14
+"""Inches that a letter of the title takes, wide ones too."""
 
 Style = tuple[str, str]
 """Colour and line style."""
@@ -145,7 +148,7 @@ def compare_rows(
     if drawn:
         handles, labels = all_axes[0].get_legend_handles_labels()
         # Beside the title if there is room: in inches, an entry's line and space and its letters.
-        room = figure.get_figwidth() - 0.14 * len(title)
+        room = figure.get_figwidth() - LETTER * len(title)
         if sum(0.6 + 0.08 * len(label) for label in labels[:4]) <= room and max(map(len, labels)) <= 15:
             figure.legend(handles, labels, loc="outside upper right", ncols=min(len(labels), 4), frameon=False)
         else:
@@ -199,7 +202,8 @@ def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
     figure = Picture(figsize=(6.2 * max(count, 1), 4.0), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=13, fontweight="bold")
+        lines = "\n".join(textwrap.wrap(title, int(figure.get_figwidth() / LETTER)))
+        figure.suptitle(lines, x=0.01, horizontalalignment="left", fontsize=13, fontweight="bold")
     return figure, [figure.add_subplot(1, count, index + 1) for index in range(count)]
 
 

@@ -1,6 +1,7 @@
 """A saved policy from Python: what it plays and how it tells the result."""
 
 import math
+from typing import Any, cast
 
 import numpy as np
 from toy_env import make_toy
@@ -18,7 +19,7 @@ def test_of_a_run_with_several_seeds_one_policy_is_played(monkeypatch):
     def play(team, run, plan):
         del run
         played.append(list(team.policies))
-        episodes = Episodes(*(np.ones(plan.episodes) for _ in Episodes._fields))
+        episodes = cast(Any, Episodes)(*(np.ones(plan.episodes) for _ in Episodes._fields))
         return dict.fromkeys(team.policies, episodes)
 
     monkeypatch.setattr(acting_team, "compile_episodes", lambda team, plan: None)

@@ -350,6 +350,32 @@ def test_curves_over_environments_and_times_to_thresholds_are_drawn(tmp_path):
         assert f'alt="{name}"' in page
 
 
+def test_dots_are_drawn_where_seeds_are_missing_and_long_names_are_not_cut_off(tmp_path, monkeypatch):
+    """Dots below a dashed line would make another style of it."""
+    from qmix_jax.results.comparison import figures
+
+    drawn, save = {}, figures.Figure.savefig
+
+    def saved(figure, path, **options):
+        drawn[path.stem] = figure
+        if path.name == "curves_win_rate.png":
+            save(figure, path, **options)
+
+    monkeypatch.setattr(figures.Figure, "savefig", saved)
+    name = "a_very_long_scenario_name_of_somebody_with_many_units_of_many_kinds_v3"
+    write_run(tmp_path / "a", env=name, seeds=2)
+    write_run(tmp_path / "b", env=name, seeds=2, first_seed=2, epochs=4, finished=False)
+    write_run(tmp_path / "c", "vdn", env=name, seeds=2)
+    figures.draw(compare([str(tmp_path / part) for part in "abc"]), tmp_path)
+    figure = drawn["curves_win_rate"]
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    dots = [np.isfinite(line.get_ydata()).tolist() for line in axes.lines if line.get_linestyle() == ":"]
+    assert sorted(dots) == [[False] * 6, [False, False, False, True, True, True]]
+    (title,) = (text for text in axes.get_children() if getattr(text, "get_text", str)().startswith("smax-a_very"))
+    assert title.get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_one_environment_has_no_curve_over_environments(tmp_path):
     compared = compare([str(write_run(tmp_path / "run"))])
     assert compared.over_envs == {}

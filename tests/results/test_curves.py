@@ -135,7 +135,8 @@ def test_a_seed_whose_returns_end_does_not_cut_off_the_others(shift, seeds):
 
 
 def test_a_value_that_is_missing_between_two_others_leaves_no_gap():
-    rows = [{"seed": seed, "env_steps": steps, "eval_return": steps} for steps in (10, 20, 30) for seed in (0, 1)]
+    steps = [(steps, seed) for steps in (10, 20, 30) for seed in (0, 1)]
+    rows: list[dict] = [{"seed": seed, "env_steps": at, "eval_return": at} for at, seed in steps]
     rows[2] |= {"eval_return": None}
     found = curves(rows, "eval_return")
     assert found is not None
@@ -148,3 +149,13 @@ def test_returns_that_are_no_numbers_do_not_stop_the_report():
     assert found["seed_1"]["step_3"] == {"step_count": 4000, "elapsed_time": 1.0}
     assert found["seed_1"]["absolute_metrics"] == {"return": [2.0]}
     assert found["seed_2"]["absolute_metrics"] == {"return": [7.0]}
+
+
+@pytest.mark.parametrize("win_rate", [True, False])
+def test_a_long_title_is_not_cut_off(tmp_path, win_rate):
+    title = "wqmix_cw on a-pretty-long-environment-name-of-somebody-with-MANY-units_v3 and with more " * 2
+    figure = draw_curves(read_metrics(write_run(tmp_path / "run", win_rate=win_rate)), title=title)
+    figure.canvas.draw()
+    (shown,) = (text for text in figure.texts if text.get_text().startswith("wqmix_cw"))
+    assert shown.get_window_extent().x1 <= figure.bbox.x1
+    assert shown.get_text().replace("\n", "").replace(" ", "") == title.replace(" ", "")

@@ -7,8 +7,8 @@ from qmix_jax.results import sweep_plots
 
 
 def cell(index: int, values: dict, iqm: float | None, spread: float | None) -> dict:
-    known = iqm is not None and spread is not None
-    score = {"iqm": iqm, "low": iqm - spread if known else None, "high": iqm + spread if known else None}
+    ends = (None, None) if iqm is None or spread is None else (iqm - spread, iqm + spread)
+    score = {"iqm": iqm, "low": ends[0], "high": ends[1]}
     return {"cell": index, "rank": index + 1, "values": values, "score": score}
 
 

@@ -71,10 +71,11 @@ def _curves(comparison: Comparison, metric: str, own: Mapping[str, Style]) -> Fi
             whole = curve.counts == curve.counts.max()
             axes.fill_between(curve.env_steps, curve.low, curve.high, color=color, alpha=0.16, linewidth=0)
             marker = "o" if curve.env_steps.size == 1 else None
-            axes.plot(curve.env_steps, curve.iqm, ":", color=color, linewidth=1.2)
+            # Not below the whole line: dots would fill the gaps of a dashed one.
+            axes.plot(curve.env_steps, np.where(_beside(~whole), curve.iqm, np.nan), ":", color=color, linewidth=1.2)
             full = np.where(whole, curve.iqm, np.nan)
             axes.plot(curve.env_steps, full, style, color=color, linewidth=2.0, label=method, marker=marker)
-        axes.set_title(env, loc="left", fontsize=11)
+        axes.set_title(wrapped(env), loc="left", fontsize=11)
         axes.set_xlabel("environment steps per seed", fontsize=9)
         axes.set_ylabel(LABELS.get(metric, metric), fontsize=9)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -85,6 +86,14 @@ def _curves(comparison: Comparison, metric: str, own: Mapping[str, Style]) -> Fi
         _plain(axes)
     _legend(figure, own)
     return figure
+
+
+def _beside(places: np.ndarray) -> np.ndarray:
+    """[E]: these places and their neighbours, to which their line leads."""
+    found = places.copy()
+    found[1:] |= places[:-1]
+    found[:-1] |= places[1:]
+    return found
 
 
 def _plain(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
