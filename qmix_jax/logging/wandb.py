@@ -103,9 +103,10 @@ class WandbSink:
             self._guarded("stopped working", lambda: self._log(epoch))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Keep the final and best evaluations in W&B's summaries, and end the runs as successes."""
+        """Keep the final and best evaluations in W&B's summaries; end the runs, as failures if they ended too early."""
         if self._runs:
-            self._guarded("could not finish", lambda: self._end(summary, exit_code=0))
+            status = int(bool(summary.get("interrupted")))
+            self._guarded("could not finish", lambda: self._end(summary, exit_code=status))
 
     def close(self) -> None:
         """End the runs as failures unless ``finish`` has ended them."""
@@ -167,7 +168,7 @@ class WandbSink:
     def _end(self, summary: Mapping[str, Any], exit_code: int) -> None:
         runs, self._runs = self._runs, []
         for part, run in zip(self._parts, runs, strict=True):
-            if exit_code == 0:
+            if summary:
                 self._give_files(part, run)
             run.summary.update(flat_summary(summary, None if part.lane is None else part.place))
             run.finish(exit_code=exit_code)

@@ -33,7 +33,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunInfo:
     return RunInfo(folder, {"gamma": 0.99}, [0, 1], 20, "qmix", "toy", has_win_rate=False, git_commit="0123abcd" * 5)
 
 
-def log_two_epochs(run: RunInfo, **options: bool) -> dict[str, list]:
+def log_two_epochs(run: RunInfo, interrupted: bool = False, **options: bool) -> dict[str, list]:
     """Train for two epochs as far as the sinks can tell; returns the records of each W&B run."""
     files, sink = FileSink(), WandbSink("offline", "project", "mine", warn=pytest.fail, **options)
     for each in (files, sink):
@@ -43,7 +43,7 @@ def log_two_epochs(run: RunInfo, **options: bool) -> dict[str, list]:
         rows = {"env_steps": steps, "eval_return": np.array([1.0, 2.0]), "eval_win_rate": np.full(2, np.nan)}
         for each in (files, sink):
             each.log(EpochMetrics(number, steps, number, float(number), rows))
-    sink.finish({"evaluation": {"return": [1.0, 2.0]}})
+    sink.finish({"evaluation": {"return": [1.0, 2.0]}, "interrupted": interrupted})
     for each in (files, sink):
         each.close()
     wandb.teardown()  # its service may still be writing when a run has finished
@@ -69,6 +69,12 @@ def test_the_aggregate_has_pictures_table_video_and_where_it_was_made(run, tmp_p
     about = [record.environment for record in found["aggregate"] if record.HasField("environment")]
     assert about[0].git.commit == run.git_commit
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_runs_that_ended_too_early_are_no_successes(run, interrupted):
+    (found,) = log_two_epochs(run, interrupted, each=False).values()
+    assert [each.exit.exit_code for each in found if each.HasField("exit")] == [int(interrupted)]
 
 
 def test_without_system_nothing_is_said_about_the_machine(run):
