@@ -26,9 +26,14 @@ USERS_ERRORS = (Exception, SystemExit)
 """What code that is not ours may raise; each is told in one line."""
 
 
+MOST_LETTERS = 1000
+"""Of an error's words: some hold whole arrays."""
+
+
 def in_a_line(error: BaseException) -> str:
     """The kind and the words of an error."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words if len(words) <= MOST_LETTERS else f'{words[:MOST_LETTERS]}...'}"
 
 
 @contextlib.contextmanager

@@ -10,8 +10,7 @@ from qmix_jax.envs.contract.multi_agent import check_multi_agent
 from qmix_jax.envs.contract.refusal import refused, users_code
 from qmix_jax.envs.contract.repairs import say_notes
 from qmix_jax.envs.contract.start import fit_env, team_paid
-from qmix_jax.envs.hosted.doors import right_door
-from qmix_jax.envs.hosted.imports import find_module, find_name
+from qmix_jax.envs.hosted.imports import find_module, find_name, right_door
 from qmix_jax.envs.hosted.pymarl import make_pymarl
 from qmix_jax.envs.settings import check_choice, check_kind, check_known
 from qmix_jax.errors import USERS_ERRORS, ConfigError, in_a_line
@@ -48,8 +47,7 @@ def make_env(settings: Mapping[str, Any], *, fit: bool = True) -> Env:
         raise ConfigError("env._target_: missing; give the path of a factory: env._target_=my_package.module.make_env")
     factory = _import_target(str(target))
     if door is not None:
-        check_choice("env.door", door, ("pymarl",))
-        factory, arguments["target"] = make_pymarl, str(target)
+        factory, arguments = make_pymarl, _for_the_door(door, str(target), arguments)
     adapter_arguments = _check_arguments(factory, arguments)
     own_arguments = {name: value for name, value in arguments.items() if name not in adapter_arguments}
     foreign = door is None and not str(target).startswith("qmix_jax.")
@@ -126,6 +124,17 @@ def _import_target(target: str) -> Callable[..., Any]:
     finally:
         sys.stdout, sys.stderr = streams  # Importing JaxMARL replaces them.
     return find_name(told, module, name)
+
+
+def _for_the_door(door: Any, target: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``make_pymarl``."""
+    check_choice("env.door", door, ("pymarl",))
+    if "target" in arguments:
+        given = arguments["target"]
+        raise ConfigError(
+            f"env.target={given}: a name of the adapter's; for the environment: +env.kwargs.target={given}"
+        )
+    return {**arguments, "target": target}
 
 
 def _accepted(factory: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:

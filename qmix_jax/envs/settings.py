@@ -62,6 +62,21 @@ def check_kind(key: str, value: object, default: object) -> None:
             return
 
 
+def own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment's own settings: those beside the adapter's, and those under ``env.kwargs``, of any name.
+
+    Raises :class:`ConfigError` for one that is given twice.
+    """
+    others = dict(settings)
+    kwargs = others.pop("kwargs", None) or {}
+    if not isinstance(kwargs, Mapping):
+        raise ConfigError(f"env.kwargs={kwargs}: must be settings by name: +env.kwargs.size=5")
+    for name in kwargs:
+        if name in others:
+            raise ConfigError(f"env.kwargs.{name}={kwargs[name]}: is given as env.{name}, too")
+    return {**others, **{str(name): value for name, value in kwargs.items()}}
+
+
 def foreign_code(env: Mapping[str, Any]) -> list[str]:
     """The keys under ``env.`` with which saved settings would run code of their own choice.
 

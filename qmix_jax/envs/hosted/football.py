@@ -157,7 +157,7 @@ def make_football(
     """An :class:`~qmix_jax.envs.base.Env` around :class:`Football`; ``options`` are gfootball's own settings."""
     from qmix_jax.envs.hosted.make import Options, hosted_env
     from qmix_jax.envs.hosted.pymarl import PyMarlDoor
-    from qmix_jax.envs.settings import check_at_least, check_choice
+    from qmix_jax.envs.settings import check_at_least, check_choice, own_settings
 
     check_choice("env.rewards", rewards, tuple(REWARDS))
     check_at_least("env.agents", agents, 1)
@@ -165,7 +165,8 @@ def make_football(
     for name, own in (("reward", "env.rewards"), ("episode_limit", "env.max_steps")):
         if name in options:
             raise ConfigError(f"env.{name}={options[name]}: football calls it {own}")
-    settings = {"scenario": scenario, "agents": agents, "rewards": rewards, "limit": max_steps, "options": options}
+    settings = {"scenario": scenario, "agents": agents, "rewards": rewards, "limit": max_steps}
+    settings["options"] = own_settings(options)
     own = Options("first", time_limit, None, workers, timeout, restarts)
     env = hosted_env(PyMarlDoor, (f"{__name__}.Football", settings), own, f"env.scenario={scenario}")
     return env._replace(name=f"football-{scenario}")

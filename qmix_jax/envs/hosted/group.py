@@ -1,16 +1,21 @@
 """What runs in a worker process: a few teams, stepped one after the other, presented to Gymnasium as one environment.
 
 All that the host needs is in one observation of arrays ``[E, ...]``, so that Gymnasium's ``AsyncVectorEnv`` keeps it in
-shared memory. A failure is told in ``info``, in one line.
+shared memory. A failure is told in ``info``, in one line. The random play before training is in such a process, too.
+
+JAX is not imported here: it would take time and memory in every worker.
 """
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing import parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +24,17 @@ import numpy as np
 from gymnasium import spaces
 
 from qmix_jax.envs.hosted.team import IDLE, START, EnvError, Team
-from qmix_jax.errors import USERS_ERRORS, in_a_line
+from qmix_jax.errors import USERS_ERRORS, ConfigError, in_a_line
 
 MakeTeam = Callable[[], Team]
 GUARDS: list[subprocess.Popen[bytes]] = []
 """Processes that outlive this one. Kept here because Popen warns when one that still runs is let go."""
+FILES: list[int] = []
+"""Where this process prints to, if it is a worker."""
+MARK = "QMIX_JAX_WORKER"
+"""Set for all programs that a worker starts, to the file of its words: they are known by it when the worker is gone."""
+MOST_WORDS = 1_000_000
+"""Bytes of what environments have printed, after which it is forgotten."""
 
 
 def moments(
@@ -99,6 +110,7 @@ class Group(gymnasium.Env):
 
     def _each(self, action: np.ndarray) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
         index, played = 0, 0
+        _forget_words()
         try:
             for index in range(len(self._places)):
                 if len(self._teams) <= index:
@@ -139,13 +151,35 @@ def episode_seed(seed: int, number: int, failures: int = 0) -> int:
     return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
 
 
-def _leave_the_terminal(words: str) -> None:
-    """Print to a file, ignore Ctrl-C, and end with the process that started this one, simulators included."""
+def answer(pipe: Connection, ask: bytes, words: str, shows: bool) -> None:
+    """What :func:`qmix_jax.envs.hosted.trial.apart` runs in its process: send what ``ask`` returns or raises."""
+    _leave_the_terminal(words, shows)
+    try:
+        found = pickle.loads(ask)(), None, ""
+    except ConfigError as error:
+        found = str(error), ConfigError, traceback.format_exc()
+    except EnvError as error:
+        found = str(error), EnvError, traceback.format_exc()
+    except USERS_ERRORS as error:  # An environment may raise anything.
+        found = in_a_line(error), EnvError, traceback.format_exc()
+    pipe.send(found)
+
+
+def _leave_the_terminal(words: str, shows: bool = False) -> None:
+    """Ignore Ctrl-C, and end with the process that started this one, simulators included.
+
+    What is printed goes to the file ``words``, unless it ``shows``.
+    """
     os.setpgid(0, 0)
-    _guard(str(Path(words).parent))
-    file = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(file, stream)
+    _guard(words)
+    os.environ[MARK] = words  # Not before: the guard is to stay.
+    sys.argv[1:] = []  # The trainer's are not for an environment that parses its own.
+    if not shows:
+        file = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for stream in (1, 2):
+            os.dup2(file, stream)
+        FILES.append(file)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # The trainer has taken the memory of the accelerator.
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if sys.platform == "linux":
         import ctypes
@@ -153,17 +187,39 @@ def _leave_the_terminal(words: str) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _guard(folder: str) -> None:
-    """A process that ends this one's group, the simulators that it has started, as soon as this one is gone.
+def _forget_words() -> None:
+    for file in FILES:
+        if os.fstat(file).st_size > MOST_WORDS:
+            os.ftruncate(file, 0)
+
+
+END = """
+end() {
+    kill -9 -"$1"
+    for file in $(grep -lFs "$4=$5" /proc/[0-9]*/environ); do
+        file=${file%/environ}; kill -9 "${file#/proc/}"
+    done
+}
+read _
+end "$@"
+for _ in 1 2 3 4 5; do
+    sleep 1; end "$@"; kill -0 "$2" || { rm -rf "$3"; exit; }
+done
+"""
+"""What the guard does: programs in a session of their own, which have left the group, are found by their mark."""
+
+
+def _guard(words: str) -> None:
+    """A process that ends the programs that this one has started, as soon as this one is gone.
 
     Even if it is killed: then the pipe closes that the guard reads. If the trainer is gone as well, nobody else will
-    remove ``folder``, where the environments' words are.
+    remove the folder of ``words``, where all environments' words are.
     """
     read, write = os.pipe()
-    command = 'read _; kill -9 -"$1"; for _ in 1 2 3 4 5; do sleep 1; kill -0 "$2" || { rm -rf "$3"; exit; }; done'
-    words = ["/bin/sh", "-c", command, "guard", str(os.getpid()), str(os.getppid()), folder]
+    known = [str(os.getpid()), str(os.getppid()), str(Path(words).parent), MARK, words]
+    command = ["/bin/sh", "-c", END, "guard", *known]
     GUARDS.append(
-        subprocess.Popen(words, stdin=read, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0)
+        subprocess.Popen(command, stdin=read, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0)
     )
     os.close(read)
     os.register_at_fork(after_in_child=lambda: os.close(write))

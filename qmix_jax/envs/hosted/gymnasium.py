@@ -39,23 +39,23 @@ class GymnasiumDoor(Door):
         except gymnasium.error.Error as error:
             advice = "" if module else "; if a package registers it, give env.import=PACKAGE"
             raise EnvError(f"{' '.join(str(error).split())}{advice}") from error
-        spaces, actions = env.observation_space, env.action_space
-        if not isinstance(spaces, gymnasium.spaces.Tuple) or not isinstance(actions, gymnasium.spaces.Tuple):
+        spaces, actions = _each(env.observation_space), _each(env.action_space)
+        if spaces is None or actions is None:
             raise EnvError(
-                f"{name} has the observation space {type(spaces).__name__} and the action space "
-                f"{type(actions).__name__}; both must be a Tuple with one entry per agent"
+                f"{name} has the observation space {type(env.observation_space).__name__} and the action space "
+                f"{type(env.action_space).__name__}; both must be a Tuple with one entry per agent"
             )
-        if len(spaces.spaces) != len(actions.spaces) or not actions.spaces:
+        if len(spaces) != len(actions) or not actions:
             raise EnvError(
-                f"{name} has {len(spaces.spaces)} observation spaces and {len(actions.spaces)} action spaces; it needs "
-                "one of each for every agent"
+                f"{name} has {len(spaces)} observation spaces and {len(actions)} action spaces; it needs one of each "
+                "for every agent"
             )
-        agents = self._agents = tuple(f"agent_{place}" for place in range(len(actions.spaces)))
-        self._spaces = [without_mask(space) for space in spaces.spaces]
+        agents = self._agents = tuple(f"agent_{place}" for place in range(len(actions)))
+        self._spaces = [without_mask(space) for space in spaces]
         self.spec = Spec(
             name=name,
             agents=agents,
-            num_actions=tuple(num_actions(s, agent) for s, agent in zip(actions.spaces, agents, strict=True)),
+            num_actions=tuple(num_actions(s, agent) for s, agent in zip(actions, agents, strict=True)),
             obs_sizes=tuple(flat_size(s, agent) for s, agent in zip(self._spaces, agents, strict=True)),
             state_size=None,
             episode_limit=own_limit(env),
@@ -93,6 +93,12 @@ class GymnasiumDoor(Door):
         self.env.close()
 
 
+def _each(space: Any) -> list[Any] | None:
+    """The space of each agent; None for a space that is not a Tuple, or a list of spaces as in older environments."""
+    inside = getattr(space, "spaces", space)
+    return list(inside) if isinstance(inside, list | tuple) else None
+
+
 def _parts(what: str, returned: Any, count: int, names: str) -> tuple[Any, ...]:
     """What a call returned, the last part a dictionary."""
     if not isinstance(returned, tuple) or len(returned) != count:
@@ -117,11 +123,13 @@ def make_gymnasium(
 ) -> Any:
     """An :class:`~qmix_jax.envs.base.Env` around a Gymnasium environment with one entry per agent.
 
-    ``settings`` go to ``gymnasium.make``, obs_and_mask from ``import``: a package to import first.
+    ``settings`` go to ``gymnasium.make``, apart from ``import``: a package to import first.
     """
     from qmix_jax.envs.hosted.make import Options, hosted_env, need
+    from qmix_jax.envs.settings import own_settings
 
     need("env.id", id, "the id of a registered environment, like Foraging-8x8-2p-3f-v3")
     module = settings.pop("import", None) or ""
     options = Options(reward, time_limit, episode_limit, workers, timeout, restarts)
-    return hosted_env(GymnasiumDoor, (id, str(module), settings), options, f"env.id={id}")
+    arguments = (id, str(module), own_settings(settings))
+    return hosted_env(GymnasiumDoor, arguments, options, f"env.id={id}")

@@ -6,23 +6,20 @@ import functools
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
-import numpy as np
-
 from qmix_jax.envs.adapter import TIME_LIMITS
 from qmix_jax.envs.base import Env
+from qmix_jax.envs.hosted.imports import find_module
 from qmix_jax.envs.hosted.pool import Pool
 from qmix_jax.envs.hosted.team import TEAM_REWARDS, Door, EnvError, Team
+from qmix_jax.envs.hosted.trial import apart, make_team, rehearse, try_out
 from qmix_jax.envs.render import draw_frames
-from qmix_jax.envs.settings import check_at_least, check_choice
-from qmix_jax.errors import USERS_ERRORS, ConfigError, in_a_line
+from qmix_jax.envs.settings import check_at_least, check_choice, say
+from qmix_jax.errors import ConfigError
 
-TRIAL_STEPS = 200
-"""Random steps, at most, that are played before training."""
-SLOW = 10.0
+SLOW = 20.0
 """Seconds after which the user is told that this takes long."""
 
 
@@ -60,14 +57,11 @@ class Hosted:
         return self._make_team(drawn=True)
 
     def rehearse(self, episodes: int, seed: int) -> None:
-        """Play whole episodes of random actions in this process.
+        """Play whole episodes of random actions, in a process that prints where this one does.
 
         Raises :class:`EnvError` for a promise that is not kept.
         """
-        team = self._make_team()
-        with _closing(team.door):
-            for episode in range(episodes):
-                _play(team, seed + episode, team.episode_limit)
+        apart(functools.partial(rehearse, self._make_team, episodes, seed), shows=True)
 
     @property
     def limit_is_the_end(self) -> bool:
@@ -108,24 +102,21 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
         if value is not None:
             check_at_least(f"env.{name}", value, least)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    find_module(told, "gymnasium")
     try:
-        # Whatever it does to the working directory, the run's files stay where they were asked for.
-        with contextlib.chdir("."), _told_when_slow(told), _closing(door(*arguments)) as first:
-            limit = _limit(first, options, told)
-            team = Team(first, options.reward, limit)
-            won = _trial(team)
-    except ConfigError:
-        raise
+        # Apart: it may end its process, and must not change this one.
+        with _told_when_slow(told):
+            found = apart(functools.partial(try_out, door, arguments, options.reward, options.episode_limit, told))
     except EnvError as error:
         raise ConfigError(f"{told}: {error}") from error
-    except USERS_ERRORS as error:  # An environment may raise anything.
-        raise ConfigError(f"{told}: {in_a_line(error)}") from error
-    spec = team.spec
+    spec, limit, won = found
+    if options.episode_limit is not None and limit < options.episode_limit:
+        say(f"note: env.episode_limit={options.episode_limit}: {told} tells a limit of {limit} itself, which stays")
     same = len(set(spec.obs_sizes)) == 1
     state_size = sum(spec.obs_sizes) if spec.state_size is None else spec.state_size
     individual = options.reward == "individual"
     sizes = (len(spec.agents), max(spec.num_actions), max(spec.obs_sizes), state_size, individual)
-    make_team = functools.partial(_make_team, door, arguments, options.reward, limit)
+    maker = functools.partial(make_team, door, arguments, options.reward, found)
     return Env(
         name=spec.name,
         num_agents=sizes[0],
@@ -139,7 +130,7 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
         state_from_obs=same and spec.state_size is None,
         render=draw_frames,
         drawn_as=(".gif",),
-        hosted=Hosted(make_team, sizes, options),
+        hosted=Hosted(maker, sizes, options),
         individual_reward=individual,
         image_shape=spec.image_shape,
         byte_scale=255.0 if spec.bytes else None,
@@ -160,56 +151,6 @@ def _told_when_slow(told: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-@contextlib.contextmanager
-def _closing(door: Door) -> Iterator[Door]:
-    try:
-        yield door
-    finally:
-        with contextlib.suppress(Exception):  # What it says when it goes would hide what went wrong before.
-            door.close()
-
-
-def _make_team(door: Any, arguments: tuple[Any, ...], reward: str, limit: int, drawn: bool = False) -> Team:
-    if drawn and door.draws_when_asked:
-        *others, settings = arguments
-        with contextlib.suppress(TypeError), warnings.catch_warnings():
-            # A TypeError: it has no such setting, and may draw without. A warning: LBF draws more than it declares.
-            warnings.simplefilter("ignore")
-            return Team(door(*others, {"render_mode": "rgb_array", **settings}), reward, limit)
-    return Team(door(*arguments), reward, limit)
-
-
-def _limit(door: Door, options: Options, told: str) -> int:
-    limit = options.episode_limit or door.spec.episode_limit
-    if limit is None:
-        raise ConfigError(
-            f"env.episode_limit: missing; {told} does not tell its time limit, so say how many transitions an episode "
-            "may have"
-        )
-    return min(limit, door.spec.episode_limit or limit)
-
-
-def _trial(team: Team) -> bool:
-    """Play random actions to the end of an episode, or for a while; returns whether the environment tells who won."""
-    tells, over = _play(team, 0, min(TRIAL_STEPS, team.episode_limit))
-    if over:
-        team.reset(1)
-    return tells
-
-
-def _play(team: Team, seed: int, steps: int) -> tuple[bool, bool]:
-    """Play random actions; returns whether the environment tells who won, and whether the episode has ended."""
-    random = np.random.default_rng(seed)
-    view, tells = team.reset(seed), False
-    for _ in range(steps):
-        result = team.step(np.array([random.choice(np.flatnonzero(avail)) for avail in view.avail]))
-        view = result.view
-        tells |= result.won is not None
-        if result.terminated or result.truncated:
-            return tells, True
-    return tells, False
 
 
 def _not_here(*_: Any) -> NoReturn:

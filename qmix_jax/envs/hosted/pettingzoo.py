@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from qmix_jax.envs.hosted.doors import right_door
-from qmix_jax.envs.hosted.imports import find_module, find_name, takes
+from qmix_jax.envs.hosted.imports import find_module, find_name, right_door, takes
 from qmix_jax.envs.hosted.spaces import (
     flat_size,
     flatten,
@@ -18,7 +17,7 @@ from qmix_jax.envs.hosted.spaces import (
     without_mask,
 )
 from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec
-from qmix_jax.envs.settings import say
+from qmix_jax.envs.settings import own_settings, say
 from qmix_jax.errors import ConfigError
 
 RESET = ("observations", "infos")
@@ -213,4 +212,4 @@ def make_pettingzoo(
             f"note: env.name={name}: its sides have opposed rewards, and one team of all of them is trained; "
             f"env=jaxmarl env.id=MPE_{game}_v3 env.team=adversaries env.opponents=random trains one side"
         )
-    return hosted_env(PettingZooDoor, (name, settings), options, f"env.name={name}")
+    return hosted_env(PettingZooDoor, (name, own_settings(settings)), options, f"env.name={name}")

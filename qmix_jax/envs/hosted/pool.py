@@ -25,6 +25,8 @@ GOODBYE = 5.0
 """Seconds that a worker has to close its environments."""
 DYING = 2.0
 """Seconds to wait for the exit status of a worker whose pipe has closed."""
+LAST_BYTES = 4096
+"""Of what was printed, for the last line."""
 
 
 class Moment(NamedTuple):
@@ -95,9 +97,13 @@ class Pool:
         late = threading.Timer(max(self._timeout, STARTING), _end_all_but, (others,))
         late.start()
         try:
-            with _main_stays_home():
+            with main_stays_home():
                 self._vector = AsyncVectorEnv(
-                    groups, copy=False, context="spawn", autoreset_mode=AutoresetMode.DISABLED
+                    groups,
+                    copy=False,
+                    context="spawn",
+                    daemon=False,  # Environments may have processes of their own.
+                    autoreset_mode=AutoresetMode.DISABLED,
                 )
         except (EOFError, OSError) as error:
             _end_all_but(others)
@@ -161,9 +167,9 @@ class Pool:
         """Which worker is to blame, and the last line that it printed."""
         processes = self._vector.processes
         # A process that has just died may not be known as such yet.
-        end = time.monotonic() + (0.1 if isinstance(error, multiprocessing.TimeoutError) else DYING)
+        until = time.monotonic() + (0.1 if isinstance(error, multiprocessing.TimeoutError) else DYING)
         while not (dead := [i for i, process in enumerate(processes) if process.exitcode is not None]):
-            if time.monotonic() > end:
+            if time.monotonic() > until:
                 break
             time.sleep(0.02)
         pipes = self._vector.parent_pipes
@@ -172,14 +178,9 @@ class Pool:
             return f"environment workers: {type(error).__name__} {error}"
         index = silent[0]
         code = processes[index].exitcode
-        if code is None:
-            what = f"has not answered for {patience:g} seconds (env.timeout)"
-        else:
-            what = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        path = self._file(index)
-        lines = path.read_text(errors="replace").split("\n") if path.exists() else []
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f"environment worker {index} {what}" + (f"; it said last: {said[:200]}" if said else "")
+        silence = f"has not answered for {patience:g} seconds (env.timeout)"
+        what = silence if code is None else ended(code)
+        return f"environment worker {index} {what}{said_last(self._file(index))}"
 
     def _file(self, index: int) -> Path:
         assert self._words is not None
@@ -194,19 +195,42 @@ class Pool:
         for pipe in vector.parent_pipes:
             with contextlib.suppress(OSError):
                 pipe.send(("close", None))
-        end = time.monotonic() + patience
+        until = time.monotonic() + patience
         for process in vector.processes:
-            process.join(max(0.0, end - time.monotonic()))
-            # With the group go the simulators that the worker has started, and left when it ended or was killed.
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.kill()
-            process.join()
+            process.join(max(0.0, until - time.monotonic()))
+            end(process)
         for pipe in vector.parent_pipes:
             pipe.close()
         vector.error_queue.close()
         if self._words is not None:
             self._words.cleanup()
+
+
+def end(process: Any) -> None:
+    """End a process of ours by force, with all that it has started."""
+    if process.pid is None:
+        return
+    # With the group go the simulators that it has started, and left when it ended or was killed.
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
+def ended(code: int) -> str:
+    """How a process ended, in words."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+
+
+def said_last(file: Path) -> str:
+    """The last line of what was printed."""
+    if not file.exists():
+        return ""
+    with file.open("rb") as printed:  # It may be very long.
+        printed.seek(max(0, printed.seek(0, os.SEEK_END) - LAST_BYTES))
+        lines = printed.read().decode(errors="replace").split("\n")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"; it said last: {said[:200]}" if said else ""
 
 
 def _end_all_but(others: set[Any]) -> None:
@@ -224,7 +248,7 @@ def _answers(pipe: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _main_stays_home() -> Iterator[None]:
+def main_stays_home() -> Iterator[None]:
     """Keep workers from importing the program that was started: it takes time, and a script may train on import."""
     main = sys.modules["__main__"]
     kept = {name: getattr(main, name) for name in ("__spec__", "__file__") if hasattr(main, name)}

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qmix_jax.envs.hosted.doors import right_door
-from qmix_jax.envs.hosted.imports import find_module, find_name, takes
+from qmix_jax.envs.hosted.imports import find_module, find_name, right_door, takes
 from qmix_jax.envs.hosted.team import Door, EnvError, Raw, RawResult, Spec, ends
 
 METHODS = ("reset", "step", "get_obs", "get_avail_actions", "get_env_info")
@@ -149,6 +148,7 @@ def make_pymarl(
 ) -> Any:
     """An :class:`~qmix_jax.envs.base.Env` around what ``target`` makes with ``settings``."""
     from qmix_jax.envs.hosted.make import Options, hosted_env
+    from qmix_jax.envs.settings import own_settings
 
     options = Options(reward, time_limit, episode_limit, workers, timeout, restarts)
-    return hosted_env(PyMarlDoor, (target, settings), options, f"env._target_={target}")
+    return hosted_env(PyMarlDoor, (target, own_settings(settings)), options, f"env._target_={target}")

@@ -88,6 +88,15 @@ class Row(gymnasium.Env):
         return (one, one)
 
 
+class RowOfLists(Row):
+    """Spaces in lists, as before Gymnasium had Tuples."""
+
+    observation_space = list(Row.observation_space)  # noqa: RUF012 - as people write it
+    action_space = list(Row.action_space)  # noqa: RUF012
+
+
+if "RowOfLists-v0" not in gymnasium.registry:
+    gymnasium.register("RowOfLists-v0", entry_point=RowOfLists)
 if "Row-v0" not in gymnasium.registry:
     gymnasium.register("Row-v0", entry_point=Row)
 

@@ -1,9 +1,14 @@
 """Small Python environments of all three kinds, good and broken. Nothing here imports jax: workers import it."""
 
+import argparse
+import logging
+import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -173,10 +178,10 @@ def slow():
     return Pasture(length=6)
 
 
-def helped(file):
+def helped(file, session=False, always=False):
     """A pasture that starts a program in each worker, whose number it writes to a file."""
-    if _in_worker():
-        program = subprocess.Popen(["sleep", "1000"])
+    if _in_worker() or always:
+        program = subprocess.Popen(["sleep", "1000"], start_new_session=session)
         with open(file, "a") as numbers:  # noqa: PTH123
             numbers.write(f"{program.pid}\n")
     return Pasture(length=6)
@@ -265,6 +270,83 @@ def dying(file="", how="kill", after=3):
     return env
 
 
+def ending(where="make", how="exit"):
+    """A pasture that ends its process, wherever that is; it has forked before, so that its pipes stay open."""
+    end = {
+        "exit": lambda: os._exit(0),
+        "fault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+        "fork": lambda: os._exit(4) if os.fork() else time.sleep(1000),
+    }[how]
+    print("x" * 1_000_000)
+    print("the fence is down", flush=True)
+    if where == "make":
+        end()
+    env = Pasture(length=6)
+    setattr(env, where, lambda *_, **__: end())
+    return env
+
+
+def talking(when, ends=False):
+    """A pasture that prints something at each end, and may end its process in its third episode."""
+    env = Pasture(length=6)
+    reset, episodes = env.reset, []
+
+    def told(seed=None, options=None):
+        episodes.append(seed)
+        if len(episodes) > when:
+            print("baa", flush=True)
+        if ends and len(episodes) > 3:
+            os._exit(5)
+        return reset(seed, options)
+
+    env.reset = told
+    return env
+
+
+def meddling():
+    """A pasture that changes what it should not: of its process, and not of the one that trains."""
+    os.chdir("/")
+    os.environ["QMIX_JAX_TEST"] = "changed"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - what older environments do
+    logging.disable()
+    sys.stdout = sys.stderr = None
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    return Pasture()
+
+
+def changing(file):
+    """A pasture whose agents have another order when it is made again."""
+    env = Pasture()
+    if os.path.exists(file):  # noqa: PTH110
+        env.possible_agents = env.possible_agents[::-1]
+    open(file, "w").close()  # noqa: PTH123
+    return env
+
+
+def parsing():
+    """A pasture that reads the command line."""
+    argparse.ArgumentParser().parse_args()
+    return Pasture()
+
+
+def parallel():
+    """A pasture that computes in processes of its own."""
+    env = Pasture(length=6)
+    step = env.step
+
+    def spread(actions):
+        if _in_worker():
+            process = multiprocessing.get_context("fork").Process(target=int)
+            process.start()
+            process.join()
+        return step(actions)
+
+    env.step = spread
+    return env
+
+
 def tiring(after=100):
     """A pasture that raises in workers once it has been stepped ``after`` times, over all its episodes."""
     env = Pasture(length=6)
@@ -281,9 +363,8 @@ def tiring(after=100):
 
 
 def _in_worker():
-    from multiprocessing import parent_process
-
-    return parent_process() is not None
+    """Not in the process of the trial."""
+    return multiprocessing.current_process().name.startswith("Worker")
 
 
 class Field:
@@ -348,6 +429,18 @@ class Field:
 
     def close(self):
         pass
+
+
+class Named(Field):
+    """Arguments with the names of the adapter's."""
+
+    def __init__(self, episode_limit, reward, target, workers, win=3):
+        super().__init__(win)
+        assert (reward, target, workers) == ("wool", "fence", 7)
+        self.limit = episode_limit
+
+    def get_env_info(self):
+        return {**super().get_env_info(), "episode_limit": self.limit}
 
 
 class Seeded(Field):

@@ -21,7 +21,7 @@ GYMNASIUM = "qmix_jax.envs.hosted.gymnasium.make_gymnasium"
 
 
 @pytest.fixture(autouse=True)
-def pastures(monkeypatch):
+def pastures(monkeypatch, trials_here):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     yield
     sys.modules.pop("pastures", None)

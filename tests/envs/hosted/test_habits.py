@@ -1,6 +1,5 @@
 """What people's environments do beside the letter of their interface: understood as meant, or refused in one line."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -8,15 +7,17 @@ import numpy as np
 import pytest
 
 from qmix_jax.envs.build import as_env, make_env
+from qmix_jax.envs.hosted import group
 from qmix_jax.envs.hosted.gymnasium import GymnasiumDoor
 from qmix_jax.envs.hosted.pettingzoo import PettingZooDoor
 from qmix_jax.envs.hosted.pymarl import PyMarlDoor
+from qmix_jax.envs.hosted.spaces import flat_size
 from qmix_jax.envs.hosted.team import EnvError, Team, ends
-from qmix_jax.errors import ConfigError
+from qmix_jax.errors import ConfigError, in_a_line
 
 
 @pytest.fixture(autouse=True)
-def habits(monkeypatch):
+def habits(monkeypatch, trials_here):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     yield
     sys.modules.pop("habits", None)
@@ -175,12 +176,35 @@ def test_jaxmarl_s_wrappers_are_named():
         as_env(LogWrapper(make("MPE_simple_spread_v3")))
 
 
-def test_the_trial_leaves_the_working_directory_alone(tmp_path, monkeypatch):
-    before = Path.cwd()
-    (tmp_path / "wanders.py").write_text(
-        f"import os\nimport habits\ndef make():\n    os.chdir({str(tmp_path)!r})\n    return habits.Herd()\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    made = make_env({"_target_": "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo", "name": "wanders:make"})
-    assert (Path.cwd(), made.num_agents) == (before, 3)
-    os.chdir(before)
+def test_gymnasium_s_spaces_may_be_lists():
+    team = Team(GymnasiumDoor("RowOfLists-v0", "habits", {}), "sum", 9)
+    assert team.spec.num_actions == (3, 3)
+    assert len(play(team, action=2)) == 3
+
+
+def test_spaces_of_another_package_are_named():
+    class Discrete:
+        n = 3
+
+    with pytest.raises(EnvError, match=r"the observations of a are a test_habits\.Discrete; use gymnasium\.spaces$"):
+        flat_size(Discrete(), "a")
+
+
+def test_a_limit_above_the_environment_s_own_is_told(capsys):
+    settings = {"_target_": "habits.Fold", "door": "pymarl", "episode_limit": 50}
+    assert make_env(settings).episode_limit == 9
+    assert "note: env.episode_limit=50: env._target_=habits.Fold tells a limit of 9 itself" in capsys.readouterr().err
+
+
+def test_what_workers_print_does_not_fill_the_disk(tmp_path, monkeypatch):
+    with (tmp_path / "words").open("ab") as file:
+        monkeypatch.setattr(group, "FILES", [file.fileno()])
+        file.write(b"x" * (group.MOST_WORDS + 1))
+        file.flush()
+        group._forget_words()
+        file.write(b"last")
+    assert (tmp_path / "words").read_bytes() == b"last"
+
+
+def test_an_error_that_holds_an_array_is_cut():
+    assert len(in_a_line(ValueError("x" * 10_000))) < 1100

@@ -26,7 +26,7 @@ PETTINGZOO = "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo"
 
 
 @pytest.fixture(autouse=True)
-def pastures(monkeypatch):
+def pastures(monkeypatch, trials_here):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     yield
     sys.modules.pop("pastures", None)
@@ -241,9 +241,10 @@ def gone(pids):
     return True
 
 
-def test_programs_that_a_worker_has_started_end_with_it(tmp_path, workers):
+@pytest.mark.parametrize("session", [False, True])
+def test_programs_that_a_worker_has_started_end_with_it(session, tmp_path, workers):
     file = tmp_path / "numbers"
-    env, actor, params = actor_in(name="pastures:helped", file=str(file))
+    env, actor, params = actor_in(name="pastures:helped", file=str(file), session=session)
     actor.collect(params, np.float32(1), 0, 3, False)
     programs = [int(number) for number in file.read_text().split()]
     assert len(programs) == 4, "one for each environment"
@@ -251,6 +252,12 @@ def test_programs_that_a_worker_has_started_end_with_it(tmp_path, workers):
     workers()[0].kill()
     workers()[0].kill()
     assert gone(programs)
+    env.hosted.close()
+
+
+def test_environments_may_have_processes_of_their_own():
+    env, actor, params = actor_in(name="pastures:parallel", restarts=0)
+    assert actor.collect(params, np.float32(1), 0, 3, False)[1].env_steps == 8
     env.hosted.close()
 
 
@@ -292,7 +299,8 @@ def test_workers_end_with_the_process_that_started_them_and_leave_no_files(tmp_p
     program.write_text(
         "import os, signal\n"
         "from qmix_jax.envs.build import make_env\n"
-        f"env = make_env({{'_target_': {PETTINGZOO!r}, 'name': 'pastures:pasture', 'workers': 2}})\n"
+        f"settings = {{'name': 'pastures:helped', 'file': {str(tmp_path / 'numbers')!r}, 'session': True}}\n"
+        f"env = make_env({{'_target_': {PETTINGZOO!r}, **settings, 'workers': 2}})\n"
         "pool = env.hosted.pool(2)\n"
         "pool.reset(0)\n"
         "print(*(process.pid for process in pool._vector.processes), pool._words.name, flush=True)\n"
@@ -305,6 +313,8 @@ def test_workers_end_with_the_process_that_started_them_and_leave_no_files(tmp_p
     with process:
         *pids, folder = process.stdout.read().split()
     assert len(pids) == 2
+    pids += (tmp_path / "numbers").read_text().split()
+    assert len(pids) == 4, "a program of each worker in a session of its own"
     end = time.monotonic() + 10
     while any(map(alive, map(int, pids))) or Path(folder).exists():
         assert time.monotonic() < end
