@@ -54,6 +54,7 @@ class HostedWaves(Waves):
         algorithm = self.algorithm
         lanes, mesh = P("lanes"), self.mesh
         self._overlap = overlap
+        self._begun = np.zeros(len(self.seeds), int)
         num_envs = algorithm.sizes.num_envs
         self._actor = HostedActor(algorithm.env, algorithm.agent, num_envs, algorithm.explore, algorithm.preferences)
         self._policy = jax.jit(functools.partial(_policy, algorithm))
@@ -107,6 +108,15 @@ class HostedWaves(Waves):
         agent, level, _ = self._policy_of(0)
         self._actor.compile(agent, level)
 
+    def restore(self, snapshot: TrainState, epochs: int, env_steps: np.ndarray | None = None) -> None:
+        """As for ``Waves``. A lane with other steps than ``env_steps`` failed in the middle of the epoch after them.
+
+        It learns from a whole epoch again, but from other episodes.
+        """
+        super().restore(snapshot, epochs)
+        begun = np.asarray(snapshot.env_steps)
+        self._begun = np.where(begun == (begun if env_steps is None else env_steps), 0, begun)
+
     def epoch(self) -> dict[str, np.ndarray]:
         """Train every lane for one epoch and return the metrics on the host, ``[L]`` each.
 
@@ -122,8 +132,9 @@ class HostedWaves(Waves):
         first = self.epochs * sizes.iterations_per_epoch
         policy, history = self._policy_of(lane), []
         learn, end = self._epoch
+        more = [int(self._begun[lane])] if self._begun[lane] else []
         for iteration in range(first, first + sizes.iterations_per_epoch):
-            played = self._collect(policy, training_seed(self.seeds[lane], iteration))
+            played = self._collect(policy, training_seed(self.seeds[lane], iteration, *more))
             if self._overlap:
                 policy = self._policy_of(lane)
             played = jax.device_put(jax.tree.map(lambda x: np.asarray(x)[None], played), self._sharding)
@@ -137,6 +148,7 @@ class HostedWaves(Waves):
         evaluation = jax.tree.map(lambda x: np.asarray(x)[None], summarize(self.algorithm.env, episodes))
         stacked = jax.tree.map(lambda *values: np.stack([np.asarray(x) for x in values], axis=1), *history)
         self._states[lane], metrics = end(self._states[lane], hyper, stacked, evaluation)
+        self._begun[lane] = 0
         return metrics
 
     def _collect(self, policy: tuple[Any, Any, Any], seed: int) -> tuple[Slot, RolloutStats, Start | None]:
@@ -154,7 +166,7 @@ class HostedWaves(Waves):
         """These lanes alone, see ``Waves``."""
         others = super().only(places)
         assert isinstance(others, HostedWaves)
-        others._overlap = self._overlap
+        others._overlap, others._begun = self._overlap, self._begun[places]
         return others
 
 
@@ -165,9 +177,9 @@ def _policy(algorithm: Algorithm, state: TrainState, hyper: HyperParams) -> tupl
     return state.learner.online.agent, qmix.exploration_level(algorithm, hyper, state), chance
 
 
-def training_seed(seed: int, iteration: int) -> int:
+def training_seed(seed: int, iteration: int, *more: int) -> int:
     """What decides about the sequences of one iteration."""
-    return _seed(seed, iteration + 1)  # from 1 on: (seed, 0) is the same as (seed,), an evaluation's
+    return _seed(seed, iteration + 1, *more)  # from 1 on: (seed, 0) is the same as (seed,), an evaluation's
 
 
 def evaluation_seed(seed: int) -> int:

@@ -91,7 +91,7 @@ class Session:
             self._waves = self._waves.only(self._own_places())
         states = unflatten(self._waves.snapshot_like(), saved._replace(arrays=parts["states"]))
         epochs = int(saved.record["epochs"])
-        self._waves.restore(states, epochs)
+        self._waves.restore(states, epochs, parts["rows"]["env_steps"][self._own_places()])
         self._clock.resume(saved.record["train_seconds"], saved.record["wall_seconds"])
         steps = self._progress.rows["env_steps"][self._progress.active].mean()
         told = "; simulators are not saved: new episodes begin" if self._waves.algorithm.env.hosted else ""

@@ -186,8 +186,12 @@ class Waves:
         """How every array of the state is spread over the devices."""
         return jax.tree.map(lambda spec, part: jax.tree.map(lambda _: spec, part), self._spec, state)
 
-    def restore(self, snapshot: TrainState, epochs: int) -> None:
-        """Go on from a :meth:`snapshot` that was taken after ``epochs`` epochs, on these or other devices."""
+    def restore(self, snapshot: TrainState, epochs: int, env_steps: np.ndarray | None = None) -> None:
+        """Go on from a :meth:`snapshot` that was taken after ``epochs`` epochs, on these or other devices.
+
+        ``env_steps`` are those of every lane after these epochs, ``[L]``; see ``HostedWaves``.
+        """
+        del env_steps
         to_keys = jax.jit(jax.random.wrap_key_data, out_shardings=self._sharding)
         example = self._one_state()
         specs = self._specs(example)

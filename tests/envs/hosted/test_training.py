@@ -1,5 +1,6 @@
 """Whole runs in hosted environments: trained, resumed, played, and saved when the environment fails for good."""
 
+import ast
 import json
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import qmix_jax
 from qmix_jax import evaluate, train
 from qmix_jax.acting.hosted_rollout import HostedActor
 from qmix_jax.envs.build import make_env
+from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.envs.settings import foreign_code
 from qmix_jax.errors import ConfigError
 from qmix_jax.library import make_algorithm
@@ -191,3 +193,45 @@ def test_a_run_folder_alone_cannot_name_code(env, keys, tmp_path):
     if keys:
         with pytest.raises(ConfigError, match=f"env.{keys[0]}=.* names code to run"):
             settings_to_resume({"resume": str(tmp_path)}, [])
+
+
+def test_episodes_are_not_played_again_after_a_failure_in_the_middle_of_an_epoch(tmp_path, monkeypatch):
+    run_dir, seeds = tmp_path / "run", []
+    # The one checkpoint is that of the failure.
+    small = ["checkpoint.every_minutes=1000" if "every_minutes" in setting else setting for setting in SMALL]
+    arguments = [*PASTURE, *small, "env.restarts=0", "rollout.overlap=true", f"run_dir={run_dir}", "resume=true"]
+    collect = HostedActor.collect
+
+    def counted(actor, agent_params, level, seed, *more):
+        seeds.append(seed)
+        if len(seeds) == 4:
+            raise EnvError("the dog barked")
+        return collect(actor, agent_params, level, seed, *more)
+
+    monkeypatch.setattr(HostedActor, "collect", counted)
+    qmix_jax.run([*arguments, "total_env_steps=60"])
+    assert len(rows(run_dir)) == 1
+    assert len(seeds) == 4, "two iterations an epoch"
+    qmix_jax.run([*arguments, "total_env_steps=120"])
+    assert len(rows(run_dir)) > 1
+    learned, resumed = seeds[:3], seeds[4:]
+    assert not set(learned) & set(resumed)
+    assert len(set(resumed)) == len(resumed)
+
+
+def test_a_run_in_code_of_ones_own_is_played_from_python_and_says_how(tmp_path, capsys):
+    name = "pastures:pasture"
+    qmix_jax.run([*PASTURE, *SMALL, "total_env_steps=40", f"run_dir={tmp_path / 'pettingzoo'}"])
+    run = qmix_jax.open_run(tmp_path / "pettingzoo")
+    with pytest.raises(ConfigError) as error:
+        run.policy()
+    given = str(error.value).partition("(in Python: policy(env=")[2].removesuffix("))")
+    assert ast.literal_eval(given) == {"name": name}
+    assert run.policy(env=ast.literal_eval(given)).evaluate(4).episode_length.mean == 4
+
+    own = ["env=pymarl", "env._target_=pastures.Field", "env.workers=2", "env.reward=mean", "env.episode_limit=3"]
+    qmix_jax.run([*own, *SMALL, "+env.win=2", "total_env_steps=40", f"run_dir={tmp_path / 'pymarl'}"])
+    evaluate.main([f"run_dir={tmp_path / 'pymarl'}", "env._target_=pastures.Seeded", "episodes=4"])
+    assert "episode_length=3" in capsys.readouterr().out, "the limit of the run, and its door, with another class"
+    with pytest.raises(ConfigError, match=r"in Python: policy\(env=\{'_target_': 'pastures.Field'\}\)"):
+        qmix_jax.open_run(tmp_path / "pymarl").policy()
