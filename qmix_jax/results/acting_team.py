@@ -1,9 +1,9 @@
 """A saved policy that acts: for one team, for a batch of teams, or through whole episodes."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -165,16 +165,9 @@ def _array(name: str, value: object, dtype: Any) -> jax.Array:
         raise ConfigError(f"{name}: is not an array of numbers, but a {type(value).__name__}") from error
 
 
-def load_acting_team(
-    run_dir: str,
-    seed: int | None,
-    which: Literal["final", "best"],
-    cell: int | None,
-    env_changes: Mapping[str, Any],
-    env: Env | None,
-) -> ActingTeam:
+def load_acting_team(choice: Choice, env: Env | None) -> ActingTeam:
     """The policy that :meth:`qmix_jax.results.opened.OpenedRun.policy` is asked for."""
-    return ActingTeam(load_team(Choice(run_dir, which, seed, cell, env_changes), env))
+    return ActingTeam(load_team(choice, env))
 
 
 def _one(

@@ -124,6 +124,7 @@ class OpenedRun:
         *,
         cell: int | None = None,
         env: object = None,
+        agent: Mapping[str, Any] | None = None,
     ) -> "ActingTeam":
         """A saved policy, ready to act.
 
@@ -131,17 +132,20 @@ class OpenedRun:
             seed: the training seed; None is the first.
             which: ``final``, or ``best`` by its evaluations in training.
             cell: of a sweep; None is the one with the highest rank.
-            env: settings of its environment to change, or an environment to play in.
+            env: settings of its environment to change, or an environment to play in. A run in code of yours needs its
+                name: ``{"name": "my_package.pasture:make"}``, ``{"_target_": "my_package.make_env"}``.
+            agent: settings of its network to change; ``{"_target_": ...}`` for a network of yours.
 
         Raises :class:`ConfigError` where there is no such policy, or it does not fit.
         """
         from qmix_jax.results.acting_team import load_acting_team  # Imports JAX.
+        from qmix_jax.results.team import Choice
 
         if which not in ("final", "best"):
             raise unknown_choice("which", which, ("final", "best"))
         changes = env if isinstance(env, Mapping) else {}
         given = self._env if env is None else None if changes else as_env(env)
-        return load_acting_team(str(self.path), seed, which, cell, changes, given)
+        return load_acting_team(Choice(str(self.path), which, seed, cell, changes, agent or {}), given)
 
     def _json(self, name: str) -> dict[str, Any] | None:
         path = self.path / name

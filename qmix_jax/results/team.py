@@ -21,6 +21,9 @@ from qmix_jax.results.policies import check_policy, find_policy, load_policy
 from qmix_jax.settings.build import build_agent
 from qmix_jax.settings.command_line import shipped_targets
 
+DOOR_SETTINGS = ("door", "reward", "time_limit", "episode_limit", "workers", "timeout", "restarts")
+"""Of an environment with a ``door``: the adapter's, whichever ``_target_`` makes the environment."""
+
 
 class Choice(NamedTuple):
     """The policies of a run to play, and changes to their saved settings."""
@@ -138,15 +141,21 @@ def trusted_section(
     if overrides.get("_target_") is None:
         if not (isinstance(target, str) and target.startswith("qmix_jax.") and target in shipped_targets(name)):
             raise ConfigError(
-                f"{path}.json: {name}._target_={target!r} does not come with qmix_jax; if you trust it, name it on the "
-                f"command line: {name}._target_={target}"
+                f"{path}.json: {name}._target_={target!r} does not come with qmix_jax; "
+                f"{_how_to_name(name, {'_target_': target})}"
             )
     elif overrides["_target_"] != target:
-        return overrides  # The saved settings belong to another target.
-    for key in foreign_code(saved) if name == "env" else ():
-        if overrides.get(key) != saved[key]:
-            raise ConfigError(
-                f"{path}.json: env.{key}={saved[key]!r} names code to run; if you trust it, name it on the command "
-                f"line: env.{key}={saved[key]}"
-            )
+        # The saved settings belong to another target, apart from those of the adapter that both are made with.
+        return {**{key: saved[key] for key in DOOR_SETTINGS if "door" in saved and key in saved}, **overrides}
+    named = {key: saved[key] for key in (foreign_code(saved) if name == "env" else ())}
+    for key, value in named.items():
+        if overrides.get(key) != value:
+            told = f"env.{key}={value!r} names code to run"
+            raise ConfigError(f"{path}.json: {told}; {_how_to_name('env', named)}")
     return {**saved, "_target_": target, **overrides}
+
+
+def _how_to_name(name: str, settings: Mapping[str, Any]) -> str:
+    arguments = " ".join(f"{name}.{key}={value}" for key, value in settings.items())
+    python = "" if name == "mixer" else f" (in Python: policy({name}={dict(settings)}))"
+    return f"if you trust it, name it on the command line: {arguments}{python}"
