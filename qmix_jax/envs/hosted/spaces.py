@@ -25,11 +25,13 @@ def flat_size(space: Any, agent: str) -> int:
     """Numbers in a flattened observation of a Gymnasium space; raises :class:`EnvError` if their count varies."""
     from gymnasium import spaces
 
-    if not (_is_box(space) or isinstance(space, spaces.Space)):
+    if _is_box(space):
+        return math.prod(space.shape)
+    if not isinstance(space, spaces.Space):
         kind = type(space)
         raise EnvError(f"the observations of {agent} are a {kind.__module__}.{kind.__name__}; use gymnasium.spaces")
     try:
-        return math.prod(space.shape) if _is_box(space) else int(spaces.flatdim(space))
+        return int(spaces.flatdim(space))
     except (ValueError, NotImplementedError, TypeError) as error:
         raise EnvError(
             f"the observations of {agent} are a {type(space).__name__}, which has no fixed size; wrap the environment "
