@@ -8,7 +8,6 @@ JAX is not imported here: it would take time and memory in every worker.
 
 import contextlib
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
+import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -155,7 +155,7 @@ def answer(pipe: Connection, ask: bytes, words: str, shows: bool) -> None:
     """What :func:`qmix_jax.envs.hosted.trial.apart` runs in its process: send what ``ask`` returns or raises."""
     _leave_the_terminal(words, shows)
     try:
-        found = pickle.loads(ask)(), None, ""
+        found = cloudpickle.loads(ask)(), None, ""
     except ConfigError as error:
         found = str(error), ConfigError, traceback.format_exc()
     except EnvError as error:
