@@ -9,6 +9,7 @@ from typing import Any
 
 from qmix_jax.bench.process import Process, worker_command
 from qmix_jax.bench.spread import alternate, ratio, spread
+from qmix_jax.envs.jaxmarl import SMAX_SCENARIOS
 from qmix_jax.errors import ConfigError, require
 from qmix_jax.settings.config import Config
 
@@ -147,12 +148,26 @@ def _peer_env(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("time_limit", "reward"):  # the peer's treatment of both is built in
         given.pop(name, None)
     if target in ("qmix_jax.envs.jaxmarl.make_smax", "qmix_jax.envs.smax.make_smax"):
-        return {"ENV_NAME": "HeuristicEnemySMAX", "MAP_NAME": given.pop("scenario", "3m"), "ENV_KWARGS": given}
+        return {"ENV_NAME": "HeuristicEnemySMAX", **_peer_battle(given)}
     if target == "qmix_jax.envs.jaxmarl.make_mpe":
         task = given.pop("task", "simple_spread")
         version = 4 if task == "simple_speaker_listener" else 3
         return {"ENV_NAME": f"MPE_{task}_v{version}", "ENV_KWARGS": given}
     raise ConfigError(f"env._target_={target}: bench.peer compares on env=smax and env=mpe only")
+
+
+def _peer_battle(given: dict[str, Any]) -> dict[str, Any]:
+    """The map, and what JaxMARL's constructor takes: it knows nothing of our other physics, maps and walls."""
+    scenario, physics = given.pop("scenario", "3m"), given.pop("physics", "smax")
+    given.pop("terrain", None)  # none of its maps has walls
+    own = next((name for name in ("allies", "enemies") if name in given), None)
+    if own is not None:
+        raise ConfigError(f"env.{own}={given[own]}: JaxMARL has no such battle; compare on one of its env.scenario")
+    if physics != "smax":
+        raise ConfigError(f"env.physics={physics}: JaxMARL has its own only; compare with env.physics=smax")
+    if scenario not in SMAX_SCENARIOS:
+        raise ConfigError(f"env.scenario={scenario}: JaxMARL lacks it; compare on one of {', '.join(SMAX_SCENARIOS)}")
+    return {"MAP_NAME": scenario, "ENV_KWARGS": given}
 
 
 def _only(fits: bool, settings: str) -> None:

@@ -1,5 +1,7 @@
 """Structure and arithmetic of the benchmark; durations are never tested."""
 
+import importlib
+import inspect
 import json
 import os
 import re
@@ -341,6 +343,24 @@ def test_the_peer_gets_the_scenario():
     assert (found["ENV_NAME"], found["MAP_NAME"]) == ("HeuristicEnemySMAX", "8m")
     assert found["ENV_KWARGS"]["attack_mode"] == "closest"
     assert not {"scenario", "time_limit", "_target_"} & set(found["ENV_KWARGS"])
+    # Its constructor passes what it does not know on to SMAX's, which refuses what that does not know.
+    environment = importlib.import_module("jaxmarl.environments.smax")
+    known = [inspect.signature(kind).parameters for kind in (environment.HeuristicEnemySMAX, environment.SMAX)]
+    assert set(found["ENV_KWARGS"]) <= {*known[0], *known[1]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["env.physics=smac"], "env.physics=smac: JaxMARL has its own only"),
+        (["env.scenario=MMM"], "env.scenario=MMM: JaxMARL lacks it"),
+        (["env.allies={marine: 2}", "env.enemies={marine: 3}"], "env.allies={'marine': 2}: JaxMARL has no such battle"),
+    ],
+)
+def test_battles_that_the_peer_lacks_are_refused(change, words):
+    config = configuration(["experiment=smax_3m", "mixer.hypernet_layers=2", *change])
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        peer.peer_config(config, length=129, num_seeds=1, env_steps=1)
 
 
 @pytest.mark.parametrize(
