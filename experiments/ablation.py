@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from script import call, checked, start, train
+from script import call, checked, is_finished, start, train
 
 from qmix_jax.logging.files import write_json
 from qmix_jax.results.confidence import mean_interval
@@ -58,7 +58,7 @@ def run(scenario: str, *names: str) -> None:
     steps = STEPS[scenario]
     for name in checked("variant", names, VARIANTS) or VARIANTS:
         run_dir = RUNS / f"{scenario}_{name}"
-        if (run_dir / "summary.json").exists():
+        if is_finished(run_dir):
             continue
         settings = ["env=smax", f"env.scenario={scenario}", *SETTINGS]
         settings += [f"total_env_steps={steps}", f"exploration.epsilon_steps={steps * 3 // 10}", "num_seeds=5"]
@@ -73,7 +73,7 @@ def report() -> None:
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(STEPS), 2, squeeze=False)
     for (curves, dots), scenario in zip(grid, STEPS, strict=True):
-        names = [name for name in VARIANTS if (RUNS / f"{scenario}_{name}" / "summary.json").exists()]
+        names = [name for name in VARIANTS if is_finished(RUNS / f"{scenario}_{name}")]
         found[scenario] = {name: scores(RUNS / f"{scenario}_{name}") for name in names}
         print(f"\n| {scenario} | each seed | mean | 95% interval |\n|---|---|---|---|")
         for name in names:

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from script import call, checked, start, train, whole
+from script import call, checked, is_finished, start, train, whole
 
 from qmix_jax.library import make_algorithm
 from qmix_jax.logging.files import write_json
@@ -114,7 +114,8 @@ def show() -> None:
 
 def finished(name: str) -> list[int]:
     """Seeds of a case whose run is complete."""
-    return sorted(int(path.parent.name.rpartition("_seed")[2]) for path in RUNS.glob(f"{name}_seed*/summary.json"))
+    runs = (path for path in RUNS.glob(f"{name}_seed*") if is_finished(path))
+    return sorted(int(path.name.rpartition("_seed")[2]) for path in runs)
 
 
 def settings(name: str, steps: int = STEPS) -> list[str]:

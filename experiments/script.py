@@ -1,9 +1,11 @@
 """What the scripts beside this one have in common: named commands, numbers, training, and errors in one line."""
 
 import inspect
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.settings.arguments import run_command
@@ -63,6 +65,12 @@ def whole(key: str, text: str, least: int = 0) -> int:
     if number < least:
         raise ConfigError(f"{key}={text}: must be a whole number of at least {least}")
     return number
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether a run came to its end; one that was interrupted has a ``summary.json`` as well, which says so."""
+    path = run_dir / "summary.json"
+    return path.is_file() and not json.loads(path.read_text(encoding="utf-8")).get("interrupted")
 
 
 def train(*arguments: str) -> None:

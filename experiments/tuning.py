@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from benchmark_play import PLAYED, fresh_episodes
-from script import call, checked, start, whole
+from script import call, checked, is_finished, start, whole
 from tuning_trials import BASE, TRIALS
 
 from qmix_jax.envs.smax.scenarios import find_scenario
@@ -74,7 +74,7 @@ def run(trial: str, scenario: str, steps: str, seed: str, *more_seeds: str) -> N
             continue
         arguments = command_of(trial, scenario, length, number)
         command = [sys.executable, "-m", "qmix_jax.train", *arguments, *FIXED, f"run_dir={RUNS / name}"]
-        if not (RUNS / name / "summary.json").exists():
+        if not is_finished(RUNS / name):
             subprocess.run(command, check=False)  # one that was stopped by hand is recorded as far as it came
         record(name, arguments)
 

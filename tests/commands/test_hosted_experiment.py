@@ -31,9 +31,9 @@ def test_every_case_can_be_run(hosted):
             check(hosted.speed_settings(task, *sizes))
 
 
-def write(folder: Path, returns: list[float]) -> None:
+def write(folder: Path, returns: list[float], interrupted: bool = False) -> None:
     folder.mkdir(parents=True)
-    (folder / "summary.json").write_text("{}")
+    (folder / "summary.json").write_text(json.dumps({"interrupted": interrupted}))
     rows = [
         {"seed": 0, "env_steps": 1000 * (at + 1), "seconds": 2.0 * at, "eval_return": value}
         for at, value in enumerate(returns)
@@ -55,6 +55,18 @@ def test_the_report_is_of_the_finished_runs(hosted, capsys):
         "spread-mpe2-qmix",
     }
     assert (hosted.OUT / "curves.png").stat().st_size > 1000
+
+
+def test_a_run_that_was_interrupted_is_resumed_and_not_reported(hosted, monkeypatch, capsys):
+    write(hosted.RUNS / "spread-jax-vdn_seed0", [-400.0])
+    write(hosted.RUNS / "spread-jax-vdn_seed1", [-400.0], interrupted=True)
+    hosted.main("list")
+    assert "spread-jax-vdn 0\n" in capsys.readouterr().out
+    trained = []
+    monkeypatch.setattr(hosted, "train", lambda *arguments: trained.append(arguments))
+    for seed in ("0", "1"):
+        hosted.main("run", seed, "spread-jax-vdn")
+    assert [{"seed=1", "resume=true"} <= set(arguments) for arguments in trained] == [True]
 
 
 def test_versions_in_jax_are_drawn_beside_the_hosted_ones(hosted):
