@@ -65,9 +65,9 @@ def ship(runs: Sequence[Path], folder: Path, episodes: int) -> str:
 
 
 def name_of(run: Path) -> str:
-    """``smax_3s5z`` for a run on ``smax-3s5z``."""
+    """``smax_3s5z`` for a run on ``smax-3s5z``; no dots, since what follows one would be taken for a suffix."""
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    return str(summary["env"]).replace("-", "_").replace("/", "_")
+    return str(summary["env"]).translate(str.maketrans("-/.", "___"))
 
 
 def best_of(run: Path) -> list[Path]:

@@ -11,6 +11,7 @@ which the table does not use, and prints payoffs and joint values.
 
 import collections
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -102,7 +103,8 @@ def trained(name: str, game: str, seeds: Sequence[int], more: Sequence[str] = ()
         settings.append("optimizer.learning_rate=5e-4")
     algorithm, hyper = make_algorithm(settings)
     started = time.monotonic()
-    waves = Waves(algorithm, hyper, list(seeds), len(seeds) // jax.device_count())  # many small seeds at once
+    each = math.ceil(len(seeds) / jax.device_count())
+    waves = Waves(algorithm, hyper, list(seeds), each)  # many small seeds at once
     waves.compile()
     metrics = waves.epoch()
     while metrics["env_steps"].min() < EPISODES:

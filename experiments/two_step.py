@@ -2,8 +2,10 @@
 
 ``python experiments/two_step.py [ALGORITHM ...]`` trains IQL, VDN, QMIX and the paper's ablations (or the named
 algorithms) with ``experiment=two_step_game`` and writes ``experiments/results/two_step/{results.json,values.png}``.
+What was recorded of others before stays.
 """
 
+import json
 import os
 import time
 from pathlib import Path
@@ -69,9 +71,17 @@ def main(*names: str) -> None:
         for state, table in result.get("values", {}).items():
             published = f" published {PUBLISHED[name][state]}" if name in PUBLISHED else ""
             print(f"  {state}: {np.round(table, 2).tolist()}{published}", flush=True)
+    save(results)
+
+
+def save(results: dict[str, Any]) -> None:
+    """Write numbers and figure, together with what was recorded before of other algorithms."""
+    path = OUT / "results.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    both = before | results
     OUT.mkdir(parents=True, exist_ok=True)
-    write_json(OUT / "results.json", results)
-    draw(results, OUT / "values.png")
+    write_json(path, {name: both[name] for name in PUBLISHED_RETURN if name in both})
+    draw(both, OUT / "values.png")
 
 
 def train_seeds(algorithm: Algorithm, hyper: HyperParams) -> tuple[np.ndarray, Params]:
@@ -125,6 +135,8 @@ def mix(algorithm: Algorithm, params: Params, q: jax.Array, action: tuple[int, i
 def draw(results: dict[str, Any], path: Path) -> None:
     """Draw the learned tables, with the published ones below if there are any."""
     rows = [(name, kind) for name in results for kind in ("values", "published_values") if kind in results[name]]
+    if not rows:  # IQL has no joint values
+        return
     figure = Figure(figsize=(7.5, 2.1 * len(rows)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     for row, (name, kind) in enumerate(rows):

@@ -1,5 +1,7 @@
 """The scripts in experiments/: what cannot be used is one line and exit status 2, before anything is trained."""
 
+import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +101,68 @@ def test_bad_arguments_are_one_line(script: str, tmp_path: Path):
         assert said.startswith("error: "), (arguments, said)
         assert word in said, (arguments, said)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    return importlib.import_module
+
+
+@pytest.mark.parametrize("script", ["predator_prey", "ablation", "tuning"])
+def test_an_interrupted_run_is_gone_on_with(script: str, load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    module = load(script)
+    name, arguments = {
+        "predator_prey": ("vdn-2_seed7", ("7", "vdn-2")),
+        "ablation": ("3m_base", ("3m", "base")),
+        "tuning": ("now-3m-100-100", ("now", "3m", "100", "100")),
+    }[script]
+    trained = []
+    monkeypatch.setattr(module, "RUNS", tmp_path)
+    if script == "tuning":
+        monkeypatch.setattr(module, "RECORDS", tmp_path / "trials.jsonl")
+        monkeypatch.setattr(module, "record", lambda *_: None)
+        monkeypatch.setattr(module.subprocess, "run", lambda command, check: trained.append(command))
+    else:
+        monkeypatch.setattr(module, "train", lambda *given: trained.append(given))
+    (tmp_path / name).mkdir()
+    for interrupted in (True, False):
+        (tmp_path / name / "summary.json").write_text(json.dumps({"interrupted": interrupted}))
+        module.run(*arguments)
+    assert ["resume=true" in given for given in trained] == [True]
+
+
+def test_the_two_step_games_record_keeps_other_algorithms(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    module = load("two_step")
+    monkeypatch.setattr(module, "OUT", tmp_path)
+    module.save({"iql": {"greedy_return": [7.0]}})  # has no values to draw
+    assert not (tmp_path / "values.png").exists()
+    values = {state: [[7.0, 7.0], [7.0, 7.0]] for state in module.STATES}
+    module.save({"vdn": {"greedy_return": [7.0], "values": values, "published_values": values}})
+    assert list(json.loads((tmp_path / "results.json").read_text())) == ["iql", "vdn"]
+    assert (tmp_path / "values.png").stat().st_size > 1000
+
+
+def test_a_policy_is_named_after_its_environment_without_dots(load, tmp_path: Path):
+    (tmp_path / "summary.json").write_text(json.dumps({"env": "predator_prey-0.5"}))
+    assert load("benchmark_policies").name_of(tmp_path) == "predator_prey_0_5"
+
+
+def test_matrix_games_use_more_devices_than_seeds(load, monkeypatch: pytest.MonkeyPatch):
+    module = load("matrix_games")
+    given = []
+
+    class StoppedError(Exception):
+        pass
+
+    def waves(*arguments: object) -> None:
+        given.append(arguments[2:])
+        raise StoppedError
+
+    monkeypatch.setattr(module, "Waves", waves)
+    monkeypatch.setattr(module, "make_algorithm", lambda settings: (None, None))
+    for devices in (1, 3, 32):
+        monkeypatch.setattr(module.jax, "device_count", lambda count=devices: count)
+        with pytest.raises(StoppedError):
+            module.trained("vdn", "climbing", range(20))
+    assert given == [(list(range(20)), each) for each in (20, 7, 1)]
