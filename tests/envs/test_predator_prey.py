@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from qmix_jax.envs.base import Episode
 from qmix_jax.envs.build import make_env
+from qmix_jax.envs.predator_prey import drawing as pictures
 from qmix_jax.envs.predator_prey import environment
 from qmix_jax.envs.predator_prey.drawing import captures
 from qmix_jax.envs.predator_prey.environment import PredatorPreyState
@@ -358,3 +359,18 @@ def test_a_hunt_is_drawn(tmp_path: Path):
     assert colours == {0}  # the green lines of those who catch, in the first frame only
     with pytest.raises(ConfigError, match=r"hunt.mp4: must end in .gif; did you mean hunt.gif"):
         env.render(episode, tmp_path / "hunt.mp4")
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_only_those_that_catch_in_vain_have_a_red_frame(leaves):
+    from matplotlib.colors import to_hex
+    from matplotlib.figure import Figure
+
+    (settings,) = made(capture_leaves=leaves).step.args
+    before = Hunt(np.array([cell(0, 0), cell(1, 1), cell(3, 2)]), np.array([cell(0, 1), cell(3, 3)]))
+    gone = np.array([GONE, GONE, cell(3, 2)]) if leaves else before.agents
+    after = Hunt(gone, np.array([GONE, cell(2, 3)]))
+    axes = Figure().add_subplot()
+    pictures.draw(axes, settings.rules, 1, before, after, np.array([CATCH, CATCH, CATCH]))
+    frames = [to_hex(patch.get_edgecolor()) for patch in axes.patches if patch.get_linewidth() == 3]
+    assert frames == [pictures.CAUGHT, pictures.CAUGHT, pictures.ALONE]

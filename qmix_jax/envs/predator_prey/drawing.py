@@ -54,16 +54,17 @@ def draw(axes: Any, rules: Rules, sight: int, hunt: Hunt, after: Hunt, action: n
         axes.add_patch(Rectangle((column - sight, row - sight), edge, edge, color=AGENT, alpha=0.08, linewidth=0))
     for cell in hunt.prey[hunt.prey != GONE]:
         axes.add_patch(Circle(_middle(cell, size), 0.32, color=PREY, linewidth=0))
+    pairs = captures(rules, hunt, after, action)
+    helpers = {agent for agent, _ in pairs}
     for agent in np.flatnonzero(hunt.agents != GONE):
         x, y = _middle(hunt.agents[agent], size)
         catches = action is not None and action[agent] == CATCH
-        goes = after.agents[agent] == GONE
-        edge = (CAUGHT if goes else ALONE) if catches else AGENT
+        edge = (CAUGHT if agent in helpers else ALONE) if catches else AGENT
         axes.add_patch(
             Rectangle((x - 0.34, y - 0.34), 0.68, 0.68, facecolor=AGENT, edgecolor=edge, linewidth=3 if catches else 0)
         )
         axes.text(x, y, str(agent), color="white", fontsize=9, ha="center", va="center_baseline")
-    for agent, prey in captures(rules, hunt, after, action):
+    for agent, prey in pairs:
         ends = np.array([_middle(hunt.agents[agent], size), _middle(hunt.prey[prey], size)])
         axes.plot(*ends.T, color=CAUGHT, linewidth=3, solid_capstyle="round")
 
