@@ -30,6 +30,7 @@ def simulate(
     stride = orders.move * (stats.speed * TICK)[None, :]
     reach = stats.reach + stats.radius + jnp.asarray(stats.radius)[target] if rules.smac else stats.reach
     touching = touching_distances(rules, stats)
+    stands = jnp.asarray(stats.speed == 0) if rules.stands else None
 
     def tick(battle: Battle, deviation: Float[Array, " units"]) -> tuple[Battle, None]:
         alive = battle.health > 0
@@ -51,7 +52,7 @@ def simulate(
         position = jnp.where(alive[None, :], jnp.clip(battle.position + step, 0.0, MAP_SIZE), battle.position)
         if rules.walls_cause_death:
             health = jnp.where(jnp.any((position <= 0) | (position >= MAP_SIZE), axis=0), 0.0, health)
-        position = push_apart(position, health > 0, touching)
+        position = push_apart(position, health > 0, touching, stands)
         if rules.terrain.walls:
             position = terrain.keep_out(rules.terrain, stats, position, health > 0)
         return Battle(
@@ -68,11 +69,14 @@ def simulate(
 
 
 def push_apart(
-    position: Float[Array, "2 units"], alive: Bool[Array, " units"], touching: Float[Array, "units units"]
+    position: Float[Array, "2 units"],
+    alive: Bool[Array, " units"],
+    touching: Float[Array, "units units"],
+    stands: Bool[Array, " units"] | None = None,
 ) -> Float[Array, "2 units"]:
     """Move living units that overlap away from each other, each by half of what all its overlaps ask for.
 
-    ``touching`` are the distances at which pairs touch.
+    ``touching`` are the distances at which pairs touch. Units that ``stands`` names stay: others give way all alone.
     """
     # The dead are put out of everybody's way, which is cheaper than to mask pairs. A unit does not push itself: there
     # is no direction to go in.
@@ -86,6 +90,9 @@ def push_apart(
     away = other[:, None, :] - own[:, :, None]
     distance = jnp.sqrt(away[0] * away[0] + away[1] * away[1])
     overlap = jnp.maximum(touching / (distance + 1e-6) - 1.0, 0.0)
+    if stands is not None:
+        firm = jnp.pad(stands, (0, width - units))
+        overlap = jnp.where(stands[:, None], 0.0, jnp.where(firm[None, :], 2 * overlap, overlap))
     # Differences before sums: near a unit in nearly the same place, sums of products with positions would lose digits.
     return position - _row_sums(away * overlap[None, :, :]) / 2
 

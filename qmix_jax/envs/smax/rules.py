@@ -42,6 +42,8 @@ class Rules(NamedTuple):
     flies: bool = False
     beams: bool = False
     blasts: bool = False
+    stands: bool = False
+    """Somebody cannot move: nobody pushes those units away either."""
     smac: bool = False
     """SMAC's physics instead of SMAX's: armor, attribute bonuses, ranges between edges, attackers that close in."""
     shields: bool = False

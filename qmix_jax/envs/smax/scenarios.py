@@ -116,6 +116,7 @@ def rules_of(scenario: Scenario, smac: bool) -> Rules:
         flies=bool(stats.flies.any()),
         beams=bool(stats.beam.any()),
         blasts=bool(stats.blast.any()),
+        stands=bool((stats.speed == 0).any()),
         smac=smac,
         shields=bool(stats.shield.any()),
         regenerates=bool(stats.regeneration.any()),

@@ -11,10 +11,11 @@ from qmix_jax.envs.smax import battle as simulation
 from qmix_jax.envs.smax.battle import simulate
 from qmix_jax.envs.smax.environment import COOLDOWN_NOISE
 from qmix_jax.envs.smax.rules import DIRECTIONS, NOBODY, TICK, Battle, Orders, Rules
+from qmix_jax.envs.smax.scenarios import find_scenario, rules_of
 from qmix_jax.envs.smax.units import NUMBERS, TABLE, stats_of
 
 ALLIES, UNITS, TICKS = 4, 8, 8
-RULES = Rules(num_allies=ALLIES, ticks=TICKS, heals=True, flies=True, beams=True, blasts=True)
+RULES = Rules(num_allies=ALLIES, ticks=TICKS, heals=True, flies=True, beams=True, blasts=True, stands=True)
 NORTH, EAST, SOUTH, WEST, STOP = range(5)
 
 
@@ -105,6 +106,15 @@ def test_the_wall_kills():
     after = fight({0: ("marine", 0.1, 10), 4: ("marine", 20, 10)}, {0: WEST})
     assert after.health[0] == 0
     assert after.position[0, 0] == 0
+
+
+def test_nobody_pushes_a_spine_crawler():
+    """A marine walks against it from the west, and stays where it touches it."""
+    after = fight({0: ("marine", 19.5, 20), 4: ("spine_crawler", 20, 20)}, {0: EAST})
+    np.testing.assert_array_equal(after.position[:, 4], [20, 20])
+    np.testing.assert_allclose(after.position[:, 0], [20 - 0.875, 20], atol=1e-3)
+    assert rules_of(find_scenario("2s_vs_1sc"), smac=False).stands
+    assert not rules_of(find_scenario("MMM2"), smac=True).stands
 
 
 def test_units_that_overlap_are_pushed_apart():
