@@ -99,7 +99,10 @@ class Checkpoints:
             raise
         sync(self.folder)
         self.seconds = time.monotonic() - started
-        for old in self._paths()[self._keep :]:
+        paths = self._paths()
+        # Newer ones are damaged, or the run was resumed from one before them; they must not take this one's place.
+        later = [other for other in paths if int(other.name) > epoch]
+        for old in [*later, *paths[len(later) + self._keep :]]:
             shutil.rmtree(old)
 
     def latest(self, warn: Callable[[str], None], at_most: int | None = None) -> Saved | None:

@@ -78,17 +78,26 @@ class Saving:
             record: where the run is: ``epochs`` and what else :meth:`newest` is to give back.
             wait: until the checkpoint is on the disk.
         """
+        # The one before must be on the disk first: its arrays and these together would be too much memory. Where that
+        # failed, this one is tried all the same: there may be room by now, and it may be the last one.
+        saved = self._try(self._checkpoints.wait)
+        if self.is_on and self._saved_epochs != record["epochs"]:
+            saved = self._try(lambda: self._begin(arrays, record, wait))
+        if saved:
+            self.failed = self.failed and not wait
+            self._tell_cost()
+
+    def _begin(self, arrays: Callable[[bool], Any], record: Mapping[str, Any], wait: bool) -> None:
+        copy = self._copies and not wait
+        self._checkpoints.save(record["epochs"], arrays(copy), record)
+        if not copy:
+            self._checkpoints.wait()
+        self._saved_epochs = record["epochs"]
+
+    def _try(self, step: Callable[[], None]) -> bool:
+        """Whether a step ends well; what the disk or the memory refuses is told once."""
         try:
-            if self.is_on and self._saved_epochs != record["epochs"]:
-                # The one before must be on the disk first: its arrays and these together would be too much memory.
-                self._checkpoints.wait()
-                copy = self._copies and not wait
-                self._checkpoints.save(record["epochs"], arrays(copy), record)
-                if not copy:
-                    self._checkpoints.wait()
-                self._saved_epochs = record["epochs"]
-            if wait:
-                self._checkpoints.wait()
+            step()
         except (OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -99,9 +108,8 @@ class Saving:
                     why = error.strerror or str(error).splitlines()[0]
                 warn(f"could not save a checkpoint, the run goes on: {why}")
             self.failed = True
-        else:
-            self.failed = self.failed and not wait
-            self._tell_cost()
+            return False
+        return True
 
     def _tell_cost(self) -> None:
         seconds = self._checkpoints.seconds

@@ -202,6 +202,20 @@ def test_the_one_before_a_damaged_one_is_used(written, tmp_path, warnings):
     assert all("run.json: does not match its digest" in text for text in warnings)
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damaged_ones_do_not_take_the_place_of_those_saved_after_resuming(written, tmp_path, warnings, keep):
+    for name in ("00000001", "00000008", "00000009"):
+        shutil.copytree(written, tmp_path / name)
+    for name in ("00000008", "00000009"):
+        (tmp_path / name / SUMS).unlink()
+    checkpoints = Checkpoints(tmp_path, keep=keep, write=fake_write)
+    assert checkpoints.latest(warnings.append) is not None
+    for epoch in (2, 3):
+        checkpoints.save(epoch, {}, {"epochs": epoch})
+        checkpoints.wait()
+    assert names(tmp_path) == ["00000002", "00000003"][-keep:]
+
+
 def test_where_none_can_be_read_nothing_starts_from_the_beginning(written, tmp_path, warnings):
     for name in ("00000001", "00000002"):
         shutil.copytree(written, tmp_path / name)

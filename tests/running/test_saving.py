@@ -63,6 +63,30 @@ def test_where_one_cannot_be_saved_the_run_goes_on_and_says_so_once(tmp_path, ca
     assert (tmp_path / "checkpoints" / "00000003").is_dir()
 
 
+def test_the_last_one_is_saved_although_the_one_before_failed_in_the_background(tmp_path, capsys):
+    folder = tmp_path / "checkpoints"
+    folder.touch()  # no folder can be made here
+    saves = saving(tmp_path)
+    saves.save(Arrays(), {"epochs": 1}, wait=False)
+    with pytest.raises(OSError, match="exists"):
+        saves._checkpoints._pending.result()  # pyright: ignore[reportOptionalMemberAccess]
+    folder.unlink()
+    saves.save(Arrays(), {"epochs": 2}, wait=True)
+    assert capsys.readouterr().err.count("could not save a checkpoint") == 1
+    assert (saves.failed, [path.name for path in folder.iterdir()]) == (False, ["00000002"])
+
+
+def test_one_that_fails_in_the_background_is_tried_again_at_the_end(tmp_path):
+    (folder := tmp_path / "checkpoints").touch()
+    saves, arrays = saving(tmp_path), Arrays()
+    saves.save(arrays, {"epochs": 1}, wait=False)
+    with pytest.raises(OSError, match="exists"):
+        saves._checkpoints._pending.result()  # pyright: ignore[reportOptionalMemberAccess]
+    folder.unlink()
+    saves.save(arrays, {"epochs": 1}, wait=True)
+    assert (saves.failed, [path.name for path in folder.iterdir()]) == (False, ["00000001"])
+
+
 def test_what_a_checkpoint_costs_is_told_once_if_it_is_much(tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr("qmix_jax.running.saving.LONG", 1e9)
