@@ -50,6 +50,8 @@ class EpochMetrics(NamedTuple):
     """Metric name to [L] values, one per lane; NaN where a metric is not available."""
     active: np.ndarray | None = None
     """[L]: which lanes were trained in this epoch, where not all were; the others keep what they had before."""
+    since: tuple[float, float] = (0.0, 0.0)
+    """``mean_env_steps`` and ``seconds`` from which on this process has trained these lanes and no others."""
 
     def is_active(self, place: int) -> bool:
         """Whether a lane was trained in this epoch."""
@@ -66,9 +68,10 @@ class EpochMetrics(NamedTuple):
         return float(np.sum(self.env_steps)) / self.seconds if self.seconds > 0 else 0.0
 
     def seconds_left(self, total_env_steps: int) -> float:
-        """Time to ``total_env_steps`` at the speed so far; NaN before the first step."""
-        done = self.mean_env_steps
-        return self.seconds * max(total_env_steps - done, 0) / done if done > 0 else float("nan")
+        """Time to ``total_env_steps`` at the speed ``since`` then; NaN before the first step."""
+        done, (steps, seconds) = self.mean_env_steps, self.since
+        left = max(total_env_steps - done, 0)
+        return (self.seconds - seconds) * left / (done - steps) if done > steps else float("nan")
 
     def mean(self, name: str) -> float:
         """Mean over lanes of one metric, NaN where it is not available."""

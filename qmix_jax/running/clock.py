@@ -6,10 +6,13 @@ from qmix_jax.results.summary import Seconds
 
 
 class Clock:
-    """Started when made. ``compiled()`` ends the preparations; ``trained()`` marks the end of the latest epoch."""
+    """Started when made. ``compiled()`` ends the preparations; ``trained()`` marks the end of the latest epoch.
+
+    What is compiled between epochs is not training.
+    """
 
     def __init__(self) -> None:
-        self._started = self._compiled = self._trained = time.monotonic()
+        self._started = self._compiling = self._compiled = self._trained = time.monotonic()
         self.compile_seconds = 0.0
         self._train_before = self._wall_before = 0.0
 
@@ -19,13 +22,18 @@ class Clock:
 
     def compiling(self) -> None:
         """Compilation starts now."""
-        self._compiled = time.monotonic()
+        self._compiling = time.monotonic()
 
     def compiled(self) -> None:
-        """Compilation ends now, and training starts."""
+        """Compilation ends now, and training starts or goes on."""
         now = time.monotonic()
-        self.compile_seconds = now - self._compiled
-        self._compiled = self._trained = now
+        seconds = now - self._compiling
+        self.compile_seconds += seconds
+        if self._trained == self._compiled:  # before the first epoch
+            self._trained = self._compiled = now
+            return
+        self._compiled += seconds
+        self._trained += seconds
 
     def trained(self) -> float:
         """An epoch ends now; returns the seconds of training so far."""

@@ -21,7 +21,7 @@ from qmix_jax.running.hosts import Hosts
 from qmix_jax.running.interrupt import Interruption
 from qmix_jax.running.resume import how_to_resume
 from qmix_jax.running.saving import Saving, checked_sections, warn
-from qmix_jax.running.waves import Waves
+from qmix_jax.running.waves import Waves, merged
 from qmix_jax.settings.cells import Cell
 from qmix_jax.settings.config import Config
 
@@ -72,6 +72,7 @@ class Session:
         self._saving = Saving(config.checkpoint, run_dir, hosts, copies, console.message)
         self._unsaved = Unsaved()
         self._stopped = False
+        self._since = (0.0, 0.0)
         self._failure: EnvError | None = None
         self._progress = Progress({}, np.full(len(self._lanes), -1, np.int32), np.ones(len(self._lanes), bool), {})
 
@@ -93,10 +94,10 @@ class Session:
         epochs = int(saved.record["epochs"])
         self._waves.restore(states, epochs, parts["rows"]["env_steps"][self._own_places()])
         self._clock.resume(saved.record["train_seconds"], saved.record["wall_seconds"])
-        steps = self._progress.rows["env_steps"][self._progress.active].mean()
+        self._since = self._now()
         told = "; simulators are not saved: new episodes begin" if self._waves.algorithm.env.hosted else ""
         told = told if self._is_left() else f"; none are left of total_env_steps={self._config.total_env_steps}"
-        self._console.message(f"resuming after epoch {epochs}, {steps:.0f} environment steps a seed{told}")
+        self._console.message(f"resuming after epoch {epochs}, {self._since[0]:.0f} environment steps a seed{told}")
 
     def run(self) -> int:
         """Train to the end; returns the exit status."""
@@ -158,13 +159,13 @@ class Session:
 
     def _compile(self) -> None:
         self._console.message(describe_run(self._config, self._info, self._waves.algorithm, self._waves.describe()))
-        self._clock.compiling()
         self._compile_waves()
-        self._clock.compiled()
 
     def _compile_waves(self) -> None:
+        self._clock.compiling()
         with self._console.compiling():
             self._waves.compile()
+        self._clock.compiled()
         after_compiling(collect_garbage=not self._keep_process)
 
     def _train(self, sinks: Sinks, interruption: Interruption) -> int | None:
@@ -187,7 +188,7 @@ class Session:
             rows = self._progress.rows
             some = None if active.all() else active
             steps, updates = rows["env_steps"], int(rows["updates"].max())
-            sinks.log(EpochMetrics(self._waves.epochs, steps, updates, seconds, rows, some))
+            sinks.log(EpochMetrics(self._waves.epochs, steps, updates, seconds, rows, some, self._since))
             if self._stopped:
                 return None
             due = every is not None and seconds - saved_at >= 60 * every
@@ -208,8 +209,8 @@ class Session:
         told = self._hosts.gather(own)
         before, active = self._progress, self._progress.active
         self._progress = before._replace(
-            rows={name: _merged(before.rows.get(name), x, active) for name, x in told["rows"].items()},
-            nonfinite=_merged(before.nonfinite, told["nonfinite"], active),
+            rows={name: merged(before.rows.get(name), x, active) for name, x in told["rows"].items()},
+            nonfinite=merged(before.nonfinite, told["nonfinite"], active),
         )
         for lane, update, known in zip(self._lanes, self._progress.nonfinite, before.nonfinite, strict=True):
             if update >= 0 and known < 0 and self._hosts.is_first:
@@ -241,6 +242,11 @@ class Session:
         self._console.message(f"halving after epoch {epochs}: {len(stay)} of {int(active.sum())} cells continue")
         if not self._waves.is_compiled:
             self._compile_waves()
+        self._since = self._now()
+
+    def _now(self) -> tuple[float, float]:
+        """Environment steps of the average lane that is still trained, and seconds of training."""
+        return float(self._progress.rows["env_steps"][self._progress.active].mean()), self._clock.train_seconds
 
     def _save_policies(self) -> Rows:
         """Policies of the lanes that are still trained; returns the best evaluations of all lanes."""
@@ -251,7 +257,7 @@ class Session:
         save_mixers(online, lanes, self._info, self._unsaved)
         best = save_policies(online.agent, self._waves.best(), lanes, self._info, self._env, rows, self._unsaved)
         best = self._hosts.gather(best)
-        return {name: _merged(self._progress.best.get(name), x, self._progress.active) for name, x in best.items()}
+        return {name: merged(self._progress.best.get(name), x, self._progress.active) for name, x in best.items()}
 
     def _save(self, wait: bool = True) -> None:
         """A checkpoint of now."""
@@ -289,12 +295,3 @@ class Session:
         if self._stopped:
             warn("stopped, since numbers have gone wrong and on_nonfinite=stop")
         return 1 if self._saving.failed or self._unsaved.names or self._stopped else 0
-
-
-def _merged(before: np.ndarray | None, now: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """``now`` are the values of the active lanes; others keep what they had."""
-    if before is None or active.all():
-        return np.asarray(now)
-    merged = before.copy()
-    merged[active] = now
-    return merged

@@ -265,3 +265,12 @@ def devices_per_seed(minibatch_parts: int, num_seeds: int, num_devices: int) -> 
 
 def _data(x: Array) -> Array:
     return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
+def merged(before: np.ndarray | None, now: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """``now`` are the values of the active lanes; others keep what they had."""
+    if before is None or active.all():
+        return np.asarray(now)
+    joined = before.copy()
+    joined[active] = now
+    return joined
