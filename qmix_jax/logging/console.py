@@ -16,6 +16,7 @@ from rich.table import Table
 
 from qmix_jax.logging.bar import LiveBar, SecondsColumn
 from qmix_jax.logging.base import EpochMetrics, RunInfo, mean_over_seeds
+from qmix_jax.settings.values import text_of
 
 SECONDS_BETWEEN_LINES = 30.0
 """Off a terminal, a line is printed at least this often (given an epoch to report) ..."""
@@ -212,7 +213,7 @@ def cell_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         {
             "rank": str(cell["rank"]),
             "cell": str(cell["cell"]),
-            **{name: f"{value:g}" for name, value in cell["values"].items()},
+            **{name: text_of(value) for name, value in cell["values"].items()},
             measure: number(cell["score"]["iqm"]),
             **{f"{measure}_{end}": number(cell["score"][end]) for end in ("low", "high")},
             **({"stopped_at": str(cell["env_steps"]) if cell["stopped"] else "-"} if some_stopped else {}),

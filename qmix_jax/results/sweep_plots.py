@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from qmix_jax.results.curves import LABELS, PALETTE, Row, compare_rows, panels, plain, save
+from qmix_jax.settings.values import text_of
 
 SHOWN = 7
 """How many cells get a learning curve: as many as there are distinct colours."""
@@ -30,7 +31,7 @@ def cell_curves(rows: Sequence[Row], summary: Summary, path: Path | str, *, titl
 
 def name(cell: Mapping[str, Any]) -> str:
     """``lr=0.0005 td_lambda=0.6``."""
-    return " ".join(f"{key}={value:g}" for key, value in cell["values"].items())
+    return " ".join(f"{key}={text_of(value)}" for key, value in cell["values"].items())
 
 
 def scores(summary: Summary, path: Path | str, *, title: str = "") -> Path:
@@ -78,7 +79,7 @@ def _ticks(axes: Axes, which: str, values: Sequence[float]) -> None:
     """Values along an axis at places 0, 1, 2, ...: turned, and every second one or fewer, where there are many."""
     every = -(-len(values) // MOST_TICKS)
     places = range(0, len(values), every)
-    labels = [f"{values[place]:g}" for place in places]
+    labels = [text_of(values[place]) for place in places]
     if which == "y":
         axes.set_yticks(places, labels)
     else:

@@ -17,6 +17,7 @@ from qmix_jax.settings.config import Config, SweepConfig
 from qmix_jax.settings.groups import choices_with
 from qmix_jax.settings.reading import parse
 from qmix_jax.settings.spelling import ELSEWHERE
+from qmix_jax.settings.values import as_float, text_of
 
 KEYS = {
     "lr": "optimizer.learning_rate",
@@ -57,7 +58,7 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """``lr=0.0005 td_lambda=0.6``."""
-        return " ".join(f"{key}={value:g}" for key, value in self.values.items())
+        return " ".join(f"{key}={text_of(value)}" for key, value in self.values.items())
 
 
 class Lane(NamedTuple):
@@ -103,10 +104,11 @@ def cells(container: Mapping[str, Any], config: Config) -> list[Cell]:
     if config.sweep.design == "random":
         _check_ends(dimensions, container)
     found = [_cell(values, container) for values in _design(config.sweep, dimensions)]
-    names = [cell.name for cell in found]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise ConfigError(f"sweep: two cells with {name}; leave one of them out")
+    known: dict[tuple[float, ...], Cell] = {}
+    for cell in found:
+        on_device = tuple(float(np.float32(value)) for value in cell.values.values())
+        if known.setdefault(on_device, cell) is not cell:
+            raise ConfigError(f"sweep: two cells with {cell.name}; leave one of them out")
     return found
 
 
@@ -159,8 +161,8 @@ def _random(sweep: SweepConfig, dimensions: Mapping[str, "list[float] | Interval
             return choices[generator.integers(len(choices))]
         low, high, log = choices
         value = math.exp(generator.uniform(math.log(low), math.log(high))) if log else generator.uniform(low, high)
-        # Four digits say as much, and can be typed again.
-        return round(value) if key in WHOLE else float(f"{value:.4g}")
+        # Four digits say as much, and can be typed again; rounded they may be outside.
+        return round(value) if key in WHOLE else min(max(float(f"{value:.4g}"), low), high)
 
     found: dict[tuple[float, ...], dict[str, float]] = {}  # A cell that was drawn before is drawn again.
     for _ in range(DRAWS * sweep.samples):
@@ -224,7 +226,7 @@ def _values(key: str, value: Any) -> list[float]:
 
 
 def _number(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(as_float(value)):
         torn = str(value).startswith(("low:", "high:", "log:"))
         hint = "; quote the range, for the shell takes braces apart: 'sweep.lr={low:1e-5,high:1e-3}'" if torn else ""
         raise ConfigError(f"sweep.{key}={value}: must be a number or a list of numbers{hint}")

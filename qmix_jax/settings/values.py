@@ -1,6 +1,7 @@
 """Values of settings: reading a section into its dataclass, and checking kinds and ranges."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -14,6 +15,20 @@ def number(
 ) -> Any:
     """A field for a number in a :class:`Range`; with a ``default`` a section may leave it out."""
     return dataclasses.field(metadata={"range": Range(low, high, above)}, default=default)
+
+
+def text_of(value: float) -> str:
+    """A number in as few digits as say which it is: six, unless it has more."""
+    short = f"{value:g}"
+    return short if float(short) == value else str(value)
+
+
+def as_float(value: float) -> float:
+    """A number as one with a point; infinite if it is too large for that."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def parse_section(kind: type, section: Any, path: str) -> Any:
@@ -77,7 +92,7 @@ def _parse_scalar(kind: type, value: Any, key: str) -> Any:
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
     fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return as_float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)  # 1e6 is a float in YAML
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -154,6 +155,8 @@ def test_every_key_changes_its_number(tmp_path):
         (["sweep.design=random", "sweep.lr={from:0,to:1}"], "must be a list, or"),
         (["sweep.design=zip", "sweep.lr=[1,2]", "sweep.gamma=[0.9]"], "sweep.lr has 2, sweep.gamma has 1"),
         (["sweep.lr=[1,1]"], "two cells with lr=1"),
+        (["sweep.gamma=[0.9,0.90000000001]"], "two cells with gamma=0.90000000001"),  # one number on the device
+        ([f"sweep.lr=[1{'0' * 400}]"], "must be a number or a list of numbers"),
         (["sweep.design=rnadom"], "did you mean 'random'"),
         (["sweep.halving=2"], "there is nothing to vary"),
         (["sweep.target_update_interval=[1.5]"], "must be a whole number"),
@@ -181,6 +184,23 @@ def test_a_sweep_that_cannot_be_is_refused_in_one_line(arguments, words):
     with pytest.raises(ConfigError, match=words) as error:
         check(arguments)
     assert "\n" not in str(error.value)
+
+
+def test_values_that_differ_after_six_digits_are_cells_of_their_own():
+    container = to_container(
+        compose_config(["sweep.epsilon_steps=[1234567,1234568]", "sweep.gamma=[0.9999991,0.9999995]"])
+    )
+    made = cells(container, parse(container))
+    assert [cell.name for cell in made][1:3] == [
+        "gamma=0.9999991 epsilon_steps=1234568",
+        "gamma=0.9999995 epsilon_steps=1234567",
+    ]
+
+
+def test_what_is_drawn_lies_in_the_range():
+    arguments = ["sweep.design=random", "sweep.samples=30", "sweep.gamma={low:0.98,high:0.99996}"]
+    container = to_container(compose_config(arguments))
+    assert max(cell.values["gamma"] for cell in cells(container, parse(container))) <= 0.99996
 
 
 # Statistics
@@ -419,11 +439,52 @@ def test_cells_that_were_stopped_before_a_failure_are_not_followed_by_more(tmp_p
     parts = (make_two_step(), Lanes(), Hosts(5), ConsoleSink(quiet=True), Clock())
     session: Any = Session(config, container, made, tmp_path, *cast(Any, parts))
     monkeypatch.setattr(session, "_save_policies", dict)
-    session._progress = session._progress._replace(rows={"eval_return": np.arange(5.0)})
+    rows = {"eval_return": np.arange(5.0), "env_steps": np.full(5, 8)}
+    session._progress = session._progress._replace(rows=rows)
     for epochs, left in ((2, [2, 3, 4]), (2, [2, 3, 4]), (3, [2, 3, 4]), (4, [3, 4]), (4, [3, 4]), (6, [4]), (8, [4])):
         Lanes.epochs = epochs
         session._halve()
         assert np.flatnonzero(session._progress.active).tolist() == left
+
+
+def test_after_halving_the_time_left_is_at_the_speed_of_the_lanes_that_are_left(tmp_path, monkeypatch):
+    """And what is compiled for them is no training."""
+    now = [0.0]
+
+    class Lanes:
+        epochs, is_compiled = 0, False
+
+        def only(self, places: np.ndarray) -> "Lanes":
+            return self
+
+        def compile(self) -> None:
+            now[0] += 50
+
+    arguments = ["env=two_step", "sweep.lr=[1e-2,1e-3,1e-4,1e-5]", "sweep.halving=2", "logger.progress=false"]
+    container = to_container(compose_config([*arguments, "total_env_steps=500", "checkpoint.every_minutes=null"]))
+    config = parse(container)
+    monkeypatch.setattr("qmix_jax.running.clock.time", SimpleNamespace(monotonic=lambda: now[0]))
+    parts = (make_two_step(), Lanes(), Hosts(4), ConsoleSink(quiet=True), Clock())
+    session: Any = Session(config, container, cells(container, config), tmp_path, *cast(Any, parts))
+    monkeypatch.setattr(session, "_save_policies", dict)
+
+    def epoch() -> None:
+        active = session._progress.active
+        Lanes.epochs += 1
+        now[0] += 10 * active.sum()  # one after the other
+        steps = session._progress.rows.get("env_steps", np.zeros(4)) + 100 * active
+        rows = {"eval_return": np.arange(4.0), "env_steps": steps, "updates": steps}
+        session._progress = session._progress._replace(rows=rows)
+
+    monkeypatch.setattr(session, "_epoch", epoch)
+    told: list[Any] = []
+    sinks: Any = type("All", (), {"log": staticmethod(told.append)})
+    interruption: Any = type("None", (), {"signal": None})
+    session._compile_waves()
+    assert session._train(sinks, interruption) is None
+    assert [row.seconds for row in told] == [40, 80, 100, 120, 130]
+    assert [row.seconds_left(500) for row in told] == [160, 120, 40, 20, 0]
+    assert session._clock.seconds.compile == 150
 
 
 # Several processes
