@@ -80,6 +80,9 @@ def naming_the_file(overrides: Sequence[str], config_dir: Path | None) -> Iterat
         yield
     except ConfigError as error:
         key = str(error).partition("=")[0].partition(":")[0]
+        typed = {argument.lstrip("+~").partition("=")[0] for argument in overrides}.difference(group_names())
+        if any(key == name or key.startswith(f"{name}.") for name in typed):
+            raise  # What is typed comes after the file.
         raise ConfigError(f"{error}{where(config_dir, _chosen(overrides), key)}") from error
 
 

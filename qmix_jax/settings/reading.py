@@ -4,6 +4,7 @@ This and the command line are the only readers of OmegaConf.
 """
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,18 +31,23 @@ def to_container(config: Any) -> dict[str, Any]:
 
 
 def from_arguments(arguments: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` arguments with dotted keys as a plain tree; values are read as YAML.
+    """``key=value`` arguments with dotted keys as a plain tree; values are read as YAML, as far as Hydra would.
 
     Raises :class:`ConfigError` for one that cannot be read.
     """
     tree = OmegaConf.create()
     for argument in arguments:
+        key, equals, value = argument.partition("=")
+        quoted = f"{key}='{value}'" if equals and ONLY_YAML.fullmatch(value) else argument
         try:
-            tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([argument]))
+            tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([quoted]))
         except Exception as error:  # OmegaConf's own errors, and those of the YAML reader that it uses.
             raise ConfigError(f"{argument}: cannot be read: {' '.join(str(error).split())}") from error
     return to_container(tree)
 
+
+ONLY_YAML = re.compile(r"[+-]?0[\d_]+|[+-]?\d[\d_]*(:[0-5]?\d)+|yes|no|on|off", re.IGNORECASE)
+"""What is a number to base 8 (010) or 60 (1:30), or a truth value, in YAML; for training it is text."""
 
 TYPED = {
     "algorithm": AlgorithmConfig,

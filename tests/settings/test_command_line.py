@@ -115,6 +115,22 @@ def built(*arguments: str) -> tuple:
     return algorithm._replace(env=None, target=named, optimizer=optimizer), [float(x) for x in hyper]
 
 
+@pytest.mark.parametrize("value", ["010", "1:30", "yes"])
+def test_a_number_means_the_same_for_playing_as_for_training(value):
+    words = f"episodes={value}: must be a whole number"
+    assert words in refusal(f"evaluation.episodes={value}")
+    with pytest.raises(ConfigError, match=words):
+        evaluate.parse(["policy=smax_3m", f"episodes={value}"])
+    env = from_arguments([f"env.name={value}", "env.size=0", "env.on=true"])["env"]
+    assert env == {"name": value, "size": 0, "on": True}
+
+
+def test_numbers_that_are_too_large_for_any_kind_are_one_line():
+    huge = "1" + "0" * 400
+    for argument in (f"gamma={huge}", f"learner.max_grad_norm=-{huge}", f"seed={huge}"):
+        assert re.search("must be (a finite number|at (most|least))", refusal(argument)), argument
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

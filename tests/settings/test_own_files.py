@@ -80,6 +80,14 @@ def test_a_mistake_in_a_file_is_one_line(folder, text, words):
     assert re.search(words, refusal(folder, "experiment=mine"))
 
 
+def test_a_value_that_was_typed_is_not_blamed_on_the_file(folder):
+    write(folder, HEAD + "gamma: 0.9\nreplay: {priority: null}\n")
+    assert "mine.yaml" not in refusal(folder, "experiment=mine", "gamma=2")
+    assert "mine.yaml" not in refusal(folder, "experiment=mine", "replay.priority={alpha:1,beta:2,beta_steps:null}")
+    write(folder, HEAD + "gamma: 3\n")
+    assert refusal(folder, "experiment=mine", "seed=1").endswith("mine.yaml, line 2)")
+
+
 def test_files_that_cannot_be_meant_are_refused(folder):
     assert "no such folder" in refusal(folder / "nope")
     write(folder, HEAD, "experiment/smax_3m.yaml")
