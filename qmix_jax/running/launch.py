@@ -91,6 +91,8 @@ def run(request: Request, given_env: object = None, keep_process: bool = False, 
     for line in notices(config, waves.algorithm.sizes, env.episode_limit, len(cells)):
         console.message(line)
     with locked(run_dir) if hosts.is_first else contextlib.nullcontext(), _closed_at_the_end(env):
+        if hosts.is_first and not resumed:
+            check_new(run_dir)  # again: another process may have trained there since, and be gone
         session = Session(
             config, container, cells, run_dir, env, waves, hosts, console, clock, keep_process, plan.copies
         )
@@ -130,8 +132,10 @@ def _of_the_folder(request: Request) -> tuple[Request, bool]:
     if config.resume is False:
         check_new(run_dir)
         return request, False
-    if saved is None or not has_begun(run_dir):
+    if not has_begun(run_dir):
         return request, False
+    if saved is None:
+        raise ConfigError(f"run_dir={run_dir}: holds a run without its settings ({CONFIG_FILE}); choose another folder")
     if config.replay.capacity is None:  # What has been chosen stays.
         capacity = _capacity(saved, run_dir)
         container = {**container, "replay": {**container["replay"], "capacity": capacity}}

@@ -55,7 +55,15 @@ def how_to_resume(container: Mapping[str, Any], run_dir: Path, in_python: bool) 
         return f"the same command, with {shlex.quote(f'run_dir={run_dir}')} resume=true"
     sections = {key: value["_target_"] for key, value in container.items() if _has_target(value)}
     own = [f"{key}._target_={target}" for key, target in sections.items() if target not in shipped_targets(key)]
-    return shlex.join(["python", "-m", "qmix_jax.train", f"resume={run_dir}", *own])
+    command = shlex.join(["python", "-m", "qmix_jax.train", f"resume={run_dir}", *own])
+    together = container.get("distributed", {})
+    if together.get("auto"):
+        return f"{command} distributed.auto=true"
+    if together.get("coordinator") is None:
+        return command
+    where = shlex.quote(f"distributed.coordinator={together['coordinator']}")
+    count = together["num_processes"]
+    return f"{command} {where} distributed.num_processes={count} distributed.process_id=0 (and each up to {count - 1})"
 
 
 def _has_target(section: object) -> bool:
@@ -66,7 +74,10 @@ def settings_of(resume: str) -> dict[str, Any]:
     """The settings of the run that ``resume`` names; raises :class:`ConfigError` where it names none."""
     saved = read_config(Path(resume))
     if saved is None:
-        hint = near_run(Path(resume)) or ("; did you mean resume=true?" if resume in ("yes", "on", "1", "True") else "")
+        meant = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}.get(
+            resume.lower()
+        )
+        hint = near_run(Path(resume)) or (f"; did you mean resume={meant}?" if meant else "")
         raise ConfigError(f"resume={resume}: not the folder of a run (it has no {CONFIG_FILE}){hint}")
     return saved
 

@@ -71,6 +71,27 @@ def test_a_replay_that_was_chosen_once_stays(tmp_path):
         resumed(tmp_path, "env=two_step")
 
 
+def test_a_run_without_its_settings_is_not_trained_over(tmp_path):
+    (tmp_path / "checkpoints" / "00000009").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="holds a run without its settings"):
+        resumed(tmp_path, "env=two_step")
+
+
+def test_a_run_that_another_process_has_made_meanwhile_is_not_trained_over(tmp_path, monkeypatch):
+    container = to_container(compose_config(["env=two_step", f"run_dir={tmp_path}", "resume=true"]))
+    request = launch.Request(parse(container), container, [], tmp_path)
+    ready = prepared("env=two_step")
+
+    def prepare(*_: object) -> launch.Prepared:
+        (tmp_path / "metrics.jsonl").write_text("{}\n")
+        return ready
+
+    monkeypatch.setattr(launch, "prepare", prepare)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        launch.run(request, keep_process=True)
+    assert not (tmp_path / "config.json").exists()
+
+
 def test_runs_that_start_at_the_same_second_have_folders_of_their_own(tmp_path):
     name = tmp_path / "day" / "12-00-00-qmix-smax"
     made = [launch._make_run_dir(name, own_name=True) for _ in range(3)]

@@ -240,6 +240,24 @@ class TestSettings:
         given = {**to_container(compose_config(command[3:])), "resume": str(tmp_path)}
         assert settings_to_resume(given, ["resume", "env._target_"])["env"] == own["env"]
 
+    def test_the_way_to_resume_names_the_other_processes(self, tmp_path):
+        together = ["distributed.coordinator=host:1234", "distributed.num_processes=2"]
+        own = to_container(compose_config([*SETTINGS, *together, "distributed.process_id=0", f"run_dir={tmp_path}"]))
+        save(tmp_path, own)
+        command, _, told = how_to_resume(own, tmp_path, False).partition(" (")
+        assert told == "and each up to 1)"
+        arguments = shlex.split(command)[3:]
+        assert arguments == [f"resume={tmp_path}", *together, "distributed.process_id=0"]
+        (asked,) = check(arguments)
+        assert asked.distributed.num_processes == 2
+        auto = {**own, "distributed": {"auto": True, "coordinator": None, "num_processes": 2, "process_id": None}}
+        assert how_to_resume(auto, Path("run"), False).endswith(" resume=run distributed.auto=true")
+
+    def test_a_word_for_false_is_no_folder(self):
+        for word, meant in (("no", "false"), ("Off", "false"), ("yes", "true")):
+            with pytest.raises(ConfigError, match=f"did you mean resume={meant}"):
+                settings_to_resume({"resume": word}, ["resume"])
+
     def test_code_that_settings_name_otherwise_needs_the_command_again(self, container):
         hosted = {"_target_": "qmix_jax.envs.hosted.pettingzoo.make_pettingzoo", "name": "mine:make"}
         assert how_to_resume({"env": hosted}, Path("run"), False) == "the same command, with run_dir=run resume=true"
