@@ -12,6 +12,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.settings.build import build
 from qmix_jax.settings.cells import cells
 from qmix_jax.settings.command_line import compose_config
+from qmix_jax.settings.overrides import SAME_AS
 from qmix_jax.settings.reading import from_arguments, parse, to_container
 from qmix_jax.types import HyperParams
 
@@ -50,7 +51,7 @@ def run(overrides: Sequence[str] = (), *, env: object = None) -> "OpenedRun":
     changes: dict[str, Any] = {}
     if env is not None:
         arguments, changes = _without_env(arguments, env)
-    named = [argument.lstrip("+~").partition("=")[0] for argument in arguments]
+    named = [SAME_AS.get(argument, argument).lstrip("+~").partition("=")[0] for argument in arguments]
     container = to_container(compose_config(arguments))
     if env is not None:
         container["env"] = {**_about(env), **changes}

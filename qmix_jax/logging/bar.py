@@ -109,6 +109,6 @@ class _TimeLeftColumn(ProgressColumn):
 def _short(count: float) -> str:
     """950, 12.3k, 1.05M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
+        if count >= 0.9995 * size:  # three digits: 999.6k are 1M
             return f"{count / size:.3g}{unit}"
     return f"{count:.0f}"

@@ -166,7 +166,10 @@ class OpenedRun:
         state = "unfinished" if not self.summary else "interrupted" if self.summary.get("interrupted") else "finished"
         values = [row["eval_return"] for _, row in latest if row.get("eval_return") is not None]
         told = f", greedy return {np.mean(values):.3g}" if values else ""
-        return f"<{self.name}: {len(latest)} seed(s), {steps:,} steps each, {state}{told}; {self.path}>"
+        lanes = {(row.get("cell"), row["seed"]) for _, row in latest}
+        num_cells, num_seeds = (len({lane[place] for lane in lanes}) for place in (0, 1))
+        cells = f"{num_cells} cells of " if num_cells > 1 else ""
+        return f"<{self.name}: {cells}{num_seeds} seed(s), {steps:,} steps each, {state}{told}; {self.path}>"
 
     def _repr_html_(self) -> str:
         shown = ("env_steps", "eval_return", "eval_win_rate", "eval_episode_length")

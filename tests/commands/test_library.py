@@ -16,6 +16,8 @@ from toy_env import make_toy
 import qmix_jax
 from qmix_jax.running import launch
 from qmix_jax.running.interrupt import Interruption
+from qmix_jax.settings.command_line import compose_config
+from qmix_jax.settings.reading import to_container
 
 TINY = [
     "num_seeds=2",
@@ -148,6 +150,27 @@ def test_a_folder_that_is_none_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(qmix_jax.ConfigError, match="cannot be read"):
         qmix_jax.open_run(tmp_path)
+
+
+def test_a_logger_for_a_resumed_run_leaves_its_others_as_they_are(tmp_path, monkeypatch):
+    saved = to_container(compose_config(["env=two_step", "logger.wandb.mode=disabled", "logger.plot=false"]))
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    asked = []
+
+    def run(request: launch.Request, *_: object, **__: object) -> launch.Ended:
+        asked.append(request.config.logger)
+        return launch.Ended(0, tmp_path)
+
+    monkeypatch.setattr(launch, "run", run)
+    qmix_jax.run([f"resume={tmp_path}", "logger=tensorboard"])
+    assert (asked[0].tensorboard, asked[0].plot, asked[0].wandb.mode) == (True, False, "disabled")
+
+
+def test_seeds_of_a_sweep_are_counted_once(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"algorithm": {"name": "qmix"}}))
+    rows = [{"epoch": 1, "cell": cell, "seed": seed, "env_steps": 8} for cell in range(3) for seed in range(2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert ": 3 cells of 2 seed(s), 8 steps each" in repr(qmix_jax.open_run(tmp_path))
 
 
 def test_a_run_without_a_row_can_be_opened(tmp_path):

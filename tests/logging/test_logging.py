@@ -14,6 +14,7 @@ import wandb
 from rich.console import Console
 
 from qmix_jax.logging import ConsoleSink, EpochMetrics, FileSink, RunInfo, Sinks, WandbSink, strict_json, write_json
+from qmix_jax.logging.bar import _short
 from qmix_jax.logging.console import progress_line, result_rows
 from qmix_jax.logging.files import METRICS_FILE, Unsaved, read_rows
 from qmix_jax.logging.wandb import aggregate_metrics, lane_metrics, part_config, parts
@@ -96,6 +97,11 @@ def test_off_a_terminal_there_is_one_plain_line_a_tenth(plain, tmp_path):
     assert [line.split()[0] for line in progress] == [f"env_steps={steps}" for steps in (10, *range(100, 1001, 100))]
     assert all(re.fullmatch(r"\w+=\S+( \w+=\S+)*", line) for line in lines)
     assert output(plain).replace("\n", "").isprintable()
+
+
+def test_counts_have_three_digits():
+    counts = [999, 999.6, 1049, 999_499, 999_936, 1_049_000, 999_700_000]
+    assert [_short(count) for count in counts] == ["999", "1k", "1.05k", "999k", "1M", "1.05M", "1G"]
 
 
 @pytest.mark.parametrize("width", [40, 60])
