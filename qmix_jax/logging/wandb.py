@@ -105,8 +105,7 @@ class WandbSink:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Keep the final and best evaluations in W&B's summaries; end the runs, as failures if they ended too early."""
         if self._runs:
-            status = int(bool(summary.get("interrupted")))
-            self._guarded("could not finish", lambda: self._end(summary, exit_code=status))
+            self._guarded("could not finish", lambda: self._end(summary, exit_code=int(summary.get("interrupted", 0))))
 
     def close(self) -> None:
         """End the runs as failures unless ``finish`` has ended them."""
