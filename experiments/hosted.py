@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from script import call, checked, is_finished, start, train, whole
+from script import call, checked, finished_seeds, start, train, whole
 
 from qmix_jax.library import make_algorithm
 from qmix_jax.logging.files import write_json
@@ -114,8 +114,7 @@ def show() -> None:
 
 def finished(name: str) -> list[int]:
     """Seeds of a case whose run is complete."""
-    runs = (path for path in RUNS.glob(f"{name}_seed*") if is_finished(path))
-    return sorted(int(path.name.rpartition("_seed")[2]) for path in runs)
+    return finished_seeds(RUNS, name)
 
 
 def settings(name: str, steps: int = STEPS) -> list[str]:

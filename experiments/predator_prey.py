@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from script import call, checked, is_finished, start, train, whole
+from script import call, checked, finished_seeds, start, train, whole
 
 from qmix_jax.logging.files import write_json
 from qmix_jax.results.curves import read_metrics
@@ -61,8 +61,7 @@ def show() -> None:
 
 def finished(name: str) -> list[int]:
     """Seeds of a case whose run is complete."""
-    runs = (path for path in RUNS.glob(f"{name}_seed*") if is_finished(path))
-    return sorted(int(path.name.rpartition("_seed")[2]) for path in runs)
+    return finished_seeds(RUNS, name)
 
 
 def run(seed: str, *names: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from script import start
+from script import is_finished, start
 
 from qmix_jax.errors import require
 from qmix_jax.logging.files import METRICS_FILE
@@ -31,6 +31,7 @@ def main(name: str, run_dir: str, *more_run_dirs: str) -> None:
     for folder in map(Path, run_dirs):
         for file in FILES:
             require((folder / file).is_file(), "run_dir", folder, f"the folder of a finished run (no {file} there)")
+        require(is_finished(folder), "run_dir", folder, "the folder of a finished run (this one was interrupted)")
     out = RESULTS / name
     out.mkdir(parents=True, exist_ok=True)
     parts: dict[str, list[Path]] = {}

@@ -73,6 +73,12 @@ def is_finished(run_dir: Path) -> bool:
     return path.is_file() and not json.loads(path.read_text(encoding="utf-8")).get("interrupted")
 
 
+def finished_seeds(runs: Path, name: str) -> list[int]:
+    """Seeds of the finished runs ``NAME_seedK`` in the folder ``runs``."""
+    finished = (path for path in runs.glob(f"{name}_seed*") if is_finished(path))
+    return sorted(int(path.name.rpartition("_seed")[2]) for path in finished)
+
+
 def train(*arguments: str) -> None:
     """Train. Ends the program where that fails; the training has said why."""
     done = subprocess.run([sys.executable, "-m", "qmix_jax.train", *arguments], check=False)

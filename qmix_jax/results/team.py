@@ -21,9 +21,6 @@ from qmix_jax.results.policies import check_policy, find_policy, load_policy
 from qmix_jax.settings.build import build_agent
 from qmix_jax.settings.command_line import shipped_targets
 
-DOOR_SETTINGS = ("door", "reward", "time_limit", "episode_limit", "workers", "timeout", "restarts")
-"""Of an environment with a ``door``: the adapter's, whichever ``_target_`` makes the environment."""
-
 
 class Choice(NamedTuple):
     """The policies of a run to play, and changes to their saved settings."""
@@ -145,8 +142,12 @@ def trusted_section(
                 f"{_how_to_name(name, {'_target_': target})}"
             )
     elif overrides["_target_"] != target:
-        # The saved settings belong to another target, apart from those of the adapter that both are made with.
-        return {**{key: saved[key] for key in DOOR_SETTINGS if "door" in saved and key in saved}, **overrides}
+        if "door" not in saved:
+            return overrides  # The saved settings belong to another target.
+        from qmix_jax.envs.hosted.make import Options
+
+        # Those of the adapter stay: both environments are made with it.
+        return {**{key: saved[key] for key in ("door", *Options._fields) if key in saved}, **overrides}
     named = {key: saved[key] for key in (foreign_code(saved) if name == "env" else ())}
     for key, value in named.items():
         if overrides.get(key) != value:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from qmix_jax.errors import ConfigError
+
 ROOT = Path(__file__).parents[2]
 BAD = {
     "ablation.py": [
@@ -130,6 +132,16 @@ def test_an_interrupted_run_is_gone_on_with(script: str, load, tmp_path: Path, m
         (tmp_path / name / "summary.json").write_text(json.dumps({"interrupted": interrupted}))
         module.run(*arguments)
     assert ["resume=true" in given for given in trained] == [True]
+
+
+def test_an_interrupted_run_is_not_archived(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    module = load("report")
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    for file in module.FILES:
+        (tmp_path / file).write_text('{"interrupted": true}')
+    with pytest.raises(ConfigError, match="this one was interrupted"):
+        module.main("new", str(tmp_path))
+    assert not module.RESULTS.exists()
 
 
 def test_the_two_step_games_record_keeps_other_algorithms(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

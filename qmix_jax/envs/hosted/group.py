@@ -151,8 +151,8 @@ def episode_seed(seed: int, number: int, failures: int = 0) -> int:
     return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
 
 
-def answer(pipe: Connection, ask: bytes, words: str, shows: bool) -> None:
-    """What :func:`qmix_jax.envs.hosted.trial.apart` runs in its process: send what ``ask`` returns or raises."""
+def send_result(pipe: Connection, ask: bytes, words: str, shows: bool) -> None:
+    """Run by :func:`qmix_jax.envs.hosted.trial.in_own_process` in its process: send what ``ask`` returns or raises."""
     _leave_the_terminal(words, shows)
     try:
         found = cloudpickle.loads(ask)(), None, ""

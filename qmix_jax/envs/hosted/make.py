@@ -14,7 +14,7 @@ from qmix_jax.envs.base import Env
 from qmix_jax.envs.hosted.imports import find_module
 from qmix_jax.envs.hosted.pool import Pool
 from qmix_jax.envs.hosted.team import TEAM_REWARDS, Door, EnvError, Team
-from qmix_jax.envs.hosted.trial import apart, make_team, rehearse, try_out
+from qmix_jax.envs.hosted.trial import in_own_process, make_team, rehearse, try_out
 from qmix_jax.envs.render import draw_frames
 from qmix_jax.envs.settings import check_at_least, check_choice, say
 from qmix_jax.errors import ConfigError
@@ -61,7 +61,7 @@ class Hosted:
 
         Raises :class:`EnvError` for a promise that is not kept.
         """
-        apart(functools.partial(rehearse, self._make_team, episodes, seed), shows=True)
+        in_own_process(functools.partial(rehearse, self._make_team, episodes, seed), shows=True)
 
     @property
     def limit_is_the_end(self) -> bool:
@@ -106,7 +106,9 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
     try:
         # Apart: it may end its process, and must not change this one.
         with _told_when_slow(told):
-            found = apart(functools.partial(try_out, door, arguments, options.reward, options.episode_limit, told))
+            found = in_own_process(
+                functools.partial(try_out, door, arguments, options.reward, options.episode_limit, told)
+            )
     except EnvError as error:
         raise ConfigError(f"{told}: {error}") from error
     spec, limit, won = found

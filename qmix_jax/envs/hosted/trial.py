@@ -102,7 +102,7 @@ def closing(door: Door) -> Iterator[Door]:
             door.close()
 
 
-def apart(ask: Callable[[], T], shows: bool = False) -> T:
+def in_own_process(ask: Callable[[], T], shows: bool = False) -> T:
     """What ``ask`` returns in a process of its own, which ends with it, and with it the programs that it has started.
 
     What it prints is lost, unless it ``shows``.
@@ -112,13 +112,15 @@ def apart(ask: Callable[[], T], shows: bool = False) -> T:
     """
     import cloudpickle
 
-    from qmix_jax.envs.hosted.group import answer
+    from qmix_jax.envs.hosted.group import send_result
 
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="qmix_jax-", ignore_cleanup_errors=True) as folder:
         words = Path(folder) / "words.txt"
         pipe, theirs = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=answer, args=(theirs, cloudpickle.dumps(ask), str(words), shows), name="trial")
+        process = spawn.Process(
+            target=send_result, args=(theirs, cloudpickle.dumps(ask), str(words), shows), name="trial"
+        )
         try:
             with main_stays_home():
                 process.start()

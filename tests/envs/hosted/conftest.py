@@ -42,4 +42,4 @@ def trials_here(monkeypatch):
         except USERS_ERRORS as error:
             raise EnvError(in_a_line(error)) from error
 
-    monkeypatch.setattr("qmix_jax.envs.hosted.make.apart", here)
+    monkeypatch.setattr("qmix_jax.envs.hosted.make.in_own_process", here)
