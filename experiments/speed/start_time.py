@@ -9,6 +9,7 @@ threads, and do not grow when other programs run; seconds do.
 
 import argparse
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -56,11 +57,15 @@ def start(arguments: list[str]) -> int:
     with part("import: running, logging, results"):
         from qmix_jax.running import launch  # noqa: F401 - what the command imports next
         from qmix_jax.running.memory import plan as memory
+        from qmix_jax.running.memory.seed import seed_bytes
+        from qmix_jax.running.programs.kept import programs_of
         from qmix_jax.settings.build import build
     with part("build"):
         algorithm, hyper = build(config, env)
     with part("memory plan"):
-        plan = memory.check(algorithm, config.num_seeds, jax.local_devices())
+        programs = programs_of(config)
+        measure = None if programs is None else functools.partial(programs.numbers, seed_bytes)
+        plan = memory.check(algorithm, config.num_seeds, jax.local_devices(), measure=measure)
     sizes = algorithm.sizes._replace(capacity=plan.capacity, iterations_per_epoch=1, warmup_iterations=0)
     return first_epoch(algorithm._replace(sizes=sizes), hyper, config)
 

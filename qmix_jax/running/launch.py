@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -22,8 +23,9 @@ from qmix_jax.running.clock import Clock
 from qmix_jax.running.devices import check_matmul_precision, check_platform, cores, set_up
 from qmix_jax.running.hosts import Hosts, connect, disconnect
 from qmix_jax.running.memory import plan as memory
+from qmix_jax.running.memory.seed import seed_bytes
 from qmix_jax.running.programs.kept import kept_programs
-from qmix_jax.running.resume import CONFIG_FILE, check_new, check_same, has_begun, locked, read_config
+from qmix_jax.running.resume import CONFIG_FILE, check_new, check_same, has_begun, locked, make_run_dir, read_config
 from qmix_jax.running.session import Session
 from qmix_jax.running.waves import Waves
 from qmix_jax.settings.build import build, hyper_params_of
@@ -83,7 +85,7 @@ def run(request: Request, given_env: object = None, keep_process: bool = False, 
     _check_parts(later)
     env, waves, plan = prepare(config, cells, all_lanes, hosts, resumed, given_env)
     container["replay"] = {**container["replay"], "capacity": plan.capacity}
-    run_dir = _make_run_dir(run_dir, own_name=config.run_dir is None)
+    run_dir = make_run_dir(run_dir, own_name=config.run_dir is None)
     container["run_dir"] = str(run_dir)
     console = ConsoleSink(quiet=not (config.logger.progress and hosts.is_first))
     for line in memory.describe(plan, config.checkpoint.every_minutes):
@@ -189,6 +191,7 @@ def prepare(
         check_tensorboard()
     algorithm, hyper = build(config, env)
     devices, each = _devices(config, len(hosts.share)), config.devices.seeds_per_device
+    programs = kept_programs(config) if given_env is None and env.hosted is None and hosts.count == 1 else None
     plan = memory.check(
         algorithm,
         len(hosts.share),
@@ -198,6 +201,7 @@ def prepare(
         # Processes do not know each other's memory, and must all have the same replay.
         may=memory.May(config.devices.count is None, config.replay.capacity is None and hosts.count == 1),
         resumed=resumed,
+        measure=None if programs is None else functools.partial(programs.numbers, seed_bytes),
     )
     chosen = algorithm.sizes._replace(capacity=plan.capacity, shared_replay=plan.replay_devices > 1)
     algorithm = algorithm._replace(sizes=chosen)
@@ -206,7 +210,7 @@ def prepare(
         hyper = jax.tree.map(lambda x: np.asarray(x)[hosts.share], of_all)
     seeds = [all_lanes[place].seed for place in hosts.share]
     waves = _waves(config, algorithm, hyper, seeds, devices[: plan.num_devices])
-    waves.programs = kept_programs(config) if given_env is None and hosts.count == 1 else None
+    waves.programs = programs
     return Prepared(env, waves, plan)
 
 
@@ -273,21 +277,6 @@ def notices(config: Config, sizes: Sizes, episode_limit: int, num_cells: int = 0
             f"total_env_steps={config.total_env_steps}"
         )
     return found
-
-
-def _make_run_dir(run_dir: Path, own_name: bool = False) -> Path:
-    """Make the folder; where the name is not the user's, another one if a run that started beside it has this."""
-    number, made = 1, run_dir
-    while True:
-        try:
-            made.mkdir(parents=True, exist_ok=not own_name)
-        except OSError as error:
-            if not (own_name and isinstance(error, FileExistsError)):
-                raise ConfigError(f"run_dir={run_dir}: cannot be made: {error.strerror}") from error
-            number += 1
-            made = run_dir.with_name(f"{run_dir.name}-{number}")
-        else:
-            return made
 
 
 @contextlib.contextmanager

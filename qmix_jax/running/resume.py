@@ -198,3 +198,18 @@ def locked(run_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+
+
+def make_run_dir(run_dir: Path, own_name: bool = False) -> Path:
+    """Make the folder; where the name is not the user's, another one if a run that started beside it has this."""
+    number, made = 1, run_dir
+    while True:
+        try:
+            made.mkdir(parents=True, exist_ok=not own_name)
+        except OSError as error:
+            if not (own_name and isinstance(error, FileExistsError)):
+                raise ConfigError(f"run_dir={run_dir}: cannot be made: {error.strerror}") from error
+            number += 1
+            made = run_dir.with_name(f"{run_dir.name}-{number}")
+        else:
+            return made

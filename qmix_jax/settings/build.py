@@ -6,10 +6,10 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from qmix_jax.acting.explore import Exploration
 from qmix_jax.acting.preferences import Preferences
@@ -72,7 +72,7 @@ def obs_dtype(name: str, env: Env) -> Any:
     if env.byte_scale is None or not env.state_from_obs:
         what = "has a state of its own" if env.byte_scale is not None else "has observations that are no bytes"
         raise ConfigError(f"replay.obs_dtype=uint8: {env.name} {what}; use float16")
-    return jnp.uint8
+    return np.uint8
 
 
 def _image_shape(given: Any, env: Env) -> tuple[int, ...]:
@@ -141,7 +141,7 @@ def build_exploration(settings: Mapping[str, Any]) -> Exploration:
     explore = locate("exploration", path)
     check_known(settings, (), "exploration")
     with _own_code("exploration", path):
-        jax.eval_shape(explore, jnp.zeros((1, 2)), jnp.ones((1, 2), bool), jnp.zeros(()))
+        jax.eval_shape(explore, np.zeros((1, 2), np.float32), np.ones((1, 2), bool), np.float32(0))
     return explore
 
 
@@ -151,34 +151,35 @@ def preferences(own: ExplorationConfig) -> Preferences:
 
 
 def hyper_params(config: Config) -> HyperParams:
-    """The numbers that are traced."""
+    """The numbers that are traced; of NumPy, as JAX would compile a program for some of them."""
+    real, whole = cast(Any, np.float32), cast(Any, np.int32)
     priority = config.replay.priority
     learning_rate = config.optimizer.learning_rate
     learning_rate_end = config.optimizer.learning_rate_end
     return HyperParams(
-        learning_rate=jnp.float32(learning_rate),
-        learning_rate_end=jnp.float32(learning_rate if learning_rate_end is None else learning_rate_end),
-        learning_rate_steps=jnp.float32(config.optimizer.learning_rate_steps or config.total_env_steps),
-        gamma=jnp.float32(config.gamma),
-        td_lambda=jnp.float32(config.target.td_lambda),
-        exploration_start=jnp.float32(config.exploration.start),
-        exploration_end=jnp.float32(config.exploration.end),
-        exploration_steps=jnp.float32(config.exploration.steps(config.total_env_steps)),
-        preferences_end=jnp.float32(config.exploration.preferences_end or config.total_env_steps),
-        target_update_interval=jnp.int32(config.target.update_interval),
-        target_tau=jnp.float32(config.target.tau),
-        max_grad_norm=jnp.float32(math.inf if config.learner.max_grad_norm is None else config.learner.max_grad_norm),
-        reward_scale=jnp.float32(config.reward.scale),
-        priority_alpha=jnp.float32(priority.alpha if priority else 0.0),
-        priority_beta=jnp.float32(priority.beta if priority else 0.0),
-        priority_beta_steps=jnp.float32((priority and priority.beta_steps) or config.total_env_steps),
+        learning_rate=real(learning_rate),
+        learning_rate_end=real(learning_rate if learning_rate_end is None else learning_rate_end),
+        learning_rate_steps=real(config.optimizer.learning_rate_steps or config.total_env_steps),
+        gamma=real(config.gamma),
+        td_lambda=real(config.target.td_lambda),
+        exploration_start=real(config.exploration.start),
+        exploration_end=real(config.exploration.end),
+        exploration_steps=real(config.exploration.steps(config.total_env_steps)),
+        preferences_end=real(config.exploration.preferences_end or config.total_env_steps),
+        target_update_interval=whole(config.target.update_interval),
+        target_tau=real(config.target.tau),
+        max_grad_norm=real(math.inf if config.learner.max_grad_norm is None else config.learner.max_grad_norm),
+        reward_scale=real(config.reward.scale),
+        priority_alpha=real(priority.alpha if priority else 0.0),
+        priority_beta=real(priority.beta if priority else 0.0),
+        priority_beta_steps=real((priority and priority.beta_steps) or config.total_env_steps),
     )
 
 
 def hyper_params_of(configs: Sequence[Config], repeats: int) -> HyperParams:
     """The numbers of several configurations as lanes: each ``repeats`` times in a row, ``[len(configs) * repeats]``."""
     each = [hyper_params(config) for config in configs]
-    return jax.tree.map(lambda *numbers: jnp.repeat(jnp.stack(numbers), repeats), *each)
+    return jax.tree.map(lambda *numbers: np.repeat(np.stack(numbers), repeats), *each)
 
 
 def build_target(settings: Mapping[str, Any]) -> Callable[..., Any]:
@@ -191,9 +192,9 @@ def build_target(settings: Mapping[str, Any]) -> Callable[..., Any]:
     for name, value in settings.items():
         check_kind(f"target.{name}", value, parameters[name].default)
     target = functools.partial(target, **settings) if settings else target
-    number = jnp.zeros(())
+    row: Any = np.zeros(2, np.float32)
     with _own_code("target", path):
-        jax.eval_shape(target, TargetSequence(*(jnp.zeros(2) for _ in TargetSequence._fields)), number, number)
+        jax.eval_shape(target, TargetSequence(*(row for _ in TargetSequence._fields)), row[0], row[0])
     return target
 
 

@@ -269,8 +269,6 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 import sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/algorithms"]
-import compile_quickly
-compile_quickly.in_this_process()
 from test_learning_step import *
 
 def run(seeds, devices, seeds_per_device):

@@ -6,7 +6,9 @@ import subprocess
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import RecurrentAgent, unroll
@@ -20,6 +22,7 @@ from qmix_jax.running.devices import (
     set_up,
     tracing,
 )
+from qmix_jax.running.programs.lanes import compiler_options
 
 
 def test_reductions_of_many_rows_are_right():
@@ -43,6 +46,14 @@ def test_flags_of_the_user_are_kept(monkeypatch, before, after):
     monkeypatch.setenv("XLA_FLAGS", before)
     avoid_wrong_reductions()
     assert os.environ["XLA_FLAGS"] == after
+
+
+def test_options_that_the_user_has_set_are_not_set_again(monkeypatch):
+    mesh, own = Mesh(np.array(jax.devices()[:1]), ("lanes",)), {"xla_backend_optimization_level": 1, "xla_other": True}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_unrelated=1")
+    assert compiler_options(mesh, own) == own
+    monkeypatch.setenv("XLA_FLAGS", "--xla_unrelated=1 --xla_backend_optimization_level=3")
+    assert compiler_options(mesh, own) == {"xla_other": True}
 
 
 @pytest.mark.parametrize(("home", "is_kept"), [("there", True), ("file", False)])

@@ -11,7 +11,7 @@ import pytest
 
 from qmix_jax.envs.smax.scenarios import SCENARIOS
 from qmix_jax.errors import ConfigError
-from qmix_jax.running import launch
+from qmix_jax.running import launch, resume
 from qmix_jax.running.hosts import Hosts
 from qmix_jax.running.memory import free
 from qmix_jax.running.memory import plan as memory
@@ -94,9 +94,9 @@ def test_a_run_that_another_process_has_made_meanwhile_is_not_trained_over(tmp_p
 
 def test_runs_that_start_at_the_same_second_have_folders_of_their_own(tmp_path):
     name = tmp_path / "day" / "12-00-00-qmix-smax"
-    made = [launch._make_run_dir(name, own_name=True) for _ in range(3)]
+    made = [resume.make_run_dir(name, own_name=True) for _ in range(3)]
     assert [path.name.removeprefix(name.name) for path in made] == ["", "-2", "-3"]
-    assert launch._make_run_dir(name) == name  # asked for: it may be there
+    assert resume.make_run_dir(name) == name  # asked for: it may be there
 
 
 def test_a_fork_of_a_process_that_has_trained_is_refused(monkeypatch):

@@ -10,6 +10,7 @@ import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -132,10 +133,36 @@ def test_a_damaged_file_is_written_again(tmp_path, source):
     use(programs)
     (file,) = (tmp_path / "kept").iterdir()
     whole = file.read_bytes()
-    for damaged in (b"", whole[:100], whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+    for damaged in (b"", whole[:100], b"{}\n" + whole, b"1\n", whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
         file.write_bytes(damaged)
         assert [use(programs), use(programs)] == [1, 0]
     assert list((tmp_path / "kept").iterdir()) == [file]
+
+
+class Told(NamedTuple):
+    """What an algorithm takes."""
+
+    bytes: int
+    slots: int
+
+
+def test_numbers_are_computed_once_for_every_size(tmp_path, source):
+    asked = []
+
+    def tell(algorithm: types.SimpleNamespace) -> Told:
+        asked.append(algorithm.sizes)
+        return Told(2**40 + algorithm.sizes, 3)
+
+    programs = KeptPrograms(tmp_path / "kept", "settings", LATER)
+    for sizes in (1, 1, 2, 1):
+        assert programs.numbers(tell, types.SimpleNamespace(sizes=sizes)) == Told(2**40 + sizes, 3)
+    assert asked == [1, 2]
+    for file in (tmp_path / "kept").iterdir():
+        file.write_bytes(b"{}\n[]")
+    assert programs.numbers(tell, types.SimpleNamespace(sizes=1)) == Told(2**40 + 1, 3)
+    source.write_text("another")
+    assert programs.numbers(tell, types.SimpleNamespace(sizes=1)) == Told(2**40 + 1, 3)
+    assert asked == [1, 2, 1, 1]
 
 
 def test_a_folder_that_cannot_be_made_costs_only_time(tmp_path, source):

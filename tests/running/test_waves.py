@@ -315,8 +315,6 @@ from test_learning_step import ALGORITHM, HYPER, differ
 from qmix_jax.mixers.vdn import VDNMixer
 from qmix_jax.running.waves import Waves
 import jax.numpy as jnp
-import compile_quickly
-compile_quickly.in_this_process()
 
 rates = np.array([1e-3, 1e-2, 1e-3, 1e-2, 5e-3, 0.1], np.float32)
 seeds = [1, 1, 2, 2, 3, 4]

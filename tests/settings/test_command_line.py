@@ -19,7 +19,7 @@ from qmix_jax import evaluate
 from qmix_jax.envs.build import make_env
 from qmix_jax.errors import ConfigError
 from qmix_jax.library import make_algorithm
-from qmix_jax.running import launch
+from qmix_jax.running import launch, resume
 from qmix_jax.settings import config as config_module
 from qmix_jax.settings.build import hyper_params, locate, sizes
 from qmix_jax.settings.cells import KEYS, cells
@@ -675,7 +675,7 @@ class TestRun:
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"^run_dir=.*file.run: cannot be made: "):
-        launch._make_run_dir(tmp_path / "file" / "run")
+        resume.make_run_dir(tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What a run will take in memory, before anything is compiled, and what to choose where that is too much."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from qmix_jax.algorithms.base import Algorithm
@@ -83,6 +83,7 @@ def check(
     limit: int | None = None,
     may: May = May(),  # noqa: B008 - immutable
     resumed: bool = False,
+    measure: Callable[[Algorithm], SeedBytes] | None = None,
 ) -> Plan:
     """What training ``num_seeds`` seeds with :class:`qmix_jax.running.waves.Waves` takes.
 
@@ -96,11 +97,12 @@ def check(
         limit: bytes there are on one device (on CPU: for all of them); None asks the first device.
         may: what to choose otherwise where the run does not fit.
         resumed: the run has its replay already.
+        measure: tells what one seed takes, by default :func:`seed_bytes`.
 
     Raises:
         ConfigError: it cannot fit; names the largest ``replay.capacity`` and ``num_seeds`` that do.
     """
-    one = seed_bytes(algorithm)
+    one = (measure or seed_bytes)(algorithm)
     if limit is None:
         limit = available_bytes(devices[0])
     on_cpu = devices[0].platform == "cpu"

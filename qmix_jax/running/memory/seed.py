@@ -16,7 +16,7 @@ import math
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from qmix_jax.acting.rollout import start
 from qmix_jax.algorithms import loop as qmix
@@ -47,7 +47,8 @@ def seed_bytes(algorithm: Algorithm) -> SeedBytes:
     sizes = algorithm.sizes
     capacity = state.replay.priority.shape[0]
     sequence = _bytes((state.replay.slots, state.replay.starts)) // capacity
-    hyper = HyperParams(*(jnp.zeros(()) for _ in HyperParams._fields))
+    number: Any = np.float32(0)
+    hyper = HyperParams(*(number for _ in HyperParams._fields))
     minibatch = jax.eval_shape(lambda memory, key: qmix.sample(algorithm, hyper, memory, key), state.replay, key)
     kept = jax.eval_shape(lambda learner, batch: _kept(algorithm, hyper, learner, batch), state.learner, minibatch)
     gradients = _bytes(state.learner.online)

@@ -10,6 +10,8 @@ sources would train wrongly without a word, so one is used only where nothing th
 - whatever cannot be known by these leads to no use at all: a run from Python, whose modules may have been changed
   after they were read; components or environments of the user's own; settings that name a file; sources that were
   changed after the process began to read them; several processes.
+
+What tracing tells of a run's memory is kept in the same way.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,13 +83,24 @@ class KeptPrograms(NamedTuple):
     def _program(self, function: Any, arguments: tuple, sizes: object) -> tuple[export.Exported, list[str]] | None:
         """A program of the leaves of the arguments, and its results' names; ``None`` if it has no form for a file."""
         path = self.folder / f"{self._key(arguments, sizes)}.program"
-        found = _read(path)
-        if found is None:
-            try:
-                found = _traced(function, arguments)
-            except (ValueError, NotImplementedError):
-                return None
-            self._write(path, *found)
+        kept = _read(path)
+        if kept is not None:
+            return export.deserialize(bytearray(kept[0])), kept[1]
+        try:
+            program, names = _traced(function, arguments)
+        except (ValueError, NotImplementedError):
+            return None
+        self._write(path, bytes(program.serialize()), names)
+        return program, names
+
+    def numbers(self, function: Callable[[Any], Any], algorithm: Any) -> Any:
+        """The whole numbers that ``function`` tells of an algorithm, in a named tuple, read or computed and kept."""
+        path = self.folder / f"{self._key((), (function.__qualname__, algorithm.sizes))}.numbers"
+        kept = _read(path)
+        if kept is not None:
+            return function.__annotations__["return"](**json.loads(kept[0]))
+        found = function(algorithm)
+        self._write(path, json.dumps(found._asdict()).encode(), [])
         return found
 
     def _key(self, arguments: tuple, sizes: object) -> str:
@@ -105,11 +118,10 @@ class KeptPrograms(NamedTuple):
         ]
         return hashlib.sha256(repr(about).encode()).hexdigest()
 
-    def _write(self, path: Path, program: export.Exported, names: list[str]) -> None:
+    def _write(self, path: Path, content: bytes, names: list[str]) -> None:
         stamps = sources.stamps()
         if stamps is None or not sources.are_settled(stamps, self.since) or not sources.are_installed(list(stamps)):
             return
-        content = bytes(program.serialize())
         about = {"results": names, "sources": stamps, "sha256": hashlib.sha256(content).hexdigest()}
         beside = path.with_name(f"{path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):  # only the next start's seconds are lost
@@ -138,18 +150,19 @@ def programs_of(config: Config) -> KeptPrograms | None:
     return KeptPrograms(Path(folder) / "traced", repr(settings), STARTED)
 
 
-def _read(path: Path) -> tuple[export.Exported, list[str]] | None:
+def _read(path: Path) -> tuple[bytes, list[str]] | None:
+    """What was kept there and its names, if the file is whole and its sources have not changed."""
     try:
         header, _, content = path.read_bytes().partition(b"\n")
         about = json.loads(header)
-    except (OSError, ValueError):
+        names, known, digest = about["results"], about["sources"], about["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    if about["sha256"] != hashlib.sha256(content).hexdigest():
+    if digest != hashlib.sha256(content).hexdigest():
         return None
-    known = about["sources"]
     if not known.keys() >= set(sources.loaded_files()) or sources.stamps(list(known)) != known:
         return None
-    return export.deserialize(bytearray(content)), about["results"]
+    return content, names
 
 
 def _traced(function: Any, arguments: tuple) -> tuple[export.Exported, list[str]]:

@@ -1,5 +1,6 @@
 """Programs of one lane, mapped over many and over a mesh of devices, and how XLA compiles them."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -46,5 +47,10 @@ def over_lanes(
 
 
 def compiler_options(mesh: Mesh, on_cpu: dict = COMPILER_OPTIONS) -> dict | None:
-    """XLA's options on the devices of a mesh: those given on CPUs, its own elsewhere."""
-    return on_cpu if mesh.devices.flat[0].platform == "cpu" else None
+    """XLA's options on the devices of a mesh: those given on CPUs, its own elsewhere.
+
+    What the user has set in ``XLA_FLAGS`` stays.
+    """
+    users = os.environ.get("XLA_FLAGS", "")
+    options = {name: value for name, value in on_cpu.items() if f"--{name}" not in users}
+    return options if mesh.devices.flat[0].platform == "cpu" else None
