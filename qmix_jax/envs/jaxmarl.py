@@ -216,8 +216,8 @@ def make_jaxmarl(
 
     ``reward`` combines the agents' rewards into the team reward: ``sum``, ``mean`` or ``first`` (``individual`` keeps
     them, for independent learners); by default as in
-    JaxMARL's baselines, which take the first agent's in SMAX, Overcooked and Hanabi and the sum elsewhere (here the
-    switch riddle's shared reward also counts once). For the end of an episode see :func:`from_jaxmarl`.
+    JaxMARL's baselines, which take the first agent's in SMAX (of one side), Overcooked and Hanabi and the sum
+    elsewhere (here the switch riddle's shared reward also counts once). For the end of an episode see :func:`from_jaxmarl`.
 
     In a game of two opposed sides ``team`` names the side that is trained (``adversaries`` or ``good_agents``), and
     ``opponents`` who plays the other one: ``random``, a ``module:function``, or the folder of a run that trained it.
@@ -235,7 +235,7 @@ def make_jaxmarl(
         return adapt(env, name=id, **options)
     for agent in env.agents:
         count_actions(env, agent)
-    known = known_of(env)
+    known = known_of(env, team)
     with foreign_code():
         side = OneSide(env, team, opponents)
     # What is known of the whole game reads its state.

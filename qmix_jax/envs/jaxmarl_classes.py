@@ -1,6 +1,7 @@
 """Terminations, wins, rewards, states and renderers of JaxMARL's own classes."""
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,13 @@ def mended(env: Any) -> Any:
     return env
 
 
-def known_of(env: Any) -> dict[str, Any]:
-    """The arguments of :func:`from_jaxmarl` for JaxMARL's own classes; none for others."""
+def known_of(env: Any, team: str | None = None) -> dict[str, Any]:
+    """The arguments of :func:`from_jaxmarl` for JaxMARL's own classes, with ``team`` for one of two sides alone.
+
+    None for other environments.
+    """
     known: dict[str, Callable[[Any], dict[str, Any]]] = {
+        "SMAX": functools.partial(_two_armies, team=team),
         "HeuristicEnemySMAX": _smax,
         "LearnedPolicyEnemySMAX": _smax,
         "SimpleMPE": _mpe,
@@ -74,9 +79,11 @@ def known_of(env: Any) -> dict[str, Any]:
     return next((known[kind](env) for kind in kinds if kind in known), {})
 
 
-def _smax(env: Any) -> dict[str, Any]:
+def _two_armies(env: Any, team: str | None, battle: Callable[[Any], Any] = lambda state: state) -> dict[str, Any]:
+    """SMAX, where ``battle`` tells the battle's own state. Without a team both sides are one, which cannot win."""
+
     def any_alive(transition: Transition) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
-        alive = transition.after.state.unit_alive
+        alive = battle(transition.after).unit_alive
         return jnp.any(alive[: env.num_allies]), jnp.any(alive[env.num_allies :])
 
     def terminated(transition: Transition) -> Bool[Array, ""]:
@@ -85,22 +92,24 @@ def _smax(env: Any) -> dict[str, Any]:
 
     def won(transition: Transition) -> Bool[Array, ""]:
         allies, enemies = any_alive(transition)
-        return allies & ~enemies
+        return (enemies & ~allies) if team == "enemies" else (allies & ~enemies)
 
     num_units = env.num_allies + env.num_enemies
     unit_scale = [1.0, 1.0 / env.map_width, 1.0 / env.map_height, 1.0] + [1.0] * env.unit_type_bits
     type_scale = 1.0 / max(env.unit_type_bits - 1, 1)
     scale = np.asarray(unit_scale * num_units + [1.0] * num_units + [type_scale] * num_units, np.float32)
-    return {
+    known = {
         "episode_limit": env.max_steps + 1,
-        "reward": "first",
         # All features are at least 0 except cooldowns, which keep counting down, to -50 in an episode.
         "state": lambda obs, env_state: jnp.maximum(obs["world_state"] * scale, 0.0),
         "terminated": terminated,
-        "won": won,
-        "max_return": float(abs(env.won_battle_bonus) + (not env.use_self_play_reward)),
-        "render": _render_smax,
     }
+    max_return = float(abs(env.won_battle_bonus) + (not env.use_self_play_reward))
+    return known if team is None else {**known, "reward": "first", "won": won, "max_return": max_return}
+
+
+def _smax(env: Any) -> dict[str, Any]:
+    return {**_two_armies(env, "allies", lambda state: state.state), "render": _render_smax}
 
 
 def _mpe(env: Any) -> dict[str, Any]:

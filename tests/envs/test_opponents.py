@@ -154,3 +154,22 @@ def test_older_folders_and_untrusted_ones():
     assert current_settings(saved)["env"] == {**TAG, "team": None, "opponents": "random"}
     assert foreign_code({**TAG, "opponents": "os:system"}) == ["opponents"]
     assert foreign_code({**TAG, "opponents": "runs/hare"}) == []
+
+
+@pytest.mark.parametrize("team", ["allies", "enemies"])
+@pytest.mark.parametrize("dead", ["allies", "enemies"])
+def test_a_side_of_smax_wins_when_the_other_is_dead_and_is_paid_once(team, dead):
+    env = make_env({**TAG, "id": "SMAX", "team": team, "max_steps": 20})
+    assert (env.num_agents, env.episode_limit, env.max_return) == (5, 21, 2.0)
+    env_state, timestep = env.reset(jax.random.key(0))
+    positions = timestep.state[:100].reshape(10, 10)[:, 1:3]
+    assert 0.0 < positions.min() < positions.max() < 1.0  # of all units, in units of the map
+    side = env_state.env_state
+    lost = (jnp.arange(10) < 5) == (dead == "allies")
+    game = side.game
+    inner = game.replace(unit_alive=~lost, unit_health=jnp.where(lost, 0.0, game.unit_health))
+    over = env_state._replace(env_state=side._replace(game=inner))
+    _, _, outcome = env.step(jax.random.key(1), over, jnp.zeros(5, jnp.int32))
+    assert bool(outcome.won) == (team != dead)
+    assert float(outcome.reward) == pytest.approx(1.0 if team != dead else 0.0, abs=0.2)
+    assert float(outcome.discount) == 0.0

@@ -66,7 +66,7 @@ class OneSide:
     def reset(self, key: Key[Array, ""]) -> tuple[dict[str, Array], SideState]:
         """Start a game."""
         obs, game = self.env.reset(key)
-        return self._of_mine(obs), SideState(game, self._of_others(obs), self._players.start())
+        return self._own_obs(obs), SideState(game, self._of_others(obs), self._players.start())
 
     def step_env(self, key: Key[Array, ""], state: SideState, actions: Mapping[str, Array]) -> tuple[Any, ...]:
         """Both sides act at once."""
@@ -78,7 +78,7 @@ class OneSide:
         obs, game, rewards, dones, infos = self.env.step_env(step_key, state.game, both)
         own_dones = {**self._of_mine(dones), "__all__": dones["__all__"]}
         following = SideState(game, self._of_others(obs), memory)
-        return self._of_mine(obs), following, self._of_mine(rewards), own_dones, infos
+        return self._own_obs(obs), following, self._of_mine(rewards), own_dones, infos
 
     def _avail(self, game: Any) -> Array:
         own = jnp.stack([jnp.arange(self._num_actions) < self.env.action_space(agent).n for agent in self.others])
@@ -96,6 +96,11 @@ class OneSide:
     def _padded(values: Array, size: int) -> Array:
         flat = jnp.ravel(values)
         return jnp.pad(flat, (0, size - flat.size))
+
+    def _own_obs(self, obs: Mapping[str, Any]) -> dict[str, Any]:
+        """With the state of the whole game, where it is told beside the observations."""
+        told = {name: obs[name] for name in ("world_state",) if name in obs}
+        return {**self._of_mine(obs), **told}
 
     def _of_mine(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {agent: values[agent] for agent in self.agents}
