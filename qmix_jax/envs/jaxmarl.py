@@ -215,12 +215,12 @@ def make_jaxmarl(
     """Any registered JaxMARL environment with discrete actions, by its ``id``; ``settings`` go to its constructor.
 
     ``reward`` combines the agents' rewards into the team reward: ``sum``, ``mean`` or ``first`` (``individual`` keeps
-    them, for independent learners); by default as in
-    JaxMARL's baselines, which take the first agent's in SMAX (of one side), Overcooked and Hanabi and the sum
-    elsewhere (here the switch riddle's shared reward also counts once). For the end of an episode see :func:`from_jaxmarl`.
+    them, for independent learners); by default as in JaxMARL's baselines, which take the first agent's in SMAX (of one
+    side), Overcooked and Hanabi and the sum elsewhere (here the switch riddle's shared reward also counts once). For
+    the end of an episode see :func:`from_jaxmarl`.
 
-    In a game of two opposed sides ``team`` names the side that is trained (``adversaries`` or ``good_agents``), and
-    ``opponents`` who plays the other one: ``random``, a ``module:function``, or the folder of a run that trained it.
+    In a game of two opposed sides ``team`` names the side that is trained (``adversaries`` or ``good_agents``, in SMAX
+    ``allies`` or ``enemies``), and ``opponents`` who plays the other one: ``random``, a ``module:function``, or the folder of a run that trained it.
 
     Raises :class:`ConfigError` for an unknown ``id`` or setting, for actions that are not discrete, and if the
     environment has no time limit and ``episode_limit`` is not given.
