@@ -127,6 +127,8 @@ def main(program: str, file: str, name: str, task: str, steps: str, seed: str, f
     (out / "config.json").write_text(json.dumps({**about, "env": {"name": env}, "peer": config}, indent=1))
     compile_seconds, train_seconds = train(module, config, log)
     log.close()
+    if not log.rows:
+        sys.exit(f"error: {steps} steps: too few for one evaluation of {name}; ask for more")
     import jax
 
     last = log.rows[-1]

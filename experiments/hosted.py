@@ -112,9 +112,9 @@ def show() -> None:
         print(name, *finished(name))
 
 
-def finished(name: str) -> list[int]:
-    """Seeds of a case whose run is complete."""
-    return finished_seeds(RUNS, name)
+def finished(name: str, steps: int = 0) -> list[int]:
+    """Seeds of a case whose run is complete, and at least that long."""
+    return finished_seeds(RUNS, name, steps)
 
 
 def settings(name: str, steps: int = STEPS) -> list[str]:
@@ -132,7 +132,7 @@ def run(seed: str, *arguments: str) -> None:
     checked("argument", list(given), ("steps",))
     number, steps = whole("seed", seed), whole("steps", given.get("steps", str(STEPS)), least=1)
     for name in checked("case", names, CASES) or CASES:
-        if number not in finished(name):
+        if number not in finished(name, steps):
             own = [f"seed={number}", f"run_dir={RUNS / f'{name}_seed{number}'}", "resume=true"]
             train(*settings(name, steps), *own)
 

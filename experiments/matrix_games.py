@@ -1,9 +1,10 @@
 """What each algorithm finds in one-shot matrix games: ``python experiments/matrix_games.py [ALGORITHM ...]``.
 
-Purely random behaviour (epsilon 1), 20 seeds, 5000 episodes, the settings of ``experiment=two_step_game`` with 16
-hidden units and Adam; weighted QMIX with ``alpha`` 0.1, QPLEX with 10 heads of 3 layers and a rate of 2e-3. Prints a
-Markdown table of the greedy payoffs and writes ``experiments/results/matrix_games/results.json``: payoffs, and the mean
-and spread over seeds of the learned joint values. Games and algorithms that are already in that file are kept.
+Purely random behaviour (epsilon 1), 20 seeds, 5000 episodes (two_step: 2500), the settings of
+``experiment=two_step_game`` with 16 hidden units and Adam; weighted QMIX with ``alpha`` 0.1, QPLEX with 10 heads of 3
+layers and a rate of 2e-3. Prints a Markdown table of the greedy payoffs and writes
+``experiments/results/matrix_games/results.json``: payoffs, and the mean and spread over seeds of the learned joint
+values. Games and algorithms that are already in that file are kept.
 
 ``python experiments/matrix_games.py try GAME ALGORITHM [key=value ...]`` trains other settings with seeds 100 to 119,
 which the table does not use, and prints payoffs and joint values.

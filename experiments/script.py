@@ -67,15 +67,16 @@ def whole(key: str, text: str, least: int = 0) -> int:
     return number
 
 
-def is_finished(run_dir: Path) -> bool:
-    """Whether a run came to its end; one that was interrupted has a ``summary.json`` as well, which says so."""
+def is_finished(run_dir: Path, steps: int = 0) -> bool:
+    """Whether a run of at least so many steps came to its end; the ``summary.json`` of an interrupted one says so."""
     path = run_dir / "summary.json"
-    return path.is_file() and not json.loads(path.read_text(encoding="utf-8")).get("interrupted")
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"interrupted": True}
+    return not summary.get("interrupted") and summary.get("env_steps", 0) >= steps
 
 
-def finished_seeds(runs: Path, name: str) -> list[int]:
-    """Seeds of the finished runs ``NAME_seedK`` in the folder ``runs``."""
-    finished = (path for path in runs.glob(f"{name}_seed*") if is_finished(path))
+def finished_seeds(runs: Path, name: str, steps: int = 0) -> list[int]:
+    """Seeds of the finished runs ``NAME_seedK``, of at least so many steps, in the folder ``runs``."""
+    finished = (path for path in runs.glob(f"{name}_seed*") if is_finished(path, steps))
     return sorted(int(path.name.rpartition("_seed")[2]) for path in finished)
 
 

@@ -178,6 +178,7 @@ def print_table(settings: argparse.Namespace, scenarios: list[str]) -> None:
     """All scenarios, line by line."""
     envs = {scenario: make_smax(scenario, physics=settings.physics) for scenario in scenarios}
     print("| scenario | " + " | ".join(settings.policies) + " |", flush=True)
+    print("|---" * (1 + len(settings.policies)) + "|", flush=True)
     for scenario, env in envs.items():
         found = rates(env, settings.episodes, settings.policies)
         cells = " | ".join(f"{won:.2f} ({total:.2f})" for won, total in found.values())

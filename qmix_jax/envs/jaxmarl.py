@@ -220,7 +220,8 @@ def make_jaxmarl(
     the end of an episode see :func:`from_jaxmarl`.
 
     In a game of two opposed sides ``team`` names the side that is trained (``adversaries`` or ``good_agents``, in SMAX
-    ``allies`` or ``enemies``), and ``opponents`` who plays the other one: ``random``, a ``module:function``, or the folder of a run that trained it.
+    ``allies`` or ``enemies``), and ``opponents`` who plays the other one: ``random``, a ``module:function``, or the
+    folder of a run that trained it.
 
     Raises :class:`ConfigError` for an unknown ``id`` or setting, for actions that are not discrete, and if the
     environment has no time limit and ``episode_limit`` is not given.

@@ -33,7 +33,8 @@ def test_every_case_can_be_run(hosted):
 
 def write(folder: Path, returns: list[float], interrupted: bool = False) -> None:
     folder.mkdir(parents=True)
-    (folder / "summary.json").write_text(json.dumps({"interrupted": interrupted}))
+    summary = {"interrupted": interrupted, "env_steps": 1000 * len(returns)}
+    (folder / "summary.json").write_text(json.dumps(summary))
     rows = [
         {"seed": 0, "env_steps": 1000 * (at + 1), "seconds": 2.0 * at, "eval_return": value}
         for at, value in enumerate(returns)
@@ -65,7 +66,7 @@ def test_a_run_that_was_interrupted_is_resumed_and_not_reported(hosted, monkeypa
     trained = []
     monkeypatch.setattr(hosted, "train", lambda *arguments: trained.append(arguments))
     for seed in ("0", "1"):
-        hosted.main("run", seed, "spread-jax-vdn")
+        hosted.main("run", seed, "spread-jax-vdn", "steps=1000")
     assert [{"seed=1", "resume=true"} <= set(arguments) for arguments in trained] == [True]
 
 
@@ -89,3 +90,13 @@ def test_speed_is_the_median_of_the_epochs_after_the_first_two(hosted):
 def test_a_case_that_is_none_is_one_line(hosted):
     with pytest.raises(ConfigError, match="case=lbf-8x8-2p-3f-vdm: unknown; did you mean 'lbf-8x8-2p-3f-vdn'"):
         hosted.main("run", "0", "lbf-8x8-2p-3f-vdm")
+
+
+def test_a_run_that_was_shorter_than_asked_for_goes_on(hosted, monkeypatch):
+    write(hosted.RUNS / "spread-jax-vdn_seed0", [-400.0, -300.0])
+    trained = []
+    monkeypatch.setattr(hosted, "train", lambda *arguments: trained.append(arguments))
+    hosted.main("run", "0", "spread-jax-vdn", "steps=2000")
+    assert not trained
+    hosted.main("run", "0", "spread-jax-vdn", "steps=3000")
+    assert {"total_env_steps=3000", "resume=true"} <= set(trained[0])
