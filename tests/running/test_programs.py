@@ -297,7 +297,7 @@ def test_a_changed_source_is_what_a_command_runs(tmp_path):
 
     first = returns("first")
     traced = times()
-    assert len(traced) == 2  # the epoch and the initial state
+    assert len(traced) == 3  # the epoch, the initial state, and what they take in memory
     assert returns("second") == first
     assert times() == traced  # read, not written
     file = copy / "qmix_jax" / "envs" / "two_step.py"
