@@ -57,14 +57,14 @@ def start(arguments: list[str]) -> int:
     with part("import: running, logging, results"):
         from qmix_jax.running import launch  # noqa: F401 - what the command imports next
         from qmix_jax.running.memory import plan as memory
-        from qmix_jax.running.memory.seed import seed_bytes
+        from qmix_jax.running.memory.seed import SeedBytes, seed_bytes
         from qmix_jax.running.programs.kept import programs_of
         from qmix_jax.settings.build import build
     with part("build"):
         algorithm, hyper = build(config, env)
     with part("memory plan"):
         programs = programs_of(config)
-        measure = None if programs is None else functools.partial(programs.numbers, seed_bytes)
+        measure = None if programs is None else functools.partial(programs.numbers, SeedBytes, seed_bytes)
         plan = memory.check(algorithm, config.num_seeds, jax.local_devices(), measure=measure)
     sizes = algorithm.sizes._replace(capacity=plan.capacity, iterations_per_epoch=1, warmup_iterations=0)
     return first_epoch(algorithm._replace(sizes=sizes), hyper, config)

@@ -23,7 +23,7 @@ from qmix_jax.running.clock import Clock
 from qmix_jax.running.devices import check_matmul_precision, check_platform, cores, set_up
 from qmix_jax.running.hosts import Hosts, connect, disconnect
 from qmix_jax.running.memory import plan as memory
-from qmix_jax.running.memory.seed import seed_bytes
+from qmix_jax.running.memory.seed import SeedBytes, seed_bytes
 from qmix_jax.running.programs.kept import kept_programs
 from qmix_jax.running.resume import CONFIG_FILE, check_new, check_same, has_begun, locked, make_run_dir, read_config
 from qmix_jax.running.session import Session
@@ -201,7 +201,7 @@ def prepare(
         # Processes do not know each other's memory, and must all have the same replay.
         may=memory.May(config.devices.count is None, config.replay.capacity is None and hosts.count == 1),
         resumed=resumed,
-        measure=None if programs is None else functools.partial(programs.numbers, seed_bytes),
+        measure=None if programs is None else functools.partial(programs.numbers, SeedBytes, seed_bytes),
     )
     chosen = algorithm.sizes._replace(capacity=plan.capacity, shared_replay=plan.replay_devices > 1)
     algorithm = algorithm._replace(sizes=chosen)

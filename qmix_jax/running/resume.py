@@ -1,4 +1,4 @@
-"""Which run to resume, and whether the settings are still those of that run."""
+"""Which run to resume, whether the settings are still those of that run, and the folder that a run is given."""
 
 import contextlib
 import json

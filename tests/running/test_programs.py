@@ -155,13 +155,13 @@ def test_numbers_are_computed_once_for_every_size(tmp_path, source):
 
     programs = KeptPrograms(tmp_path / "kept", "settings", LATER)
     for sizes in (1, 1, 2, 1):
-        assert programs.numbers(tell, types.SimpleNamespace(sizes=sizes)) == Told(2**40 + sizes, 3)
+        assert programs.numbers(Told, tell, types.SimpleNamespace(sizes=sizes)) == Told(2**40 + sizes, 3)
     assert asked == [1, 2]
     for file in (tmp_path / "kept").iterdir():
         file.write_bytes(b"{}\n[]")
-    assert programs.numbers(tell, types.SimpleNamespace(sizes=1)) == Told(2**40 + 1, 3)
+    assert programs.numbers(Told, tell, types.SimpleNamespace(sizes=1)) == Told(2**40 + 1, 3)
     source.write_text("another")
-    assert programs.numbers(tell, types.SimpleNamespace(sizes=1)) == Told(2**40 + 1, 3)
+    assert programs.numbers(Told, tell, types.SimpleNamespace(sizes=1)) == Told(2**40 + 1, 3)
     assert asked == [1, 2, 1, 1]
 
 

@@ -93,12 +93,12 @@ class KeptPrograms(NamedTuple):
         self._write(path, bytes(program.serialize()), names)
         return program, names
 
-    def numbers(self, function: Callable[[Any], Any], algorithm: Any) -> Any:
-        """The whole numbers that ``function`` tells of an algorithm, in a named tuple, read or computed and kept."""
+    def numbers(self, kind: type[Any], function: Callable[[Any], Any], algorithm: Any) -> Any:
+        """What ``function`` tells of an algorithm, whole numbers in a named tuple ``kind``; computed once and kept."""
         path = self.folder / f"{self._key((), (function.__qualname__, algorithm.sizes))}.numbers"
         kept = _read(path)
         if kept is not None:
-            return function.__annotations__["return"](**json.loads(kept[0]))
+            return kind(**json.loads(kept[0]))
         found = function(algorithm)
         self._write(path, json.dumps(found._asdict()).encode(), [])
         return found
