@@ -20,6 +20,10 @@ thousands of rows on (https://github.com/jax-ml/jax/issues/39103); a map with ma
 costs a few per cent of the time at most (experiments/speed)."""
 
 
+MIN_COMPILE_TIME = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+"""The variable with which users say which programs JAX keeps; without it JAX keeps those that took a second."""
+
+
 def set_up(
     platform: str | None = None, num_cpu_devices: int | None = None, matmul_precision: str | None = None
 ) -> None:
@@ -43,6 +47,8 @@ def set_up(
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qmix_jax" / "xla"
         if _can_write(cache):  # JAX would warn of every program
             jax.config.update("jax_compilation_cache_dir", str(cache))
+            if MIN_COMPILE_TIME not in os.environ:  # An environment is made of dozens of small programs.
+                jax.config.update(MIN_COMPILE_TIME.lower(), 0.0)
 
 
 def _can_write(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from qmix_jax.errors import ConfigError
 from qmix_jax.networks.agents import RecurrentAgent, unroll
 from qmix_jax.running.devices import (
     MATMUL_PRECISIONS,
+    MIN_COMPILE_TIME,
     WITHOUT_YNN_REDUCTIONS,
     avoid_wrong_reductions,
     check_matmul_precision,
@@ -56,11 +57,16 @@ def test_options_that_the_user_has_set_are_not_set_again(monkeypatch):
     assert compiler_options(mesh, own) == {"xla_other": True}
 
 
+@pytest.mark.parametrize("is_the_users", [False, True])
 @pytest.mark.parametrize(("home", "is_kept"), [("there", True), ("file", False)])
-def test_programs_are_kept_where_the_users_cache_can_be_written(monkeypatch, tmp_path, home, is_kept):
+def test_programs_are_kept_where_the_users_cache_can_be_written(monkeypatch, tmp_path, home, is_kept, is_the_users):
     (tmp_path / "file").touch()
-    before = jax.config.jax_compilation_cache_dir
+    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
+    if is_the_users:
+        monkeypatch.setenv(MIN_COMPILE_TIME, "0.2")
+    else:
+        monkeypatch.delenv(MIN_COMPILE_TIME, raising=False)
     monkeypatch.setenv("XLA_FLAGS", WITHOUT_YNN_REDUCTIONS)
     jax.config.update("jax_compilation_cache_dir", None)
     try:
@@ -68,8 +74,11 @@ def test_programs_are_kept_where_the_users_cache_can_be_written(monkeypatch, tmp
         folder = tmp_path / home / "qmix_jax" / "xla"
         assert jax.config.jax_compilation_cache_dir == (str(folder) if is_kept else None)
         assert folder.is_dir() == is_kept
+        small_ones_too = is_kept and not is_the_users
+        assert jax.config.jax_persistent_cache_min_compile_time_secs == (0 if small_ones_too else before[1])
     finally:
-        jax.config.update("jax_compilation_cache_dir", before)
+        jax.config.update("jax_compilation_cache_dir", before[0])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before[1])
 
 
 def test_flags_that_xla_would_abort_for_are_refused(monkeypatch):
