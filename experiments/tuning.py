@@ -50,6 +50,8 @@ def command_of(trial: str, scenario: str, steps: int, seed: int) -> list[str]:
     settings["exploration.epsilon_steps"] = round(share * steps)
     if settings.get("algorithm") in ("vdn", "iql", "qplex"):  # Their mixers have no such settings.
         settings = {key: value for key, value in settings.items() if not key.startswith("mixer.")}
+    if settings.get("target.update") == "soft":  # then the target network moves at every update
+        del settings["target.update_interval"]
     groups = [f"{key}={value}" for key, value in settings.items() if "." not in key]
     keys = [f"{key}={value}" for key, value in settings.items() if "." in key]
     return ["env=smax", f"env.scenario={scenario}", f"total_env_steps={steps}", f"seed={seed}", *groups, *keys]
