@@ -61,7 +61,8 @@ class Hosted:
 
         Raises :class:`EnvError` for a promise that is not kept.
         """
-        in_own_process(functools.partial(rehearse, self._make_team, episodes, seed), shows=True)
+        ask = functools.partial(rehearse, self._make_team, episodes, seed)
+        in_own_process(ask, self.options.timeout, shows=True)
 
     @property
     def limit_is_the_end(self) -> bool:
@@ -106,9 +107,8 @@ def hosted_env(door: type[Door], arguments: tuple[Any, ...], options: Options, t
     try:
         # Apart: it may end its process, and must not change this one.
         with _told_when_slow(told):
-            found = in_own_process(
-                functools.partial(try_out, door, arguments, options.reward, options.episode_limit, told)
-            )
+            ask = functools.partial(try_out, door, arguments, options.reward, options.episode_limit, told)
+            found = in_own_process(ask, options.timeout)
     except EnvError as error:
         raise ConfigError(f"{told}: {error}") from error
     spec, limit, won = found

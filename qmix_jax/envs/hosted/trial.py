@@ -5,7 +5,9 @@ Workers import this file, so JAX is not imported here.
 
 import contextlib
 import multiprocessing
+import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from qmix_jax.envs.hosted.pool import DYING, end, ended, main_stays_home, said_last
+from qmix_jax.envs.hosted.group import MARK
+from qmix_jax.envs.hosted.pool import DYING, STARTING, end, ended, main_stays_home, said_last
 from qmix_jax.envs.hosted.team import Door, EnvError, Spec, Team
 from qmix_jax.errors import ConfigError
 
@@ -22,6 +25,9 @@ TRIAL_STEPS = 200
 """Random steps, at most, that are played before training."""
 LEAVING = 2.0
 """Seconds that a process which has answered has to end."""
+HERE = "in random play before training"
+BEAT = "beat"
+"""A file beside the printed words, touched at every step that is played."""
 
 
 class Tried(NamedTuple):
@@ -65,6 +71,8 @@ def play_randomly(team: Team, seed: int, steps: int) -> tuple[bool, bool]:
     random = np.random.default_rng(seed)
     view, tells = team.reset(seed), False
     for _ in range(steps):
+        if MARK in os.environ:  # in a process of its own
+            Path(os.environ[MARK]).with_name(BEAT).touch()
         result = team.step(np.array([random.choice(np.flatnonzero(avail)) for avail in view.avail]))
         view = result.view
         tells |= result.won is not None
@@ -102,13 +110,13 @@ def closing(door: Door) -> Iterator[Door]:
             door.close()
 
 
-def in_own_process(ask: Callable[[], T], shows: bool = False) -> T:
+def in_own_process(ask: Callable[[], T], timeout: float, shows: bool = False) -> T:
     """What ``ask`` returns in a process of its own, which ends with it, and with it the programs that it has started.
 
-    What it prints is lost, unless it ``shows``.
+    What it prints is lost, unless it ``shows``. Between two steps that it plays may pass ``timeout`` seconds.
 
     Raises :class:`ConfigError` where ``ask`` does, and :class:`EnvError` for all else that it raises, or if the process
-    ends before it answers.
+    ends or falls silent before it answers.
     """
     import cloudpickle
 
@@ -125,9 +133,7 @@ def in_own_process(ask: Callable[[], T], shows: bool = False) -> T:
             with main_stays_home():
                 process.start()
             theirs.close()
-            # Not only the pipe: what the environment has forked keeps it open.
-            while not pipe.poll(0.1) and process.is_alive():
-                continue
+            _wait(pipe, process, words, timeout)
             if not pipe.poll(0):
                 raise EOFError
             found, kind, trace = pipe.recv()
@@ -136,7 +142,7 @@ def in_own_process(ask: Callable[[], T], shows: bool = False) -> T:
             process.join(DYING)
             code = process.exitcode
             how = "does not answer" if code is None else ended(code)
-            raise EnvError(f"its process {how} in random play before training{said_last(words)}") from error
+            raise EnvError(f"its process {how} {HERE}{said_last(words)}") from error
         finally:
             end(process)
             pipe.close()
@@ -145,3 +151,16 @@ def in_own_process(ask: Callable[[], T], shows: bool = False) -> T:
         error.add_note(trace)
         raise error
     return found
+
+
+def _wait(pipe: Any, process: Any, words: Path, timeout: float) -> None:
+    """Until there is an answer, or the process has ended. Raises :class:`EnvError` when it has been silent too long."""
+    heard, since, patience = 0, time.monotonic(), max(timeout, STARTING)
+    # Not only the pipe: what the environment has forked keeps it open.
+    while not pipe.poll(0.1) and process.is_alive():
+        with contextlib.suppress(FileNotFoundError):  # No step yet.
+            if (beat := words.with_name(BEAT).stat().st_mtime_ns) != heard:
+                heard, since, patience = beat, time.monotonic(), timeout
+        if time.monotonic() - since > patience:
+            silence = f"its process has not answered for {patience:g} seconds (env.timeout)"
+            raise EnvError(f"{silence} {HERE}{said_last(words)}")

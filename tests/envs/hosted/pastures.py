@@ -271,11 +271,12 @@ def dying(file="", how="kill", after=3):
 
 
 def ending(where="make", how="exit"):
-    """A pasture that ends its process, wherever that is; it has forked before, so that its pipes stay open."""
+    """A pasture that ends its process or hangs, wherever that is; it has forked before, so that its pipes stay open."""
     end = {
         "exit": lambda: os._exit(0),
         "fault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
         "fork": lambda: os._exit(4) if os.fork() else time.sleep(1000),
+        "hang": lambda: time.sleep(1000),
     }[how]
     print("x" * 1_000_000)
     print("the fence is down", flush=True)

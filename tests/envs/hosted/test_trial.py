@@ -15,6 +15,7 @@ import pytest
 
 from qmix_jax import check_env, train
 from qmix_jax.envs.build import make_env
+from qmix_jax.envs.hosted import trial
 from qmix_jax.envs.hosted.team import EnvError
 from qmix_jax.errors import ConfigError
 
@@ -42,6 +43,22 @@ def test_an_environment_that_ends_its_process_is_one_line(where, how, words):
     assert str(error.value) == (
         f"env.name=pastures:ending: its process {words} in random play before training; it said last: the fence is down"
     )
+
+
+@pytest.mark.parametrize("where", ["make", "step"])
+def test_an_environment_that_hangs_is_one_line(monkeypatch, where):
+    if where == "make":  # More is allowed for starting than between steps.
+        monkeypatch.setattr(trial, "STARTING", 0.0)
+    began, settings = time.monotonic(), {"_target_": PETTINGZOO, "name": "pastures:ending", "timeout": 1.0}
+    with pytest.raises(ConfigError) as error:
+        make_env({**settings, "where": where, "how": "hang"})
+    words = "has not answered for 1 seconds (env.timeout) in random play before training"
+    assert str(error.value).startswith(f"env.name=pastures:ending: its process {words}")
+    assert "\n" not in str(error.value)
+    if where == "step":
+        assert str(error.value).endswith("; it said last: the fence is down")
+    assert time.monotonic() - began < 60
+    assert not [each for each in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(each.cmdline())]
 
 
 def test_the_command_that_trains_ends_with_status_2(monkeypatch, capsys, tmp_path):
