@@ -160,6 +160,24 @@ TRIALS: dict[str, Settings] = {
             "qplex_min_gru": {"algorithm": "qplex", "agent": "min_gru"},
             "soft_long": {**SOFT, "exploration.preference_steps": 20},
             "soft_gamma_998": {**SOFT, "gamma": 0.998},
+            "no_id": {"agent.agent_id": "false"},
+            "qplex_no_id": {"algorithm": "qplex", "agent.agent_id": "false"},
+            "qplex_no_id_soft": {**SOFT, "algorithm": "qplex", "agent.agent_id": "false"},
+            "qplex_no_id_soft_share_100": {
+                **SOFT,
+                "algorithm": "qplex",
+                "agent.agent_id": "false",
+                "exploration.preference_share": 1,
+            },
+            "qplex_no_id_share_100": {
+                "algorithm": "qplex",
+                "agent.agent_id": "false",
+                "exploration.preference_share": 1,
+            },
+            "share_100": {"exploration.preference_share": 1},
+            "epsilon_30": {"epsilon_share": 0.3},
+            "rate_1": {"optimizer.learning_rate": 1e-3},
+            "rate_3": {"optimizer.learning_rate": 3e-3},
         }.items()
     },
 }
