@@ -1,10 +1,10 @@
 """What each algorithm finds in one-shot matrix games: ``python experiments/matrix_games.py [ALGORITHM ...]``.
 
 Purely random behaviour (epsilon 1), 20 seeds, 5000 episodes (two_step: 2500), the settings of
-``experiment=two_step_game`` with 16 hidden units and Adam; weighted QMIX with ``alpha`` 0.1, QPLEX with 10 heads of 3
-layers and a rate of 2e-3. Prints a Markdown table of the greedy payoffs and writes
-``experiments/results/matrix_games/results.json``: payoffs, and the mean and spread over seeds of the learned joint
-values. Games and algorithms that are already in that file are kept.
+``experiment=two_step_game`` with 16 hidden units and Adam; weighted QMIX with ``alpha`` 0.1
+(OW-QMIX with another in two games), QPLEX with 10 heads of 3 layers and a rate of 2e-3, QTRAN with both weights 1.
+Prints a Markdown table of the greedy payoffs and writes ``experiments/results/matrix_games/results.json``: payoffs, and
+the mean and spread over seeds of the learned joint values. Games and algorithms that are already in that file are kept.
 
 ``python experiments/matrix_games.py try GAME ALGORITHM [key=value ...]`` trains other settings with seeds 100 to 119,
 which the table does not use, and prints payoffs and joint values.
@@ -45,6 +45,8 @@ GAMES = {
 """Arguments, and the best payoff."""
 ALGORITHMS = ("iql", "vdn", "qmix", "cw_qmix", "ow_qmix", "qplex", "qtran", "qtran_alt")
 OWN = {
+    "qtran": ["algorithm.nopt_weight=1"],  # with 0.1 a few seeds choose one agent's action of each of two best ones
+    "qtran_alt": ["algorithm.nopt_weight=1"],
     "qmix": ["mixer.hypernet_layers=1"],
     "cw_qmix": ["mixer.hypernet_layers=1", "algorithm.alpha=0.1", "algorithm.central_embed_size=64"],
     "ow_qmix": ["mixer.hypernet_layers=1", "algorithm.alpha=0.1", "algorithm.central_embed_size=64"],
@@ -56,6 +58,11 @@ OWN = {
     ],
 }
 """Arguments of an algorithm in all games."""
+BY_GAME = {
+    ("climbing", "ow_qmix"): ["algorithm.alpha=0.01", "mixer.init_scale=1"],
+    ("penalty k=0", "ow_qmix"): ["algorithm.alpha=0.5"],
+}
+"""Arguments in one game, in place of those: no alpha is right for all of them."""
 
 
 def main(*names: str) -> None:
@@ -88,7 +95,7 @@ def try_settings(game: str, algorithm: str, *settings: str) -> None:
 def trained(name: str, game: str, seeds: Sequence[int], more: Sequence[str] = ()) -> dict[str, Any]:
     """Final greedy payoffs of all seeds, on how many it is the best, and the learned joint values.
 
-    ``more`` are settings of a trial, in place of those of :data:`OWN` for the same keys.
+    ``more`` are settings of a trial; they take the place of those of :data:`OWN` and :data:`BY_GAME` for the same keys.
     """
     arguments, best = GAMES[game]
     settings = [
@@ -97,9 +104,10 @@ def trained(name: str, game: str, seeds: Sequence[int], more: Sequence[str] = ()
         "optimizer=adam",
         "optimizer.learning_rate_end=null",
     ]
-    changed = {argument.partition("=")[0] for argument in more}
-    own = [argument for argument in OWN.get(name, []) if argument.partition("=")[0] not in changed]
-    settings += [f"total_env_steps={EPISODES}", f"algorithm={name}", *arguments, *own, *more]
+    own: dict[str, str] = {}
+    for argument in (*OWN.get(name, []), *BY_GAME.get((game, name), []), *more):
+        own[argument.partition("=")[0]] = argument
+    settings += [f"total_env_steps={EPISODES}", f"algorithm={name}", *arguments, *own.values()]
     if not any(setting.startswith("optimizer.learning_rate=") for setting in settings):
         settings.append("optimizer.learning_rate=5e-4")
     algorithm, hyper = make_algorithm(settings)
