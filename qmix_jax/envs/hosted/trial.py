@@ -26,6 +26,7 @@ TRIAL_STEPS = 200
 LEAVING = 2.0
 """Seconds that a process which has answered has to end."""
 HERE = "in random play before training"
+"""How errors of such a process tell where they happened."""
 BEAT = "beat"
 """A file beside the printed words, touched at every step that is played."""
 

@@ -33,8 +33,8 @@ def no_worker_is_left():
 def trials_here(monkeypatch):
     """Play random episodes before training in this process, which saves the time to start another one."""
 
-    def here(ask, shows=False):
-        del shows
+    def here(ask, timeout, shows=False):
+        del timeout, shows
         try:
             return ask()
         except (ConfigError, EnvError):
