@@ -178,7 +178,7 @@ class Pool:
             return f"environment workers: {type(error).__name__} {error}"
         index = silent[0]
         code = processes[index].exitcode
-        silence = f"has not answered for {patience:g} seconds (env.timeout)"
+        silence = unanswered(patience)
         what = silence if code is None else ended(code)
         return f"environment worker {index} {what}{said_last(self._file(index))}"
 
@@ -220,6 +220,11 @@ def end(process: Any) -> None:
 def ended(code: int) -> str:
     """How a process ended, in words."""
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+
+
+def unanswered(patience: float) -> str:
+    """How a process is given up, in words."""
+    return f"has not answered for {patience:g} seconds (env.timeout)"
 
 
 def said_last(file: Path) -> str:

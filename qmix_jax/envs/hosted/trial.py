@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from qmix_jax.envs.hosted.group import MARK
-from qmix_jax.envs.hosted.pool import DYING, STARTING, end, ended, main_stays_home, said_last
+from qmix_jax.envs.hosted.pool import DYING, STARTING, end, ended, main_stays_home, said_last, unanswered
 from qmix_jax.envs.hosted.team import Door, EnvError, Spec, Team
 from qmix_jax.errors import ConfigError
 
@@ -163,5 +163,4 @@ def _wait(pipe: Any, process: Any, words: Path, timeout: float) -> None:
             if (beat := words.with_name(BEAT).stat().st_mtime_ns) != heard:
                 heard, since, patience = beat, time.monotonic(), timeout
         if time.monotonic() - since > patience:
-            silence = f"its process has not answered for {patience:g} seconds (env.timeout)"
-            raise EnvError(f"{silence} {HERE}{said_last(words)}")
+            raise EnvError(f"its process {unanswered(patience)} {HERE}{said_last(words)}")
