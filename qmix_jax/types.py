@@ -68,6 +68,44 @@ class Slot(NamedTuple):
     first: Bool[Array, "*batch"]
 
 
+class EntityRows(NamedTuple):
+    """Where an observation has the entities of one kind: ``rows`` rows of ``features`` numbers from ``start`` on."""
+
+    start: int
+    rows: int
+    features: int
+
+    @property
+    def end(self) -> int:
+        """The number after the last row."""
+        return self.start + self.rows * self.features
+
+
+class Entities(NamedTuple):
+    """Which entities an observation shows; what is in no row is the agent's own. Rows of unseen ones are zero."""
+
+    kinds: tuple[EntityRows, ...]
+    targets: int
+    """The kind that actions name, in the order of its rows."""
+    first_target: int
+    """The action that names the first of them."""
+    mixed: bool = False
+    """Whether these actions of some agents name others instead (SMAX's healers name allies)."""
+
+
+Targets = Float[Array, "*batch E H"] | None
+"""Embeddings of the entities that actions name, for agents that see entities (``networks/entities.py``)."""
+
+
+class Perceived(NamedTuple):
+    """What an agent's layers read of an observation."""
+
+    features: Float[Array, "*batch I"]
+    """Read by the first layer."""
+    targets: Targets = None
+    """Read by the output layer."""
+
+
 def empty_slots(env: Any, *shape: int, xp: Any = jnp) -> Slot:
     """Slots of zeros with the axes ``shape``, for the sizes of an ``Env``; ``xp=numpy`` makes them to be filled."""
 

@@ -158,7 +158,8 @@ class QTRAN(Method):
         env = algorithm.env
         obs = jnp.zeros((1, env.num_agents, env.obs_size))
         none, first = jnp.zeros((1, env.num_agents), jnp.int32), jnp.ones(1, bool)
-        hidden = jax.eval_shape(lambda: algorithm.agent.apply(agent, obs, none, first, method="outputs"))
+        method = "outputs_and_values"
+        hidden, _ = jax.eval_shape(lambda: algorithm.agent.apply(agent, obs, none, first, method=method))
         network = self.network(algorithm, hidden.shape[-1])
         joint = network.init(key, jnp.zeros(env.state_size), jnp.zeros(hidden.shape[1:]), none[0])
         return QTRANNetworks(agent=agent, joint=joint)
@@ -253,8 +254,7 @@ def outputs_and_values(
 ) -> tuple[Float[Array, "T M N H"], Float[Array, "T M N A"]]:
     """Hidden states and action values of one pass."""
     inputs = unroll_inputs(algorithm.agent, params, batch, start)
-    hidden = algorithm.agent.apply(params, *inputs, method="outputs")
-    return hidden, algorithm.agent.apply(params, hidden, method="values")
+    return algorithm.agent.apply(params, *inputs, method="outputs_and_values")
 
 
 def over_slots(network: JointNetwork, params: Any, *arrays: Array, method: str) -> Array:

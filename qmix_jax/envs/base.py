@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Int, Key
 
-from qmix_jax.types import EnvState, Outcome, TimeStep
+from qmix_jax.types import Entities, EnvState, Outcome, TimeStep
 
 
 class Env(NamedTuple):
@@ -27,6 +27,8 @@ class Env(NamedTuple):
 
     ``image_shape`` is the height, width and channels of observations that are images in a row, for ``agent=cnn``. With
     ``byte_scale`` observations times it are whole numbers from 0 to 255 (``replay.obs_dtype=uint8``).
+
+    ``entities``, if given, says which parts of an observation are of which entity, for ``agent=entities``.
 
     ``hosted``, if given, is a :class:`qmix_jax.envs.hosted.make.Hosted`: the environment is Python code that worker
     processes step. ``reset`` and ``step`` then only raise.
@@ -49,6 +51,7 @@ class Env(NamedTuple):
     individual_reward: bool = False
     image_shape: tuple[int, int, int] | None = None
     byte_scale: float | None = None
+    entities: Entities | None = None
 
     @property
     def reward_shape(self) -> tuple[int, ...]:

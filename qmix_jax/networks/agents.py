@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from qmix_jax.errors import require
 from qmix_jax.networks.gru import GRUWeights, gru_step, gru_unroll
 from qmix_jax.networks.linear import add_bias, product, uniform_fan_in, with_leading_axes
+from qmix_jax.types import Perceived, Targets
 
 Initializer = Callable[..., jax.Array]
 Rows = Float[Array, "T R H"]
@@ -61,6 +62,10 @@ class Agent(nn.Module):
         """Features that the first dense layer reads."""
         return self.obs_size
 
+    def perceive(self, obs: Float[Array, "*batch O"]) -> Perceived:
+        """What the first and the last layer read of an observation."""
+        return Perceived(obs)
+
     def setup_cell(self, initialize: Initializer) -> None:
         """Declare the parameters between the first layer and the output."""
         raise NotImplementedError
@@ -96,44 +101,40 @@ class Agent(nn.Module):
         self, hidden: Float[Array, "*batch N C"], obs: Float[Array, "*batch N O"], last_action: Int[Array, "*batch N"]
     ) -> tuple[Float[Array, "*batch N C"], Float[Array, "*batch N A"]]:
         """One step for acting: the new hidden state and the value of every action."""
-        hidden, output = self.step_cell(self._first_layer(obs, last_action), hidden)
-        return hidden, self.values(output)
+        perceived = self.perceive(obs)
+        hidden, output = self.step_cell(self._first_layer(perceived.features, last_action), hidden)
+        return hidden, self.values(output, perceived.targets)
 
-    def unroll(
+    def outputs_and_values(
         self,
         obs: Float[Array, "T *batch N O"],
         last_action: Int[Array, "T *batch N"],
         first: Bool[Array, "T *batch"],
         start: Float[Array, "*batch N C"] | None = None,
-    ) -> Float[Array, "T *batch N A"]:
-        """Action values along a sequence from ``start`` (None: a zero hidden state); ``first`` marks an episode's."""
-        return self.values(self.outputs(obs, last_action, first, start))
+    ) -> tuple[Float[Array, "T *batch N H"], Float[Array, "T *batch N A"]]:
+        """What the output layer reads in each slot (of recurrent agents the hidden state after it), and action values.
 
-    def outputs(
-        self,
-        obs: Float[Array, "T *batch N O"],
-        last_action: Int[Array, "T *batch N"],
-        first: Bool[Array, "T *batch"],
-        start: Float[Array, "*batch N C"] | None = None,
-    ) -> Float[Array, "T *batch N H"]:
-        """What the output layer reads along a sequence: of recurrent agents the hidden state after each slot."""
+        ``first`` marks an episode's first slot; ``start`` is the hidden state before the sequence (None: zeros).
+        """
         length, rows = obs.shape[0], math.prod(obs.shape[1:-1])
-        x = self._first_layer(obs, last_action).reshape(length, rows, self.hidden_size)
+        perceived = self.perceive(obs)
+        x = self._first_layer(perceived.features, last_action).reshape(length, rows, self.hidden_size)
         keep = jnp.broadcast_to(~first[..., None], obs.shape[:-1]).reshape(length, rows, 1).astype(obs.dtype)
         carry = jnp.zeros((rows, self.carry_size), x.dtype) if start is None else start.reshape(rows, self.carry_size)
-        return self.unroll_cell(x, keep, carry).reshape(*obs.shape[:-1], self.hidden_size)
+        output = self.unroll_cell(x, keep, carry).reshape(*obs.shape[:-1], self.hidden_size)
+        return output, self.values(output, perceived.targets)
 
     def initial_hidden(self, *batch: int) -> Float[Array, "*batch N C"]:
         """The hidden state at the start of an episode."""
         return jnp.zeros((*batch, self.num_agents, self.carry_size))
 
     def _first_layer(
-        self, obs: Float[Array, "*batch N O"], last_action: Int[Array, "*batch N"]
+        self, features: Float[Array, "*batch N I"], last_action: Int[Array, "*batch N"]
     ) -> Float[Array, "*batch N H"]:
         # Flat matrices: with several leading axes XLA's CPU backend takes twice as long for the weight gradients.
-        x, kernel = obs.reshape(-1, self.input_size), self.obs_kernel
+        x, kernel = features.reshape(-1, self.input_size), self.obs_kernel
         if self.last_action:
-            one_hot = jax.nn.one_hot(last_action.reshape(-1), self.num_actions, dtype=obs.dtype)
+            one_hot = jax.nn.one_hot(last_action.reshape(-1), self.num_actions, dtype=x.dtype)
             x, kernel = jnp.concatenate([x, one_hot], axis=-1), jnp.concatenate([kernel, self.last_action_kernel])
         x = x @ kernel
         if self.agent_id:
@@ -142,12 +143,12 @@ class Agent(nn.Module):
         else:
             x = add_bias(x, self.first_bias)
         x = self.norm(x.reshape(-1, self.hidden_size)) if self.layer_norm else x
-        return nn.relu(x).reshape(*obs.shape[:-1], self.hidden_size)
+        return nn.relu(x).reshape(*features.shape[:-1], self.hidden_size)
 
-    def values(self, hidden: Float[Array, "*rows H"]) -> Float[Array, "*rows A"]:
-        """Action values from :meth:`outputs`."""
-        flat = product(hidden.reshape(-1, self.hidden_size), self.q_kernel)
-        return add_bias(flat, self.q_bias).reshape(*hidden.shape[:-1], self.num_actions)
+    def values(self, output: Float[Array, "*batch H"], targets: Targets) -> Float[Array, "*batch A"]:
+        """Action values from what the output layer reads; ``targets`` as in :class:`Perceived`."""
+        flat = product(output.reshape(-1, self.hidden_size), self.q_kernel)
+        return add_bias(flat, self.q_bias).reshape(*output.shape[:-1], self.num_actions)
 
 
 class RecurrentAgent(Agent):
@@ -275,7 +276,7 @@ def act(
     obs: Float[Array, "*batch N O"],
     last_action: Int[Array, "*batch N"],
 ) -> tuple[Float[Array, "*batch N H"], Float[Array, "*batch N A"]]:
-    """One step of ``agent`` with ``params``: see :meth:`Agent.__call__`."""
+    """One step: see :meth:`Agent.__call__`."""
     return cast(tuple[Array, Array], agent.apply(params, hidden, obs, last_action))
 
 
@@ -287,8 +288,8 @@ def unroll(
     first: Bool[Array, "T *batch"],
     *start: Float[Array, "*batch N C"],
 ) -> Float[Array, "T *batch N A"]:
-    """Unroll ``agent`` with ``params`` over a sequence: see :meth:`Agent.unroll`."""
-    return cast(Array, agent.apply(params, obs, last_action, first, *start, method="unroll"))
+    """Action values of ``agent`` with ``params`` along a sequence: see :meth:`Agent.outputs_and_values`."""
+    return cast(Array, agent.apply(params, obs, last_action, first, *start, method="outputs_and_values")[1])
 
 
 def last_actions(

@@ -6,11 +6,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from qmix_jax.errors import require
+from qmix_jax.errors import ConfigError, require
 from qmix_jax.networks.agents import Initializer, RecurrentAgent
 from qmix_jax.networks.linear import uniform_fan_in
+from qmix_jax.types import Perceived
 
 KERNEL = 3
 
@@ -56,13 +57,29 @@ class ImageAgent(RecurrentAgent):
         bias: Any = self.param(f"image_{index}_bias", draw, (after,))
         return kernel, bias
 
-    def _first_layer(
-        self, obs: Float[Array, "*batch N O"], last_action: Int[Array, "*batch N"]
-    ) -> Float[Array, "*batch N H"]:
+    def perceive(self, obs: Float[Array, "*batch O"]) -> Perceived:
+        """The features of the convolutions, in a row."""
         x = obs.reshape(-1, *self.image_shape)
         for kernel, bias in self.filters:
             x = jax.lax.conv_general_dilated(
                 x, kernel, (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
             x = nn.relu(x + bias[None, None, None])
-        return super()._first_layer(x.reshape(*obs.shape[:-1], self.input_size), last_action)
+        return Perceived(x.reshape(*obs.shape[:-1], self.input_size))
+
+
+def image_shape_for(given: Any, env: Any) -> tuple[int, ...]:
+    """``agent.image_shape`` for an ``Env``: what the user says, else what the environment says."""
+    shape = env.image_shape if given is None else given
+    if shape is None:
+        raise ConfigError(
+            f"agent.image_shape=null: {env.name} does not say that its {env.obs_size} numbers are images; give height, "
+            "width and channels, or use agent=gru"
+        )
+    fits = isinstance(shape, list | tuple) and len(shape) == 3 and all(type(size) is int and size > 0 for size in shape)
+    if not fits or math.prod(shape) != env.obs_size:
+        raise ConfigError(
+            f"agent.image_shape={shape}: must be height, width and channels with a product of {env.obs_size}, the "
+            f"numbers that an agent of {env.name} observes"
+        )
+    return tuple(shape)

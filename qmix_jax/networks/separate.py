@@ -25,19 +25,13 @@ class SeparateAgents(NamedTuple):
 
     def apply(self, params: Any, *args: Array, method: str | None = None) -> Any:
         """As :class:`Agent`, each agent with its own parameters."""
-        if method == "values":
-
-            def values(params: Any, hidden: Array) -> Array:
-                return cast(Array, self.one.apply(params, hidden[..., None, :], method=method))[..., 0, :]
-
-            return jax.vmap(values, in_axes=(0, -2), out_axes=-2)(params, *args)
         if method is not None:
             obs, last_action, first, *start = args
 
-            def unroll(params: Any, obs: Array, last_action: Array, *start: Array) -> Array:
+            def unroll(params: Any, obs: Array, last_action: Array, *start: Array) -> Any:
                 own = (x[..., None, :] for x in start)
-                q = self.one.apply(params, obs[..., None, :], last_action[..., None], first, *own, method=method)
-                return cast(Array, q)[..., 0, :]
+                out = self.one.apply(params, obs[..., None, :], last_action[..., None], first, *own, method=method)
+                return jax.tree.map(lambda x: x[..., 0, :], out)
 
             in_axes = (0, -2, -1, *(-2 for _ in start))
             return jax.vmap(unroll, in_axes=in_axes, out_axes=-2)(params, obs, last_action, *start)

@@ -20,6 +20,8 @@ from qmix_jax.envs.settings import check_kind, check_known
 from qmix_jax.errors import ConfigError, unknown_choice
 from qmix_jax.learning.targets import Sequence as TargetSequence
 from qmix_jax.networks.agents import AnyAgent
+from qmix_jax.networks.entities import entities_for
+from qmix_jax.networks.images import image_shape_for
 from qmix_jax.networks.separate import SeparateAgents
 from qmix_jax.replay.packing import OBS_DTYPES
 from qmix_jax.settings.checks import check_continuing, check_memory
@@ -75,23 +77,6 @@ def obs_dtype(name: str, env: Env) -> Any:
     return np.uint8
 
 
-def _image_shape(given: Any, env: Env) -> tuple[int, ...]:
-    """Of ``agent=cnn``: what the user says, else what the environment says."""
-    shape = env.image_shape if given is None else given
-    if shape is None:
-        raise ConfigError(
-            f"agent.image_shape=null: {env.name} does not say that its {env.obs_size} numbers are images; give height, "
-            "width and channels, or use agent=gru"
-        )
-    fits = isinstance(shape, list | tuple) and len(shape) == 3 and all(type(size) is int and size > 0 for size in shape)
-    if not fits or math.prod(shape) != env.obs_size:
-        raise ConfigError(
-            f"agent.image_shape={shape}: must be height, width and channels with a product of {env.obs_size}, the "
-            f"numbers that an agent of {env.name} observes"
-        )
-    return tuple(shape)
-
-
 def _check_reward(algorithm: Algorithm) -> None:
     """Own rewards train own values."""
     if algorithm.env.individual_reward and has_team_value(algorithm):
@@ -127,7 +112,9 @@ def build_agent(settings: Mapping[str, Any], env: Env) -> AnyAgent:
     if norm is not None:
         settings["layer_norm"] = norm == "layer"
     if "image_shape" in settings:
-        settings["image_shape"] = _image_shape(settings["image_shape"], env)
+        settings["image_shape"] = image_shape_for(settings["image_shape"], env)
+    if "entities" in settings:
+        settings["entities"] = entities_for(settings["entities"], env)
     sizes = {"obs_size": env.obs_size, "num_actions": env.num_actions}
     if shared:
         return build_part("agent", settings, num_agents=env.num_agents, **sizes)

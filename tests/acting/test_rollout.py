@@ -13,7 +13,7 @@ from qmix_jax.acting.explore import masked_argmax
 from qmix_jax.acting.greedy_episodes import greedy_episodes, summarize
 from qmix_jax.acting.rollout import STARTS, RolloutStats, collect
 from qmix_jax.envs.base import Env
-from qmix_jax.networks.agents import NO_ACTION, RecurrentAgent, last_actions
+from qmix_jax.networks.agents import NO_ACTION, RecurrentAgent, last_actions, unroll
 from qmix_jax.types import Outcome, Slot, TimeStep
 
 KINDS = (Kind(3, True), Kind(2, False), Kind(1, True))
@@ -140,11 +140,11 @@ def test_agents_play_available_actions_only(play, auto_reset, epsilon):
 def test_greedy_actions_match_the_learner_s_in_the_stored_slots(play, params):
     """Hidden states, resets and last actions are the same when acting and when learning."""
     slots = jax.tree.map(lambda x: np.swapaxes(x, 0, 1), play(True, 0.0).slots)
-    unroll = jax.jit(functools.partial(AGENT.apply, method="unroll"))
+    unrolled = jax.jit(functools.partial(unroll, AGENT))
     counted = slots.mask > 0
 
     def greedy(last_action, first) -> np.ndarray:
-        q = unroll(params, slots.step.obs, last_action, first)
+        q = unrolled(params, slots.step.obs, last_action, first)
         return np.asarray(masked_argmax(q, slots.step.avail_actions))[counted]
 
     last_action = np.asarray(last_actions(slots.action, slots.first))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.networks.agents import RecurrentAgent
+from qmix_jax.networks.agents import RecurrentAgent, unroll
 from qmix_jax.networks.deep import DeepRecurrentAgent
 
 SIZES = {"obs_size": 4, "num_agents": 2, "num_actions": 3, "hidden_size": 5}
@@ -24,7 +24,7 @@ def inputs() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def random_params(agent, *arguments):
-    shapes = jax.eval_shape(functools.partial(agent.init, method="unroll"), jax.random.key(0), *arguments)
+    shapes = jax.eval_shape(functools.partial(agent.init, method="outputs_and_values"), jax.random.key(0), *arguments)
     numbers = np.random.default_rng(1)
     return jax.tree.map(lambda x: numbers.normal(size=x.shape).astype(x.dtype), shapes)
 
@@ -50,8 +50,8 @@ def test_the_unroll_equals_plain_layers_before_a_plain_gru(layers):
     passing = {"obs_kernel": np.eye(5, dtype=np.float32), "first_bias": np.zeros(5, np.float32)}
     same = {"params": {**passing, **{name: own[name] for name in names}}}
 
-    found = jax.jit(functools.partial(agent.apply, method="unroll"))(params, obs, last_action, first, start)
-    expected = jax.jit(functools.partial(plain.apply, method="unroll"))(same, x, last_action, first, start)
+    found = jax.jit(functools.partial(unroll, agent))(params, obs, last_action, first, start)
+    expected = jax.jit(functools.partial(unroll, plain))(same, x, last_action, first, start)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
     hidden, step = jnp.asarray(start), jax.jit(agent.apply)

@@ -15,6 +15,7 @@ from qmix_jax.networks.agents import (
     LSTMAgent,
     RecurrentAgent,
     last_actions,
+    unroll,
 )
 from qmix_jax.networks.gru import GRUWeights, gru_step, gru_unroll
 from qmix_jax.networks.separate import SeparateAgents
@@ -147,7 +148,7 @@ def stepped(agent: AnyAgent):
 
 @functools.cache
 def whole(agent: AnyAgent):
-    return jax.jit(functools.partial(agent.apply, method="unroll"))
+    return jax.jit(functools.partial(unroll, agent))
 
 
 def random_sequence() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -317,9 +318,7 @@ def test_a_vmap_over_parameters_equals_separate_networks():
     stacked = jax.tree.map(lambda *x: np.stack(x), *each)
 
     def gradient(params):
-        return jax.value_and_grad(lambda p: (agent.apply(p, obs, last_action, first, method="unroll") ** 2).mean())(
-            params
-        )
+        return jax.value_and_grad(lambda p: (unroll(agent, p, obs, last_action, first) ** 2).mean())(params)
 
     together = jax.jit(jax.vmap(gradient))(stacked)
     alone = jax.jit(gradient)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qmix_jax.errors import ConfigError
-from qmix_jax.networks.agents import last_actions
+from qmix_jax.networks.agents import last_actions, unroll
 from qmix_jax.networks.linear_recurrence import Pair, linear_recurrence, rotating_recurrence
 from qmix_jax.networks.parallel_agents import LRUAgent, MinGRUAgent
 from qmix_jax.networks.separate import SeparateAgents
@@ -127,9 +127,9 @@ def check_unroll(agent, dtype, tolerance) -> None:
     obs, last_action, first = random_sequence(dtype)
     with jax.enable_x64(dtype == np.float64):
         params = in_float64(init(agent)) if dtype == np.float64 else init(agent)
-        unroll = jax.jit(functools.partial(agent.apply, method="unroll"))
+        unrolled = jax.jit(functools.partial(unroll, agent))
         step = jax.jit(agent.apply)
-        q = np.asarray(unroll(params, obs, last_action, first))
+        q = np.asarray(unrolled(params, obs, last_action, first))
         hidden = np.asarray(agent.initial_hidden(MINIBATCH), dtype)
         for t in range(LENGTH):
             hidden = np.where(first[t][:, None, None], dtype(0), hidden)

@@ -388,7 +388,12 @@ class TestTrust:
         assert TWO_STEP["_target_"] in shipped_targets("env")
         assert "qmix_jax.envs.jaxmarl.make_smax" in shipped_targets("env")
         kinds = ["agents.RecurrentAgent", "agents.LSTMAgent", "agents.FeedForwardAgent", "deep.DeepRecurrentAgent"]
-        kinds += ["parallel_agents.LRUAgent", "parallel_agents.MinGRUAgent", "images.ImageAgent"]
+        kinds += [
+            "parallel_agents.LRUAgent",
+            "parallel_agents.MinGRUAgent",
+            "images.ImageAgent",
+            "entities.EntityAgent",
+        ]
         assert shipped_targets("agent") == {f"qmix_jax.networks.{kind}" for kind in kinds}
 
 

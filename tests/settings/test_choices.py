@@ -35,6 +35,8 @@ COMBINATIONS = [
     ["algorithm=cw_qmix", "target.network=online", "reward.standardise_returns=true"],
     ["agent=lru", "agent.shared=false", "algorithm=qtran"],
     ["agent=cnn", "agent.shared=false", "rollout.sequences=continue", "learner.burn_in=1"],
+    ["agent=entities", "agent.shared=false", "algorithm=qtran"],
+    ["agent=entities", "rollout.sequences=continue", "rollout.length=5", "learner.burn_in=2"],
     ["agent=min_gru", "rollout.sequences=continue", "rollout.length=8", "learner.burn_in=2"],
     ["target.update_unit=episodes", "exploration.schedule=exponential", "learner.half_loss=true"],
 ]
@@ -46,8 +48,12 @@ def described(tree) -> list[tuple]:
 
 @pytest.mark.parametrize("arguments", [[choice] for choice in CHOICES] + COMBINATIONS, ids=" ".join)
 def test_an_epoch_gives_back_the_state_it_was_given(arguments):
-    images = ["agent.image_shape=[1,1,3]", "agent.stride=1"] if "agent=cnn" in arguments else []
-    algorithm, hyper = make_algorithm(["env=two_step", *arguments, *images])
+    more = {
+        "agent=cnn": ["agent.image_shape=[1,1,3]", "agent.stride=1"],
+        "agent=entities": ["agent.entities={kinds: [[0, 2, 1]], targets: 0, first_target: 0}"],
+    }
+    given = [argument for choice, its in more.items() if choice in arguments for argument in its]
+    algorithm, hyper = make_algorithm(["env=two_step", *arguments, *given])
     state = jax.eval_shape(lambda key: qmix.init(algorithm, key), jax.random.key(0))
     epoch = functools.partial(qmix.epoch, algorithm)
     after, metrics = jax.eval_shape(epoch, hyper, state, jnp.int32(0))

@@ -18,7 +18,7 @@ from qmix_jax.envs.smax.rules import DIRECTIONS, NOBODY, STOP, TICK, Battle, Ord
 from qmix_jax.envs.smax.scenarios import Scenario, find_scenario, rules_of
 from qmix_jax.envs.smax.units import SMAC_TABLE, START_ENERGY, TABLE, Stats, numbers_of, stats_of
 from qmix_jax.errors import ConfigError
-from qmix_jax.types import Outcome, TimeStep
+from qmix_jax.types import Entities, Outcome, TimeStep
 
 OBSERVATIONS = {"unit_list": observations.observe_list, "conic": observations.observe_conic}
 COOLDOWN_NOISE = (-TICK, 2 * TICK)
@@ -161,7 +161,14 @@ def _make_env(settings: Settings, name: str) -> Env:
         render=partial(drawing.render, rules),
         drawn_as=(".gif",),
         max_return=most if bounded else None,
+        entities=_entities(settings, first.obs.shape[1]),
     )
+
+
+def _entities(settings: Settings, obs_size: int) -> Entities | None:
+    if settings.observation_type != "unit_list":
+        return None
+    return observations.listed(settings.rules, len(settings.types), obs_size)
 
 
 def reset(settings: Settings, key: Key[Array, ""]) -> tuple[SmaxState, TimeStep]:

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 from qmix_jax.envs.smax.rules import MAP_SIZE, MOVES, STOP, Battle, Rules, may_target, naming_distances, separations
 from qmix_jax.envs.smax.slots import by_slot, num_slots
 from qmix_jax.envs.smax.units import MAX_ENERGY, Stats
+from qmix_jax.types import Entities, EntityRows
 
 SECTIONS = 32
 PER_SECTION = 2
@@ -90,6 +91,17 @@ def observe_list(
     seen_x, seen_y, seen = x * (1 / sight), y * (1 / sight), jnp.sqrt(x * x + y * y) < sight
     rows = jnp.where(column % told == 1, seen_x, jnp.where(column % told == 2, seen_y, rows))
     return jnp.concatenate([jnp.where(seen, rows, 0.0), own[:allies]], axis=1)
+
+
+def listed(rules: Rules, units: int, obs_size: int) -> Entities:
+    """How :func:`observe_list` makes up an observation of ``obs_size`` numbers."""
+    # Of itself a unit is told three numbers less: not its last movement and last target.
+    features, rest = divmod(obs_size + 3, units)
+    assert rest == 0, (obs_size, units)
+    others = rules.num_allies - 1
+    kinds = EntityRows(0, others, features), EntityRows(others * features, units - 1 - others, features)
+    kinds = kinds if others else kinds[1:]
+    return Entities(kinds, targets=len(kinds) - 1, first_target=MOVES, mixed=rules.heals)
 
 
 def observe_conic(
