@@ -21,7 +21,7 @@ from qmix_jax.running.devices import avoid_wrong_reductions
 from qmix_jax.settings.arguments import run_command
 from qmix_jax.types import HyperParams
 
-AGENTS = ("gru", "min_gru", "lru")
+AGENTS = ("gru", "min_gru", "lru", "entities")
 LENGTHS = (26, 101, 401)
 TURNS, UPDATES, BATCH = 7, 4, 32
 

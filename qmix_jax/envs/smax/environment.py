@@ -168,7 +168,8 @@ def _make_env(settings: Settings, name: str) -> Env:
 def _entities(settings: Settings, obs_size: int) -> Entities | None:
     if settings.observation_type != "unit_list":
         return None
-    return observations.listed(settings.rules, len(settings.types), obs_size)
+    rules = settings.rules
+    return observations.listed(rules.num_allies, len(settings.types), obs_size, rules.heals)
 
 
 def reset(settings: Settings, key: Key[Array, ""]) -> tuple[SmaxState, TimeStep]:

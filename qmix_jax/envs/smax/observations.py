@@ -93,15 +93,15 @@ def observe_list(
     return jnp.concatenate([jnp.where(seen, rows, 0.0), own[:allies]], axis=1)
 
 
-def listed(rules: Rules, units: int, obs_size: int) -> Entities:
+def listed(allies: int, units: int, obs_size: int, heals: bool = False) -> Entities:
     """How :func:`observe_list` makes up an observation of ``obs_size`` numbers."""
     # Of itself a unit is told three numbers less: not its last movement and last target.
     features, rest = divmod(obs_size + 3, units)
     assert rest == 0, (obs_size, units)
-    others = rules.num_allies - 1
+    others = allies - 1
     kinds = EntityRows(0, others, features), EntityRows(others * features, units - 1 - others, features)
     kinds = kinds if others else kinds[1:]
-    return Entities(kinds, targets=len(kinds) - 1, first_target=MOVES, mixed=rules.heals)
+    return Entities(kinds, targets=len(kinds) - 1, first_target=MOVES, mixed=heals)
 
 
 def observe_conic(
