@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark_groups import Group, metric_of
-from benchmark_plan import ALGORITHMS, PEERS
+from benchmark_plan import ALGORITHMS, PEERS, WITH_GRU
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
@@ -17,7 +17,8 @@ from qmix_jax.results.curves import LABELS, LINE_STYLES, PALETTE
 def draw(groups: Sequence[Group], path: Path) -> None:
     """One panel for each map: interquartile mean over seeds and its 95% interval over environment steps.
 
-    An algorithm has one colour, whatever its runs' lengths. Runs longer than QMIX's longest are cut where that ends.
+    An algorithm has one colour, whatever its runs' lengths, and with GRUs on SMAX another style of line. Runs longer
+    than QMIX's longest are cut where that ends.
     """
     shown = list({group.task.name: group.task for group in groups})
     columns = min(3, len(shown))
@@ -25,11 +26,13 @@ def draw(groups: Sequence[Group], path: Path) -> None:
     figure = Figure(figsize=(4.4 * columns + 0.4, 3.0 * rows + 0.8), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     lines, algorithms = {}, [*ALGORITHMS, *PEERS]
+    colours = [name for name in algorithms if name not in WITH_GRU]
     for place, name in enumerate(shown, start=1):
         axes = figure.add_subplot(rows, columns, place)
         for group in (group for group in groups if group.task.name == name):
-            index = algorithms.index(group.algorithm)
-            color, style = PALETTE[index % len(PALETTE)], LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)]
+            index = colours.index(WITH_GRU.get(group.algorithm, [group.algorithm])[0])
+            color, turn = PALETTE[index % len(PALETTE)], 2 * (index // len(PALETTE))
+            style = LINE_STYLES[(turn + (group.algorithm in WITH_GRU)) % len(LINE_STYLES)]
             curve = learning_curve(group.seeds, metric_of(group))
             if curve is None:
                 continue
@@ -43,7 +46,7 @@ def draw(groups: Sequence[Group], path: Path) -> None:
         ends = [
             seed.env_steps[-1]
             for group in groups
-            if group.task.name == name and group.algorithm == "qmix"
+            if group.task.name == name and group.algorithm in ("qmix", "qmix_gru")
             for seed in group.seeds
         ]
         axes.set_xlim(0, max(ends, default=None))

@@ -21,9 +21,16 @@ SMAX = {
 OWN_MAPS = ("2m_vs_1z", "3s_vs_3z", "1c3s5z", "3s_vs_4z", "8m_vs_9m", "corridor", "bane_vs_bane")
 """Further maps of SMAC, on which only QMIX is trained, for :data:`SHORT`."""
 MPE = dict.fromkeys(("simple_spread", "simple_reference", "simple_speaker_listener"), SHORT)
-ALGORITHMS = ("qmix", "qmix_min_gru", "vdn", "iql", "qplex", "cw_qmix", "ow_qmix", "qtran", "pqn_vdn", "smax_pqn_vdn")
-VARIANTS = {"qmix_min_gru": ("qmix", "agent=min_gru"), "smax_pqn_vdn": ("pqn_vdn", "experiment=smax_pqn_vdn")}
-"""Of these, what is an algorithm with other settings, on SMAX: the algorithm, and the argument that sets them."""
+PLAIN = ("qmix", "vdn", "iql", "qplex", "cw_qmix", "ow_qmix", "qtran", "pqn_vdn")
+WITH_GRU = {f"{name}_gru": (name, f"algorithm={name}", "agent=gru") for name in PLAIN}
+"""On SMAX, whose own choice is ``agent=entities``. Only those that are named are run."""
+VARIANTS = {
+    **WITH_GRU,
+    "qmix_min_gru": ("qmix", "algorithm=qmix", "agent=min_gru"),
+    "smax_pqn_vdn": ("pqn_vdn", "experiment=smax_pqn_vdn"),
+}
+"""Algorithms with other settings, on SMAX: the algorithm, and the arguments that set them."""
+ALGORITHMS = (*PLAIN, *VARIANTS)
 FEW_ALGORITHMS = ("qmix", "vdn", "iql")
 """On :data:`MPE`'s tasks but simple_spread, where all are compared."""
 PEER_DRIVER = Path(__file__).with_name("benchmark_peer.py")
@@ -107,7 +114,7 @@ def cases(
     steps: int | None = None,
     tiny: bool = False,
 ) -> list[Case]:
-    """The planned runs, all of them or those that are named; ``steps`` instead of the planned length.
+    """The planned runs, all but :data:`WITH_GRU` or those that are named; ``steps`` instead of the planned length.
 
     Raises :class:`qmix_jax.ConfigError` for a name that is not in the plan.
     """
@@ -121,7 +128,7 @@ def cases(
         for task in known.values()
         if not maps or task.name in maps
         for algorithm in algorithms_of(task)
-        if not algorithms or algorithm in algorithms
+        if (algorithm in algorithms if algorithms else algorithm not in WITH_GRU)
         for seed in seeds
     ]
 
@@ -129,7 +136,7 @@ def cases(
 def algorithms_of(task: Task) -> list[str]:
     """Those that are compared on a task; JaxMARL's on its own maps."""
     if task.name in OWN_MAPS:
-        return ["qmix"]
+        return ["qmix", "qmix_gru"]
     own = [name for name in ALGORITHMS if name not in VARIANTS or task.name in SMAX]
     if task.name in MPE:
         return [*(own if task.name == "simple_spread" else FEW_ALGORITHMS), *MPE_PEERS]
@@ -138,18 +145,19 @@ def algorithms_of(task: Task) -> list[str]:
 
 def is_there(algorithm: str) -> bool:
     """Whether this version of the project has the algorithm."""
-    group, _, name = _argument(algorithm).partition("=")
-    return algorithm in PEERS or (conf_dir() / group / f"{name}.yaml").is_file()
+    chosen = (argument.partition("=") for argument in _arguments(algorithm))
+    return algorithm in PEERS or all((conf_dir() / group / f"{name}.yaml").is_file() for group, _, name in chosen)
 
 
-def _argument(algorithm: str) -> str:
-    return VARIANTS[algorithm][1] if algorithm in VARIANTS else f"algorithm={algorithm}"
+def _arguments(algorithm: str) -> list[str]:
+    """Without what is the plain command's."""
+    given = VARIANTS[algorithm][1:] if algorithm in VARIANTS else (f"algorithm={algorithm}",)
+    return [argument for argument in given if argument != "algorithm=qmix"]
 
 
 def settings(case: Case) -> list[str]:
     """The arguments that decide what a run learns: the plain command, and what names the algorithm."""
-    algorithm = [] if case.algorithm == "qmix" else [_argument(case.algorithm)]
-    return [*case.task.arguments, *algorithm, f"total_env_steps={case.steps}"]
+    return [*case.task.arguments, *_arguments(case.algorithm), f"total_env_steps={case.steps}"]
 
 
 def command(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from benchmark_figure import draw
 from benchmark_groups import Group, at_the_end, metric_of, read_groups, value_at
-from benchmark_plan import ALGORITHMS, PEERS, short
+from benchmark_plan import ALGORITHMS, PEERS, WITH_GRU, short
 from benchmark_play import EPISODES
 from benchmark_runs import RECORDS
 
@@ -101,20 +101,25 @@ def markdown(groups: Sequence[Group], figure: str | None) -> str:
 
 
 def overview(groups: Sequence[Group]) -> str:
-    """All maps and algorithms in one table, a line for each length of run; empty where there is one algorithm only."""
-    cells: dict[tuple[str, int], dict[str, str]] = {}
+    """All maps and algorithms in one table, a line for each length of run and, of runs with GRUs, one more.
+
+    Empty where there is one algorithm only.
+    """
+    cells: dict[tuple[str, int, str], dict[str, str]] = {}
     for group in groups:
         seeds = len(group.seeds)
         middle = f"{float(bootstrap([at_the_end(group)], iqm).value):.3f}"
         if not any(about["changed"] for about in group.abouts):
-            line = cells.setdefault((group.task.name, int(group.abouts[0]["steps"])), {})
-            line[group.algorithm] = middle if seeds == 1 else f"{middle} ({seeds})"
+            agent = ", `agent=gru`" if group.algorithm in WITH_GRU else ""
+            line = cells.setdefault((group.task.name, int(group.abouts[0]["steps"]), agent), {})
+            algorithm = WITH_GRU[group.algorithm][0] if agent else group.algorithm
+            line[algorithm] = middle if seeds == 1 else f"{middle} ({seeds})"
     names = [name for name in (*ALGORITHMS, *PEERS) if any(name in line for line in cells.values())]
     if len(names) < 2:
         return ""
     lines = [["at the end of", *(f"`{name}`" for name in names)], ["---"] * (1 + len(names))]
-    for (task, steps), line in cells.items():
-        lines.append([f"{task}, {short(steps)}", *(line.get(name, "") for name in names)])
+    for (task, steps, agent), line in cells.items():
+        lines.append([f"{task}, {short(steps)}{agent}", *(line.get(name, "") for name in names)])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"All at a glance, the number of seeds in parentheses where it is not one:\n\n{table}"
 

@@ -81,6 +81,8 @@ def test_every_run_of_the_plan_has_a_command_that_the_project_accepts():
     known = plan.cases(seeds=[0])
     assert {case.task.name for case in known} == {*plan.SMAX, *plan.OWN_MAPS, *plan.MPE}
     assert {case.algorithm for case in known if case.task.name in plan.OWN_MAPS} == {"qmix"}
+    assert not {case.algorithm for case in known} & set(plan.WITH_GRU), "only those that are named"
+    assert {case.algorithm for case in plan.cases(["3m"], ["iql_gru"], [0])} == {"iql_gru"}
     assert {case.steps for case in known if case.task.name in ("MMM", "3s5z", "MMM2")} == {10_000_000}
     for case in known:
         tested = case.algorithm == "qmix" or case.task.name in ("3m", "simple_spread")
@@ -111,9 +113,10 @@ def test_steps_are_read_as_they_are_written(text: str, steps: int):
 def test_the_plan_trains_with_the_defaults_of_the_project():
     """Beside the map, the algorithm (or what one of its variants is) and the length nothing is set."""
     plan = part("plan")
-    for case in plan.cases(seeds=[0]):
+    for case in plan.cases(algorithms=plan.ALGORITHMS, seeds=[0]):
         if case.algorithm in plan.VARIANTS:
-            assert plan.settings(case)[2] == plan.VARIANTS[case.algorithm][1]
+            given = [one for one in plan.VARIANTS[case.algorithm][1:] if one != "algorithm=qmix"]
+            assert plan.settings(case)[2:-1] == given
             continue
         keys = {argument.partition("=")[0] for argument in plan.settings(case)}
         assert keys <= {"env", "env.scenario", "env.task", "algorithm", "total_env_steps"}
@@ -316,16 +319,17 @@ def test_records_of_another_length_are_rows_of_their_own(tmp_path):
     assert table.row(groups[1])[2:5] == ["0.700", "", "0.700"]
 
 
-@pytest.mark.parametrize("variant", ["qmix_min_gru", "smax_pqn_vdn"])
+@pytest.mark.parametrize("variant", ["qmix_min_gru", "smax_pqn_vdn", "vdn_gru"])
 def test_variants_are_recorded_under_their_own_name(variant, tmp_path):
     """Whatever algorithm it is; one setting more, and it is that algorithm with settings changed."""
     record, table = part("record").record, part("table")
-    algorithm, argument = part("plan").VARIANTS[variant]
-    given = dict([argument.split("=")])
+    algorithm, *arguments = part("plan").VARIANTS[variant]
+    arguments = [argument for argument in arguments if argument != "algorithm=qmix"]
+    given = dict(argument.split("=") for argument in arguments)
     (own,) = record(write_run(tmp_path / "variant", [[0.5]], **given), tmp_path / "records")
     assert own.parent.name == variant
     about = json.loads((own / "summary.json").read_text())["benchmark"]
-    assert about["command"].startswith(f"python -m qmix_jax.train env=smax env.scenario=3m {argument} ")
+    assert about["command"].startswith(f"python -m qmix_jax.train env=smax env.scenario=3m {' '.join(arguments)} ")
     assert not about["changed"]
     folder = write_run(tmp_path / "more", [[0.7]], **given, gamma=0.9)
     with pytest.raises(ConfigError, match=r"gamma=0\.9"):
