@@ -30,6 +30,7 @@ SETTINGS = (  # of the time before layer norm and whole episodes
     "replay.obs_dtype=float16",
     "learner.updates_per_iteration=4",
     "target.update_interval=100",
+    "agent=gru",
     "agent.norm=none",
     "exploration.preference_share=0",
 )

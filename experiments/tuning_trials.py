@@ -5,6 +5,7 @@ from typing import Any
 Settings = dict[str, Any]
 
 BASE: Settings = {
+    "agent": "gru",
     "rollout.num_envs": 16,
     "rollout.length": "null",
     "learner.updates_per_iteration": 8,
@@ -160,6 +161,7 @@ TRIALS: dict[str, Settings] = {
             "qplex_min_gru": {"algorithm": "qplex", "agent": "min_gru"},
             "soft_long": {**SOFT, "exploration.preference_steps": 20},
             "soft_gamma_998": {**SOFT, "gamma": 0.998},
+            "entities": {"agent": "entities"},
             "no_id": {"agent.agent_id": "false"},
             "qplex_no_id": {"algorithm": "qplex", "agent.agent_id": "false"},
             "qplex_no_id_soft": {**SOFT, "algorithm": "qplex", "agent.agent_id": "false"},

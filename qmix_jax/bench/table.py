@@ -30,7 +30,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "bench.env_steps=50_000",
     ),
     "SMAX 3m": (
-        *("experiment=smax_3m", *COMMON, "rollout.length=129", "replay.capacity=1000"),
+        *("experiment=smax_3m", "agent=gru", *COMMON, "rollout.length=129", "replay.capacity=1000"),
         "bench.env_steps=30_000",
     ),
 }

@@ -338,7 +338,7 @@ def test_the_peer_gets_the_same_sizes_and_schedules():
 
 
 def test_the_peer_gets_the_scenario():
-    config = configuration(["experiment=smax_3m", "env.scenario=8m", "mixer.hypernet_layers=2"])
+    config = configuration(["experiment=smax_3m", "agent=gru", "env.scenario=8m", "mixer.hypernet_layers=2"])
     found = peer.peer_config(config, length=129, num_seeds=1, env_steps=1)
     assert (found["ENV_NAME"], found["MAP_NAME"]) == ("HeuristicEnemySMAX", "8m")
     assert found["ENV_KWARGS"]["attack_mode"] == "closest"
@@ -358,7 +358,7 @@ def test_the_peer_gets_the_scenario():
     ],
 )
 def test_battles_that_the_peer_lacks_are_refused(change, words):
-    config = configuration(["experiment=smax_3m", "mixer.hypernet_layers=2", *change])
+    config = configuration(["experiment=smax_3m", "agent=gru", "mixer.hypernet_layers=2", *change])
     with pytest.raises(ConfigError, match=re.escape(words)):
         peer.peer_config(config, length=129, num_seeds=1, env_steps=1)
 

@@ -107,7 +107,7 @@ OF_ANOTHER_CHOICE = {
     "replay.memory_window=4": "no setting of replay=uniform; choose replay=on_policy for it",
     "target.n=3": "no setting of target=td_lambda; choose target=n_step for it",
     "+target.n=3": "no setting of target=td_lambda; choose target=n_step for it",
-    "agent.layers=2": "no setting of agent=gru; choose agent=deep_gru for it",
+    "agent.layers=2": "no setting of agent=entities; choose agent=deep_gru for it",
     "algorithm.joint=actions": "choose algorithm=qtran for it (or qtran_alt, pymarl_qtran)",
     "env.penalty=-1": "no setting of env=smax; choose env=predator_prey for it",
     "exploration.temperature_start=1": "choose exploration=softmax for it",
