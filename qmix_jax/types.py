@@ -85,9 +85,9 @@ class Entities(NamedTuple):
     """Which entities an observation shows; what is in no row is the agent's own. Rows of unseen ones are zero."""
 
     kinds: tuple[EntityRows, ...]
-    targets: int
-    """The kind that actions name, in the order of its rows."""
-    first_target: int
+    targets: int | None = None
+    """The kind that actions name, in the order of its rows; None if actions name nobody."""
+    first_target: int = 0
     """The action that names the first of them."""
     mixed: bool = False
     """Whether these actions of some agents name others instead (SMAX's healers name allies)."""

@@ -26,13 +26,13 @@ class EntityAgent(RecurrentAgent):
 
     The last line makes the value of naming an entity a function of that entity, the same for all (Wang et al. 2020,
     Action Semantics Networks; Hao et al. 2023, section 4). All other actions have values as those of
-    :class:`RecurrentAgent`.
+    :class:`RecurrentAgent`; so have all where actions name nobody.
 
     Attributes:
         entities: how an observation is made up.
     """
 
-    entities: Entities = Entities((), 0, 0)
+    entities: Entities = Entities(())
 
     @property
     def input_size(self) -> int:
@@ -49,8 +49,9 @@ class EntityAgent(RecurrentAgent):
         """The embeddings, the question that an agent asks of those it can name, and the GRU."""
         hidden = self.hidden_size
         self.embeddings = [self._embedding(index, kind.features) for index, kind in enumerate(self.entities.kinds)]
-        self.target_kernel = self.param("target_kernel", initialize, (hidden, hidden))
-        self.target_bias = self.param("target_bias", initialize, (hidden,))
+        if self.entities.targets is not None:
+            self.target_kernel = self.param("target_kernel", initialize, (hidden, hidden))
+            self.target_bias = self.param("target_bias", initialize, (hidden,))
         super().setup_cell(initialize)
 
     def _embedding(self, index: int, features: int) -> tuple[Array, Array]:
@@ -68,14 +69,17 @@ class EntityAgent(RecurrentAgent):
             embedded.append(nn.relu(add_bias(flat @ kernel, bias)).reshape(-1, kind.rows, self.hidden_size))
         own = [rows[:, start:end] for start, end in self._own()]
         features = jnp.concatenate([*own, *(x.sum(axis=1) for x in embedded)], axis=1)
+        features = features.reshape(*obs.shape[:-1], self.input_size)
+        if self.entities.targets is None:
+            return Perceived(features)
         targets = embedded[self.entities.targets]
-        batch = obs.shape[:-1]
-        return Perceived(features.reshape(*batch, self.input_size), targets.reshape(*batch, *targets.shape[1:]))
+        return Perceived(features, targets.reshape(*obs.shape[:-1], *targets.shape[1:]))
 
     def values(self, output: Float[Array, "*batch H"], targets: Targets) -> Float[Array, "*batch A"]:
         """As of every agent; where actions name entities, with what each of them adds."""
-        assert targets is not None
         q = super().values(output, None)
+        if targets is None:
+            return q
         question = add_bias(product(output.reshape(-1, self.hidden_size), self.target_kernel), self.target_bias)
         answer = (targets.reshape(-1, *targets.shape[-2:]) * question[:, None]).sum(axis=-1) * self.hidden_size**-0.5
         first, after = self.entities.first_target, self.entities.first_target + targets.shape[-2]
@@ -85,7 +89,10 @@ class EntityAgent(RecurrentAgent):
         return jnp.concatenate([q[..., :first], named, q[..., after:]], axis=-1)
 
 
-FORM = "{kinds: [[start, rows, features], ...], targets: which of them, first_target: the first action that names one}"
+FORM = (
+    "{kinds: [[start, rows, features], ...]}, with targets (the kind that actions name, from 0 on) and first_target "
+    "(the first of these actions) where actions name entities"
+)
 
 
 def entities_for(given: Any, env: Any) -> Entities:
@@ -103,6 +110,22 @@ def entities_for(given: Any, env: Any) -> Entities:
     entities = _parsed(given)
     if entities is None:
         raise ConfigError(f"agent.entities={given}: must be {FORM}")
+    _check_kinds(entities, env)
+    if entities.targets is None:
+        return entities
+    if not 0 <= entities.targets < len(entities.kinds):
+        raise ConfigError(f"agent.entities.targets={entities.targets}: must be one of the kinds, from 0 on")
+    named = entities.kinds[entities.targets].rows
+    if entities.first_target < 0 or entities.first_target + named > env.num_actions:
+        raise ConfigError(
+            f"agent.entities.first_target={entities.first_target}: {env.name} has actions 0 to {env.num_actions - 1}, "
+            f"and {named} of them name entities"
+        )
+    return entities
+
+
+def _check_kinds(entities: Entities, env: Any) -> None:
+    """All rows are in an observation, and none in another."""
     for kind in entities.kinds:
         if kind.start < 0 or kind.rows < 1 or kind.features < 1 or kind.end > env.obs_size:
             raise ConfigError(
@@ -114,27 +137,19 @@ def entities_for(given: Any, env: Any) -> Entities:
             raise ConfigError(
                 f"agent.entities.kinds: rows from {after.start} on begin before {before.end}, where others end"
             )
-    if not 0 <= entities.targets < len(entities.kinds):
-        raise ConfigError(f"agent.entities.targets={entities.targets}: must be one of the kinds, from 0 on")
-    last = entities.first_target + entities.kinds[entities.targets].rows
-    if entities.first_target < 0 or last > env.num_actions:
-        raise ConfigError(
-            f"agent.entities.first_target={entities.first_target}: {env.name} has actions 0 to {env.num_actions - 1}, "
-            f"and {entities.kinds[entities.targets].rows} of them name entities"
-        )
-    return entities
 
 
 def _parsed(given: Any) -> Entities | None:
     """None for another form."""
-    if not isinstance(given, Mapping) or not {"kinds", "targets", "first_target"} <= set(given) <= set(
-        Entities._fields
-    ):
+    if not isinstance(given, Mapping) or "kinds" not in given or not set(given) <= set(Entities._fields):
         return None
-    kinds, mixed = given["kinds"], given.get("mixed", False)
+    if ("targets" in given) != ("first_target" in given):
+        return None
+    kinds, targets, mixed = given["kinds"], given.get("targets"), given.get("mixed", False)
+    first_target = given.get("first_target", 0)
     rows = [row for row in kinds if isinstance(row, list | tuple) and len(row) == 3] if isinstance(kinds, list) else []
-    numbers = [given["targets"], given["first_target"], *(number for row in rows for number in row)]
+    numbers = [0 if targets is None else targets, first_target, *(number for row in rows for number in row)]
     whole = all(type(number) is int for number in numbers) and type(mixed) is bool
     if not rows or len(rows) != len(kinds) or not whole:
         return None
-    return Entities(tuple(EntityRows(*row) for row in rows), given["targets"], given["first_target"], mixed)
+    return Entities(tuple(EntityRows(*row) for row in rows), targets, first_target, mixed)

@@ -110,6 +110,18 @@ def test_smax_says_where_entities_are(scenario, physics):
     assert own == enemies.features - 3
 
 
+def test_actions_may_name_nobody():
+    agent, params = agent_and_params(ENTITIES._replace(targets=None))
+    named, of_named = agent_and_params()
+    shared = {name: value for name, value in of_named["params"].items() if not name.startswith("target_")}
+    assert jax.tree.structure(params["params"]) == jax.tree.structure(shared)
+    q, expected = unroll(agent, {"params": shared}, *inputs()), unroll(named, of_named, *inputs())
+    np.testing.assert_array_equal(q[..., [0, 1, 5]], expected[..., [0, 1, 5]])
+    assert np.abs(q[..., 2:5] - expected[..., 2:5]).max() > 1e-3
+    algorithm, _ = make_algorithm(["env=mpe", "agent=entities", "agent.entities={kinds: [[4, 3, 2], [10, 2, 2]]}"])
+    assert algorithm.agent.entities == Entities((EntityRows(4, 3, 2), EntityRows(10, 2, 2)))
+
+
 def test_one_ally_sees_one_kind():
     env = make_smax(allies={"marine": 1}, enemies={"zergling": 2})
     assert env.entities is not None
@@ -135,9 +147,13 @@ def test_entities_can_be_given():
     [
         (["env=two_step"], "agent.entities=null: two_step does not say which of an agent's . numbers are of which"),
         (["env=smax", "env.observation_type=conic"], "agent.entities=null: smax-3m does not say which"),
-        (["env=smax", "agent.entities=3"], r"agent.entities=3: must be {kinds: \[\[start, rows, features\], ...\]"),
+        (
+            ["env=smax", "agent.entities=3"],
+            r"agent.entities=3: must be {kinds: \[\[start, rows, features\], ...\]}, with",
+        ),
         (["env=smax", "agent.entities={kinds: [[0, 2]], targets: 0, first_target: 5}"], "agent.entities=.* must be"),
         (["env=smax", "agent.entities={kinds: [[0,2,8]], target: 0, first_target: 5}"], "agent.entities=.* must be"),
+        (["env=smax", "agent.entities={kinds: [[0, 2, 8]], targets: 0}"], "agent.entities=.* must be"),
         (["env=smax", "agent.entities={kinds: [], targets: 0, first_target: 5}"], "agent.entities=.* must be"),
         (
             ["env=smax", "agent.entities={kinds: [[50, 2, 13]], targets: 0, first_target: 5}"],
