@@ -174,10 +174,10 @@ class Recorder:
     def __init__(self, algorithm: Algorithm, online: Params) -> None:
         self.algorithm, self.online, self.seen = algorithm, online, {}
 
-    def apply(self, agent_params: Any, *args: Any, **options: Any) -> jax.Array:
+    def apply(self, agent_params: Any, *args: Any, **options: Any) -> tuple[jax.Array, jax.Array]:
         name = "agent_q" if agent_params is self.online.agent else "target_agent_q"
-        self.seen[name] = self.algorithm.agent.apply(agent_params, *args, **options)
-        return self.seen[name]
+        outputs, self.seen[name] = self.algorithm.agent.apply(agent_params, *args, **options)
+        return outputs, self.seen[name]
 
     def target(self, sequence: targets.Sequence, gamma, td_lambda) -> jax.Array:
         self.seen["value"] = sequence.value
