@@ -39,8 +39,8 @@ def run(overrides: Sequence[str] = (), *, env: object = None) -> "OpenedRun":
         overrides: the command line's arguments, like ``["experiment=smax_3m", "num_seeds=4"]``.
         env: a :class:`qmix_jax.Env`, or an environment with JaxMARL's ``MultiAgentEnv`` interface, in place of
             ``env=...`` in ``overrides``. Of its settings, ``overrides`` may have those of the adapter of the latter:
-            ``env.time_limit``, ``env.reward`` and ``env.episode_limit``. The folder does not say how to make it: to
-            resume, give it again.
+            ``env.time_limit``, ``env.reward`` and ``env.episode_limit``. All else is as with ``env=custom``. The
+            folder does not say how to make it: to resume, give it again.
 
     Returns the run, opened. Raises :class:`qmix_jax.errors.ConfigError` for what the command line would refuse.
     """
@@ -52,7 +52,8 @@ def run(overrides: Sequence[str] = (), *, env: object = None) -> "OpenedRun":
     if env is not None:
         arguments, changes = _without_env(arguments, env)
     named = [SAME_AS.get(argument, argument).lstrip("+~").partition("=")[0] for argument in arguments]
-    container = to_container(compose_config(arguments))
+    preset = any(argument.startswith("experiment=") for argument in arguments)  # it has an environment of its own
+    container = to_container(compose_config([*(["env=custom"] if env is not None and not preset else []), *arguments]))
     if env is not None:
         container["env"] = {**_about(env), **changes}
         named.append("env._target_")

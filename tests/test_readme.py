@@ -133,7 +133,9 @@ def test_checking_commands_find_nothing_broken(command: str, example_package: No
 def write_networks(folder: Path, arguments: list[str]) -> None:
     """Write the files that an import command names: PyMARL's networks for its environment."""
     overrides = [argument for argument in arguments if argument.startswith("env")]
-    algorithm, _ = make_algorithm([*overrides, "agent.norm=none", "agent.hidden_size=4", "mixer.embed_size=3"])
+    algorithm, _ = make_algorithm(
+        [*overrides, "agent=gru", "agent.norm=none", "agent.hidden_size=4", "mixer.embed_size=3"]
+    )
     params = jax.eval_shape(lambda: qmix.init(algorithm, jax.random.key(0))).learner.online
     params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), params)
     networks = agent_to_pymarl(params.agent), mixer_to_pymarl(params.mixer)

@@ -128,7 +128,7 @@ def part_pieces(algorithm: Algorithm, hyper: HyperParams, learner: Learner, part
     q = with_gradient(
         found,
         "Q head",
-        lambda params, hidden: agent.apply(params, hidden, method="values"),
+        lambda params, hidden: agent.apply(params, hidden, None, method="values"),
         params,
         hidden.reshape(*obs.shape[:-1], agent.hidden_size),
     )
