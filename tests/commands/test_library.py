@@ -218,6 +218,12 @@ def test_an_environment_object_is_adapted_as_the_arguments_say(tmp_path, monkeyp
     own = {"time_limit": "terminal", "episode_limit": 2}
     assert request.container["env"] == {"_target_": "example_envs.guess.Guess", "name": "Guess"} | own
     assert launch._adapted(game, request.config).episode_limit == env.episode_limit == 2
+    # What SMAX, the default of the command line, chooses for itself is not for every environment.
+    qmix_jax.run([f"run_dir={tmp_path}"], env=game)
+    container = given[1][0].container
+    assert container["agent"]["_target_"].endswith(".RecurrentAgent")
+    assert container["target"]["update_interval"] == 200
+    assert container["exploration"]["preference_share"] == 0
     with pytest.raises(qmix_jax.ConfigError, match=r"env\.length: .* beside it only env\.time_limit"):
         qmix_jax.run(["env.length=3"], env=game)
 
