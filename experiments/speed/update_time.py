@@ -27,8 +27,9 @@ from qmix_jax.algorithms.base import Algorithm, LossInfo
 from qmix_jax.algorithms.gradient_step import learn
 from qmix_jax.bench.pieces import filled_state
 from qmix_jax.envs.build import make_env
+from qmix_jax.errors import ConfigError
 from qmix_jax.learning.values import joint_values, mixer_inputs
-from qmix_jax.networks.agents import last_actions, unroll
+from qmix_jax.networks.agents import RecurrentAgent, last_actions, unroll
 from qmix_jax.networks.gru import gru_unroll
 from qmix_jax.replay.sequences import Minibatch
 from qmix_jax.running.devices import set_up
@@ -237,6 +238,8 @@ def measure_update(options: argparse.Namespace, settings: list[str]) -> None:
     set_up("cpu", 1)
     config = parse(to_container(compose_config(settings)))
     algorithm, hyper = build(config, make_env(config.parts["env"]))
+    if type(algorithm.agent) is not RecurrentAgent:
+        raise ConfigError("agent: the pieces are those of agent=gru agent.shared=true; add these")
     found, whole = update_pieces(algorithm, hyper)
     found["whole update"] = whole
     square = jnp.ones((PEAK_SIZE, PEAK_SIZE))
