@@ -18,7 +18,7 @@ from qmix_jax.envs.jaxmarl_classes import known_of, mended
 from qmix_jax.envs.lazy_package import make_lazy
 from qmix_jax.envs.opponents.sides import OneSide, of_the_game, sides_of
 from qmix_jax.envs.settings import check_at_least, check_choice, check_known, say
-from qmix_jax.envs.smax.observations import listed
+from qmix_jax.envs.smax.observations import listed_entities
 from qmix_jax.errors import ConfigError
 
 __all__ = ["adapt", "from_jaxmarl", "make_jaxmarl", "make_mpe", "make_smax", "make_switch_riddle"]
@@ -132,10 +132,9 @@ def make_smax(
         observation_type=observation_type,
         world_steps_per_env_step=world_steps_per_env_step,
     )
-    adapted = adapt(env, name=f"smax-{scenario}", time_limit=time_limit)
-    if observation_type != "unit_list":
-        return adapted
-    return adapted._replace(entities=listed(env.num_allies, env.num_allies + env.num_enemies, adapted.obs_size))
+    adapted, units = adapt(env, name=f"smax-{scenario}", time_limit=time_limit), env.num_allies + env.num_enemies
+    listed = observation_type == "unit_list"
+    return adapted._replace(entities=listed_entities(env.num_allies, units, adapted.obs_size) if listed else None)
 
 
 def make_mpe(

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from qmix_jax.envs import jaxmarl
 from qmix_jax.envs.smax.environment import make_smax
 from qmix_jax.errors import ConfigError
 from qmix_jax.library import make_algorithm
@@ -108,6 +109,13 @@ def test_smax_says_where_entities_are(scenario, physics):
     assert met > env.num_agents / 2
     own = len(step.obs[0]) - enemies.end
     assert own == enemies.features - 3
+
+
+@pytest.mark.parametrize("scenario", ["3s5z", "5m_vs_6m", "smacv2_5_units"])
+def test_jaxmarl_s_simulator_has_them_in_the_same_places(scenario):
+    """So that a policy of one plays in the other."""
+    assert jaxmarl.make_smax(scenario).entities == make_smax(scenario).entities
+    assert jaxmarl.make_smax(scenario, observation_type="conic").entities is None
 
 
 def test_actions_may_name_nobody():

@@ -169,7 +169,7 @@ def _entities(settings: Settings, obs_size: int) -> Entities | None:
     if settings.observation_type != "unit_list":
         return None
     rules = settings.rules
-    return observations.listed(rules.num_allies, len(settings.types), obs_size, rules.heals)
+    return observations.listed_entities(rules.num_allies, len(settings.types), obs_size, rules.heals)
 
 
 def reset(settings: Settings, key: Key[Array, ""]) -> tuple[SmaxState, TimeStep]:

@@ -93,7 +93,7 @@ def observe_list(
     return jnp.concatenate([jnp.where(seen, rows, 0.0), own[:allies]], axis=1)
 
 
-def listed(allies: int, units: int, obs_size: int, heals: bool = False) -> Entities:
+def listed_entities(allies: int, units: int, obs_size: int, heals: bool = False) -> Entities:
     """How :func:`observe_list` makes up an observation of ``obs_size`` numbers."""
     # Of itself a unit is told three numbers less: not its last movement and last target.
     features, rest = divmod(obs_size + 3, units)
